@@ -1,0 +1,6 @@
+//! Container orchestration as a library: a pure, deterministic engine, and traits for everything around it.
+
+mod hash;
+pub mod model;
+pub mod runtime;
+pub mod store;

@@ -1,0 +1,329 @@
+//! Identities: `Kind`, `Key`, `Uid`, `Revision`, and the rules for names.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The kinds of objects this version knows. Ordered by dependency only in `ALL`; `Ord` is alphabetical.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+#[allow(missing_docs)]
+pub enum Kind {
+    ConfigMap,
+    Deployment,
+    Event,
+    Namespace,
+    Node,
+    Pod,
+    ReplicaSet,
+    Secret,
+    Service,
+}
+
+impl Kind {
+    /// Every kind, in alphabetical order.
+    pub const ALL: [Self; 9] = [
+        Self::ConfigMap,
+        Self::Deployment,
+        Self::Event,
+        Self::Namespace,
+        Self::Node,
+        Self::Pod,
+        Self::ReplicaSet,
+        Self::Secret,
+        Self::Service,
+    ];
+
+    /// The name on the wire, such as `ReplicaSet`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ConfigMap => "ConfigMap",
+            Self::Deployment => "Deployment",
+            Self::Event => "Event",
+            Self::Namespace => "Namespace",
+            Self::Node => "Node",
+            Self::Pod => "Pod",
+            Self::ReplicaSet => "ReplicaSet",
+            Self::Secret => "Secret",
+            Self::Service => "Service",
+        }
+    }
+
+    /// The plural, lower-case resource name used in paths, such as `replicasets`.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::ConfigMap => "configmaps",
+            Self::Deployment => "deployments",
+            Self::Event => "events",
+            Self::Namespace => "namespaces",
+            Self::Node => "nodes",
+            Self::Pod => "pods",
+            Self::ReplicaSet => "replicasets",
+            Self::Secret => "secrets",
+            Self::Service => "services",
+        }
+    }
+
+    /// The API group; empty for the core group.
+    pub const fn group(self) -> &'static str {
+        match self {
+            Self::Deployment | Self::ReplicaSet => "apps",
+            Self::ConfigMap
+            | Self::Event
+            | Self::Namespace
+            | Self::Node
+            | Self::Pod
+            | Self::Secret
+            | Self::Service => "",
+        }
+    }
+
+    /// The `apiVersion` on the wire: `v1` or `apps/v1`.
+    pub const fn api_version(self) -> &'static str {
+        match self.group().len() {
+            0 => "v1",
+            _ => "apps/v1",
+        }
+    }
+
+    /// Whether objects of this kind live in a namespace.
+    pub const fn is_namespaced(self) -> bool {
+        !matches!(self, Self::Namespace | Self::Node)
+    }
+
+    /// Whether objects of this kind have a status, stored as a record of its own.
+    pub const fn has_status(self) -> bool {
+        matches!(
+            self,
+            Self::Deployment
+                | Self::Namespace
+                | Self::Node
+                | Self::Pod
+                | Self::ReplicaSet
+                | Self::Service
+        )
+    }
+
+    /// The resource as Kubernetes prints it in messages: `pods`, `deployments.apps`.
+    pub fn resource(self) -> String {
+        match self.group() {
+            "" => self.plural().to_owned(),
+            group => format!("{}.{group}", self.plural()),
+        }
+    }
+
+    /// Finds a kind by its wire name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Identifies an object: kind, namespace (empty for cluster-scoped kinds) and name.
+///
+/// Cloning is cheap. The order (kind, namespace, name) is part of the contract: it is the order of
+/// every listing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The kind of the object.
+    pub kind: Kind,
+    /// The namespace; empty for cluster-scoped kinds.
+    pub namespace: Arc<str>,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+impl Key {
+    /// Makes the key of a namespaced object.
+    pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
+        let namespace = if kind.is_namespaced() { namespace } else { "" };
+        Self { kind, namespace: namespace.into(), name: name.into() }
+    }
+
+    /// Makes the key of a cluster-scoped object.
+    pub fn cluster(kind: Kind, name: &str) -> Self {
+        Self::new(kind, "", name)
+    }
+
+    /// Makes the key of a pod.
+    pub fn pod(namespace: &str, name: &str) -> Self {
+        Self::new(Kind::Pod, namespace, name)
+    }
+
+    /// Makes the key of a node.
+    pub fn node(name: &str) -> Self {
+        Self::cluster(Kind::Node, name)
+    }
+}
+
+/// Prints `Kind/namespace/name`, the form that `FromStr` reads and stores keep.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// A text that is not the printed form of a [`Key`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a key of the form Kind/namespace/name with a known kind")]
+pub struct InvalidKey(String);
+
+impl FromStr for Key {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        let invalid = || InvalidKey(text.to_owned());
+        let mut parts = text.splitn(3, '/');
+        let kind = parts.next().and_then(Kind::from_name).ok_or_else(invalid)?;
+        let namespace = parts.next().ok_or_else(invalid)?;
+        let name = parts.next().ok_or_else(invalid)?;
+        Ok(Self { kind, namespace: namespace.into(), name: name.into() })
+    }
+}
+
+/// The identity of one life of an object: a deleted and recreated object has another one.
+///
+/// Objects made through the API get a UUIDv7 from the shell; children get [`Uid::derived`].
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Uid(uuid::Uuid);
+
+impl Uid {
+    /// Wraps a UUID made elsewhere.
+    pub const fn from_uuid(uuid: uuid::Uuid) -> Self {
+        Self(uuid)
+    }
+
+    /// Derives the uid of a child: a UUIDv8 hashed from the owner's uid, the child's name and the revision
+    /// of the world in which the child was decided.
+    pub fn derived(owner: Self, name: &str, world: Revision) -> Self {
+        let mut hash = crate::hash::Fnv128::new();
+        hash.write(owner.0.as_bytes());
+        hash.write(name.as_bytes());
+        hash.write(&world.0.to_be_bytes());
+        Self(uuid::Builder::from_custom_bytes(hash.finish().to_be_bytes()).into_uuid())
+    }
+
+    /// Whether this is the zero uid, which no object has.
+    pub fn is_nil(&self) -> bool {
+        self.0.is_nil()
+    }
+}
+
+impl fmt::Display for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Uid {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        text.parse().map(Self)
+    }
+}
+
+/// A revision of the store: strictly increasing with each commit, never reused.
+///
+/// On the wire (`resourceVersion`) it is a decimal string.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub u64);
+
+impl Revision {
+    /// The revision before the first commit.
+    pub const ZERO: Self = Self(0);
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Revision {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, std::num::ParseIntError> {
+        text.parse().map(Self)
+    }
+}
+
+impl Serialize for Revision {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Revision {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        if text.is_empty() {
+            return Ok(Self::ZERO);
+        }
+        text.parse().map_err(|_| {
+            serde::de::Error::custom(format!(
+                "{text:?} is not a resourceVersion (a decimal number)"
+            ))
+        })
+    }
+}
+
+/// Whether `text` is a DNS label (RFC 1123): at most 63 of `a-z0-9-`, not at the ends a dash.
+pub fn is_dns_label(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    (1..=63).contains(&bytes.len())
+        && bytes.iter().all(|byte| alphanumeric(byte) || *byte == b'-')
+        && bytes.first().is_some_and(alphanumeric)
+        && bytes.last().is_some_and(alphanumeric)
+}
+
+/// Whether `text` is a DNS subdomain (RFC 1123): at most 253 characters of dot-separated labels.
+pub fn is_dns_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_dns_label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_print_and_parse_alike() {
+        for key in [Key::pod("default", "web-1"), Key::node("n1")] {
+            assert_eq!(key.to_string().parse::<Key>().expect("own output"), key);
+        }
+        assert!("Gadget/default/x".parse::<Key>().is_err());
+    }
+
+    #[test]
+    fn a_derived_uid_depends_on_each_part() {
+        let owner = Uid::from_uuid(uuid::Uuid::from_u128(7));
+        let uid = Uid::derived(owner, "a", Revision(1));
+        assert_eq!(uid, Uid::derived(owner, "a", Revision(1)));
+        assert_ne!(uid, Uid::derived(owner, "b", Revision(1)));
+        assert_ne!(uid, Uid::derived(owner, "a", Revision(2)));
+        assert_ne!(uid, Uid::derived(Uid::default(), "a", Revision(1)));
+        assert!(uid.to_string().starts_with(&uid.to_string()[..14]));
+        assert_eq!(&uid.to_string()[14..15], "8", "version 8");
+    }
+
+    #[test]
+    fn names_with_a_path_in_them_are_no_labels() {
+        for bad in ["", "../x", "a/b", "-a", "a-", "A", "a.b", &"a".repeat(64)] {
+            assert!(!is_dns_label(bad), "{bad:?}");
+        }
+        assert!(is_dns_label("web-1"));
+        assert!(is_dns_subdomain("a.b-c.d"));
+        assert!(!is_dns_subdomain("a..b"));
+    }
+}

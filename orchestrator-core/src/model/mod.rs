@@ -1,0 +1,67 @@
+//! The objects of the cluster: plain data whose serde form is the Kubernetes JSON.
+//!
+//! Depends on nothing else in the crate (but the hash). Values are parsed on the way in: quantities, names,
+//! selectors and times that exist are valid. What Kubernetes knows and we do not model is kept in a
+//! [`Residual`] and merged back on output.
+
+mod build;
+mod config_map;
+mod container;
+mod deployment;
+mod event;
+mod ids;
+mod meta;
+mod namespace;
+mod node;
+mod object;
+mod pod;
+mod pod_status;
+mod quantity;
+mod replica_set;
+mod residual;
+mod secret;
+mod selector;
+mod service;
+mod time;
+
+pub use config_map::ConfigMap;
+pub use container::{
+    Container, ContainerPort, EnvVar, ExecAction, HttpGetAction, HttpHeader, ImagePullPolicy,
+    PortOrName, Probe, Protocol, ResourceRequirements, TcpSocketAction,
+};
+pub use deployment::{
+    CountOrPercent, Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy,
+    REVISION_ANNOTATION, RollingUpdate, StrategyType, TEMPLATE_HASH_LABEL,
+};
+pub use event::{Event, EventSource, EventType, ObjectReference};
+pub use ids::{InvalidKey, Key, Kind, Revision, Uid, is_dns_label, is_dns_subdomain};
+pub use meta::{
+    Condition, ConditionStatus, FOREGROUND_FINALIZER, LAST_APPLIED_ANNOTATION, ORPHAN_FINALIZER,
+    ObjectMeta, OwnerReference, StringMap, condition_status, set_condition,
+};
+pub use namespace::{
+    NAMESPACE_FINALIZER, Namespace, NamespacePhase, NamespaceSpec, NamespaceStatus,
+};
+pub use node::{
+    LABEL_HOSTNAME, Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo,
+    TAINT_NOT_READY, TAINT_UNREACHABLE, TAINT_UNSCHEDULABLE, Taint, TaintEffect,
+};
+pub use object::{DecodeError, Object, Part, Resource};
+pub use pod::{
+    DEFAULT_SCHEDULER, Pod, PodSpec, PodTemplate, ResourceMap, RestartPolicy, SLOT_ANNOTATION,
+    Toleration, TolerationOperator,
+};
+pub use pod_status::{
+    ContainerState, ContainerStatus, PodIp, PodPhase, PodStatus, StateRunning, StateTerminated,
+    StateWaiting,
+};
+pub use quantity::{InvalidQuantity, Quantity};
+pub use replica_set::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
+pub use residual::{Residual, Step};
+pub use secret::{Secret, Sensitive};
+pub use selector::{
+    InvalidSelector, LabelRequirement, LabelSelector, SelectorOperator, is_label_name,
+    is_label_value,
+};
+pub use service::{Service, ServicePort, ServiceSpec, ServiceStatus};
+pub use time::{InvalidTime, Time, Timestamp};

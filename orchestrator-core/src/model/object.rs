@@ -1,0 +1,331 @@
+//! `Object`: any object, its key, and its two records.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::ids::{Key, Kind, Revision};
+use super::meta::ObjectMeta;
+use super::residual::{Residual, located_message, strip_nulls};
+use super::{
+    ConfigMap, Deployment, Event, Namespace, Node, Pod, PodTemplate, ReplicaSet, Secret, Service,
+};
+
+/// A part of an object that is stored as a record of its own (DESIGN: an agent's status and a user's edit never
+/// fight over one revision).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// Metadata and spec (and data).
+    Main,
+    /// Status.
+    Status,
+}
+
+/// Any object. Cloning is cheap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[allow(missing_docs)]
+pub enum Object {
+    ConfigMap(Arc<ConfigMap>),
+    Deployment(Arc<Deployment>),
+    Event(Arc<Event>),
+    Namespace(Arc<Namespace>),
+    Node(Arc<Node>),
+    Pod(Arc<Pod>),
+    ReplicaSet(Arc<ReplicaSet>),
+    Secret(Arc<Secret>),
+    Service(Arc<Service>),
+}
+
+/// A typed kind of object.
+pub trait Resource: Clone + std::fmt::Debug + Send + Sync + 'static {
+    /// The kind.
+    const KIND: Kind;
+
+    /// The metadata.
+    fn meta(&self) -> &ObjectMeta;
+
+    /// The metadata, to change.
+    fn meta_mut(&mut self) -> &mut ObjectMeta;
+
+    /// Wraps the object.
+    fn into_object(self) -> Object;
+
+    /// Unwraps an object, if it is of this kind.
+    fn from_object(object: &Object) -> Option<&Arc<Self>>;
+
+    /// The object's key.
+    fn key(&self) -> Key {
+        Key::new(Self::KIND, &self.meta().namespace, &self.meta().name)
+    }
+}
+
+/// A document that is not an object of the expected form.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The document is not an object with `apiVersion` and `kind`.
+    #[error("not an object: {reason}")]
+    NotAnObject {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The kind is not served.
+    #[error("no kind {kind:?} in version {api_version:?}; this server knows {known}")]
+    UnknownKind {
+        /// The kind asked for.
+        kind: String,
+        /// The version asked for.
+        api_version: String,
+        /// The kinds there are.
+        known: String,
+    },
+    /// A field has the wrong type or form.
+    #[error("{message}")]
+    Field {
+        /// Path and reason, such as `spec.replicas: invalid type: string "x", expected i32`.
+        message: String,
+    },
+}
+
+macro_rules! for_each_kind {
+    ($object:expr, $each:ident => $body:expr) => {
+        match $object {
+            Object::ConfigMap($each) => $body,
+            Object::Deployment($each) => $body,
+            Object::Event($each) => $body,
+            Object::Namespace($each) => $body,
+            Object::Node($each) => $body,
+            Object::Pod($each) => $body,
+            Object::ReplicaSet($each) => $body,
+            Object::Secret($each) => $body,
+            Object::Service($each) => $body,
+        }
+    };
+}
+
+macro_rules! resources {
+    ($($kind:ident),+) => {$(
+        impl Resource for $kind {
+            const KIND: Kind = Kind::$kind;
+
+            fn meta(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+
+            fn into_object(self) -> Object {
+                Object::$kind(Arc::new(self))
+            }
+
+            fn from_object(object: &Object) -> Option<&Arc<Self>> {
+                if let Object::$kind(found) = object { Some(found) } else { None }
+            }
+        }
+
+        impl From<$kind> for Object {
+            fn from(object: $kind) -> Self {
+                object.into_object()
+            }
+        }
+
+        impl From<Arc<$kind>> for Object {
+            fn from(object: Arc<$kind>) -> Self {
+                Self::$kind(object)
+            }
+        }
+    )+};
+}
+
+resources!(ConfigMap, Deployment, Event, Namespace, Node, Pod, ReplicaSet, Secret, Service);
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OnWire<'a, T> {
+    api_version: &'static str,
+    kind: &'static str,
+    #[serde(flatten)]
+    object: &'a T,
+}
+
+impl Serialize for Object {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let kind = self.kind();
+        for_each_kind!(self, object => {
+            OnWire { api_version: kind.api_version(), kind: kind.name(), object: &**object }.serialize(serializer)
+        })
+    }
+}
+
+impl Object {
+    /// The kind.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::ConfigMap(_) => Kind::ConfigMap,
+            Self::Deployment(_) => Kind::Deployment,
+            Self::Event(_) => Kind::Event,
+            Self::Namespace(_) => Kind::Namespace,
+            Self::Node(_) => Kind::Node,
+            Self::Pod(_) => Kind::Pod,
+            Self::ReplicaSet(_) => Kind::ReplicaSet,
+            Self::Secret(_) => Kind::Secret,
+            Self::Service(_) => Kind::Service,
+        }
+    }
+
+    /// The metadata.
+    pub fn meta(&self) -> &ObjectMeta {
+        for_each_kind!(self, object => &object.metadata)
+    }
+
+    /// The metadata, to change; copies the object first if it is shared.
+    pub fn meta_mut(&mut self) -> &mut ObjectMeta {
+        for_each_kind!(self, object => &mut Arc::make_mut(object).metadata)
+    }
+
+    /// The key.
+    pub fn key(&self) -> Key {
+        Key::new(self.kind(), &self.meta().namespace, &self.meta().name)
+    }
+
+    /// Returns the object as JSON, `apiVersion` and `kind` included.
+    pub fn to_value(&self) -> Value {
+        serde_json::to_value(self).expect("maps of the model have string keys")
+    }
+
+    /// Reads an object of a known kind from JSON; `apiVersion` and `kind` may be absent, `null`s count as absent.
+    ///
+    /// # Errors
+    /// [`DecodeError::Field`] names the first field that has the wrong type or form. Fields that no type
+    /// claims are no error here: they are kept (see [`Object::residuals`]).
+    pub fn from_value(kind: Kind, mut value: Value) -> Result<Self, DecodeError> {
+        strip_nulls(&mut value);
+        let Some(map) = value.as_object_mut() else {
+            return Err(DecodeError::NotAnObject { reason: "expected a JSON object".to_owned() });
+        };
+        map.remove("apiVersion");
+        map.remove("kind");
+        if let Some(Value::Object(metadata)) = map.get_mut("metadata") {
+            // Ownership of fields is not tracked yet; clients send back what they were never given.
+            metadata.remove("managedFields");
+            metadata.remove("selfLink");
+        }
+        match kind {
+            Kind::ConfigMap => read(value).map(Self::ConfigMap),
+            Kind::Deployment => read(value).map(Self::Deployment),
+            Kind::Event => read(value).map(Self::Event),
+            Kind::Namespace => read(value).map(Self::Namespace),
+            Kind::Node => read(value).map(Self::Node),
+            Kind::Pod => read(value).map(Self::Pod),
+            Kind::ReplicaSet => read(value).map(Self::ReplicaSet),
+            Kind::Secret => read(value).map(Self::Secret),
+            Kind::Service => read(value).map(Self::Service),
+        }
+    }
+
+    /// Finds the kind a JSON document says it is.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when `apiVersion` or `kind` is missing, or the pair is not served.
+    pub fn kind_of(value: &Value) -> Result<Kind, DecodeError> {
+        let text = |name: &str| match value.get(name) {
+            Some(Value::String(text)) if !text.is_empty() => Ok(text.as_str()),
+            Some(_) | None => Err(DecodeError::NotAnObject {
+                reason: format!("{name}: a non-empty string is needed"),
+            }),
+        };
+        let (api_version, kind) = (text("apiVersion")?, text("kind")?);
+        Kind::from_name(kind).filter(|found| found.api_version() == api_version).ok_or_else(|| {
+            let known: Vec<_> =
+                Kind::ALL.iter().map(|kind| format!("{}/{}", kind.api_version(), kind)).collect();
+            DecodeError::UnknownKind {
+                kind: kind.to_owned(),
+                api_version: api_version.to_owned(),
+                known: known.join(", "),
+            }
+        })
+    }
+
+    /// Yields what was sent and is not modelled, as (path of the part, printed path of the field in it).
+    pub fn residuals(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let mut note = |part: &'static str, residual: &Residual| {
+            found.extend(residual.paths().map(|path| (part, path)));
+        };
+        note("metadata", &self.meta().residual);
+        for_each_kind!(self, object => note("", &object.residual));
+        let mut template = |template: &PodTemplate| {
+            note("spec.template.metadata", &template.metadata.residual);
+            note("spec.template.spec", &template.spec.residual);
+        };
+        match self {
+            Self::ConfigMap(_) | Self::Event(_) | Self::Secret(_) => {}
+            Self::Deployment(object) => {
+                template(&object.spec.template);
+                note("spec", &object.spec.residual);
+                note("status", &object.status.residual);
+            }
+            Self::Namespace(object) => {
+                note("spec", &object.spec.residual);
+                note("status", &object.status.residual);
+            }
+            Self::Node(object) => {
+                note("spec", &object.spec.residual);
+                note("status", &object.status.residual);
+            }
+            Self::Pod(object) => {
+                note("spec", &object.spec.residual);
+                note("status", &object.status.residual);
+            }
+            Self::ReplicaSet(object) => {
+                template(&object.spec.template);
+                note("spec", &object.spec.residual);
+                note("status", &object.status.residual);
+            }
+            Self::Service(object) => {
+                note("spec", &object.spec.residual);
+                note("status", &object.status.residual);
+            }
+        }
+        found
+    }
+
+    /// Returns this object with the status of `other` (an object of the same kind).
+    pub fn with_status_of(&self, other: &Self) -> Self {
+        let mut merged = self.clone();
+        match (&mut merged, other) {
+            (Self::Deployment(new), Self::Deployment(old)) => {
+                Arc::make_mut(new).status = old.status.clone();
+            }
+            (Self::Namespace(new), Self::Namespace(old)) => {
+                Arc::make_mut(new).status = old.status.clone()
+            }
+            (Self::Node(new), Self::Node(old)) => Arc::make_mut(new).status = old.status.clone(),
+            (Self::Pod(new), Self::Pod(old)) => Arc::make_mut(new).status = old.status.clone(),
+            (Self::ReplicaSet(new), Self::ReplicaSet(old)) => {
+                Arc::make_mut(new).status = old.status.clone();
+            }
+            (Self::Service(new), Self::Service(old)) => {
+                Arc::make_mut(new).status = old.status.clone()
+            }
+            _ => {}
+        }
+        merged
+    }
+
+    /// Sets the revision that clients see.
+    pub fn set_revision(&mut self, revision: Revision) {
+        self.meta_mut().resource_version = revision;
+    }
+}
+
+fn read<T: for<'de> Deserialize<'de>>(value: Value) -> Result<Arc<T>, DecodeError> {
+    serde_json::from_value(value).map(Arc::new).map_err(|error| {
+        let message = located_message("", &error.to_string());
+        DecodeError::Field { message: message.strip_prefix('.').unwrap_or(&message).to_owned() }
+    })
+}

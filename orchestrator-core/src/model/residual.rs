@@ -1,0 +1,200 @@
+//! `Residual`: what a client sent and we do not model, kept in place.
+//!
+//! A part of an object (its metadata, spec or status) is parsed into typed fields; each field no type claims
+//! is kept here under its path and merged back on output, so that nothing a user wrote is lost and a
+//! repeated apply finds no difference. Controllers never read it. It takes part in equality.
+
+use serde::de::Error as _;
+use serde_json::Value;
+
+/// One step of a path into JSON.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// An element of a list.
+    Index(usize),
+    /// A field of an object.
+    Field(String),
+}
+
+/// Fields of one part that no type claims, by path, in path order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Residual(Vec<(Vec<Step>, Value)>);
+
+impl Residual {
+    /// Whether every field was claimed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Yields the path of each kept field, printed as `containers[0].securityContext`.
+    pub fn paths(&self) -> impl Iterator<Item = String> + '_ {
+        self.0.iter().map(|(path, _)| print_path(path))
+    }
+
+    /// Keeps `value` under `path`.
+    pub(crate) fn keep(&mut self, path: Vec<Step>, value: Value) {
+        self.0.push((path, value));
+        self.0.sort_by(|left, right| left.0.cmp(&right.0));
+    }
+
+    /// Puts each kept field back into `part`; a field whose parent is gone is left out.
+    pub(crate) fn merge_into(&self, part: &mut Value) {
+        for (path, value) in &self.0 {
+            merge_at(part, path, value);
+        }
+    }
+}
+
+/// Prints a path the way validation errors do: `spec.containers[0].image`.
+pub(crate) fn print_path(path: &[Step]) -> String {
+    let mut text = String::new();
+    for step in path {
+        match step {
+            Step::Index(index) => text.push_str(&format!("[{index}]")),
+            Step::Field(name) => {
+                if !text.is_empty() {
+                    text.push('.');
+                }
+                text.push_str(name);
+            }
+        }
+    }
+    text
+}
+
+fn merge_at(target: &mut Value, path: &[Step], value: &Value) {
+    let Some((step, rest)) = path.split_first() else { return };
+    match (step, target) {
+        (Step::Field(name), Value::Object(map)) => {
+            if rest.is_empty() {
+                map.entry(name).or_insert_with(|| value.clone());
+            } else {
+                let child = map.entry(name).or_insert_with(|| match rest.first() {
+                    Some(Step::Index(_)) => Value::Array(Vec::new()),
+                    Some(Step::Field(_)) | None => Value::Object(serde_json::Map::new()),
+                });
+                merge_at(child, rest, value);
+            }
+        }
+        (Step::Index(index), Value::Array(list)) => {
+            if let Some(child) = list.get_mut(*index) {
+                merge_at(child, rest, value);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Converts the path of an ignored field and takes its value out of `input`.
+pub(crate) fn steps(path: &serde_ignored::Path<'_>) -> Vec<Step> {
+    use serde_ignored::Path;
+    let (parent, step) = match path {
+        Path::Root => return Vec::new(),
+        Path::Seq { parent, index } => (parent, Some(Step::Index(*index))),
+        Path::Map { parent, key } => (parent, Some(Step::Field(key.clone()))),
+        Path::Some { parent }
+        | Path::NewtypeStruct { parent }
+        | Path::NewtypeVariant { parent } => (parent, None),
+    };
+    let mut all = steps(parent);
+    all.extend(step);
+    all
+}
+
+/// Returns the value under `path`.
+pub(crate) fn value_at<'v>(input: &'v Value, path: &[Step]) -> Option<&'v Value> {
+    path.iter().try_fold(input, |value, step| match step {
+        Step::Index(index) => value.get(*index),
+        Step::Field(name) => value.get(name),
+    })
+}
+
+/// Removes every `null`: clients send them for absent fields.
+pub(crate) fn strip_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, child| !child.is_null());
+            map.values_mut().for_each(strip_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(strip_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Joins the path of an inner error to its message; [`located_message`] of an outer part prepends its own.
+pub(crate) fn located<E: serde::de::Error>(
+    error: serde_path_to_error::Error<serde_json::Error>,
+) -> E {
+    E::custom(located_message(&error.path().to_string(), &error.inner().to_string()))
+}
+
+/// Returns `path: message`, or `path.inner: message` when the message begins with an inner path.
+pub(crate) fn located_message(path: &str, message: &str) -> String {
+    let path = if path == "." { "" } else { path };
+    match message.strip_prefix('.') {
+        Some(inner) if path.is_empty() => format!(".{inner}"),
+        Some(inner) => format!(".{path}.{inner}"),
+        None if path.is_empty() => message.to_owned(),
+        None => format!(".{path}: {message}"),
+    }
+}
+
+/// Reads one part: typed fields by `typed`, the rest into a residual.
+pub(crate) fn read_part<'de, D, T>(
+    deserializer: D,
+    typed: impl FnOnce(
+        &Value,
+        &mut dyn FnMut(Vec<Step>),
+    ) -> Result<T, serde_path_to_error::Error<serde_json::Error>>,
+) -> Result<(T, Residual), D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    let input = <Value as serde::Deserialize>::deserialize(deserializer)?;
+    if !input.is_object() {
+        return Err(D::Error::custom("expected an object"));
+    }
+    let mut residual = Residual::default();
+    let part = typed(&input, &mut |path| {
+        if let Some(value) = value_at(&input, &path).filter(|value| !value.is_null()) {
+            residual.keep(path, value.clone());
+        }
+    })
+    .map_err(located)?;
+    Ok((part, residual))
+}
+
+/// Implements serde for a part that has a `residual` field and derives with `#[serde(remote = "Self")]`.
+macro_rules! keep_residual {
+    ($($part:ty),+ $(,)?) => {$(
+        impl serde::Serialize for $part {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if self.residual.is_empty() {
+                    return Self::serialize(self, serializer);
+                }
+                let mut value = Self::serialize(self, serde_json::value::Serializer)
+                    .map_err(serde::ser::Error::custom)?;
+                self.residual.merge_into(&mut value);
+                serde::Serialize::serialize(&value, serializer)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $part {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let (mut part, residual): (Self, _) =
+                    $crate::model::residual::read_part(deserializer, |input, ignored| {
+                        let mut track = serde_path_to_error::Track::new();
+                        let tracked = serde_path_to_error::Deserializer::new(input, &mut track);
+                        let mut note = |path: serde_ignored::Path<'_>| {
+                            ignored($crate::model::residual::steps(&path));
+                        };
+                        let outcome = Self::deserialize(serde_ignored::Deserializer::new(tracked, &mut note));
+                        outcome.map_err(|error| serde_path_to_error::Error::new(track.path(), error))
+                    })?;
+                part.residual = residual;
+                Ok(part)
+            }
+        }
+    )+};
+}
+pub(crate) use keep_residual;
