@@ -1,0 +1,135 @@
+//! The trait `Controller`, its `Decision`, and the built-in controllers, one per file.
+//!
+//! A controller is pure and total: it sees the world, and says which writes would bring it closer to what
+//! is wanted. It never talks to another controller, reads no clock and keeps no state.
+//! Depends on `model` and `world`.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+
+use crate::model::{EventType, Key, Timestamp, Uid};
+use crate::world::{Change, Proposal, World};
+
+/// The most transactions a decision may hold; what is left is done when the key runs again.
+pub const DECISION_PROPOSALS_MAX: usize = 512;
+
+/// What a controller wants done about one key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// Independent transactions, in order of importance. Each holds only what must be atomic.
+    pub proposals: Vec<Proposal>,
+    /// When to look again even if nothing changes.
+    pub recheck: Option<Recheck>,
+    /// What to tell people.
+    pub events: Vec<EventNote>,
+}
+
+/// A wish to look at a key again at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recheck {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: TimerReason,
+}
+
+/// Why a timer runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TimerReason {
+    /// It recurs for ever and leads nowhere by itself (health checks, expiry); a plan does not wait for it.
+    Periodic,
+    /// It leads towards what is wanted (a back-off, a minimum ready time).
+    Progress,
+}
+
+/// Something to tell people; the engine counts equal ones and limits their rate.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EventNote {
+    /// The object it is about.
+    pub about: Key,
+    /// That object's uid.
+    pub uid: Uid,
+    /// News or trouble.
+    pub kind: EventType,
+    /// Why, in CamelCase.
+    pub reason: String,
+    /// What happened.
+    pub message: String,
+}
+
+impl Decision {
+    /// Decides that nothing needs to be done.
+    pub fn nothing() -> Self {
+        Self::default()
+    }
+
+    /// Adds a transaction.
+    pub fn propose(&mut self, proposal: Proposal) {
+        self.proposals.push(proposal);
+    }
+
+    /// Asks to be run again at `at`, unless an earlier time is asked for already.
+    pub fn recheck(&mut self, at: Timestamp, reason: TimerReason) {
+        if self.recheck.is_none_or(|known| at < known.at) {
+            self.recheck = Some(Recheck { at, reason });
+        }
+    }
+
+    /// Whether nothing is to be written and nobody to be told.
+    pub fn is_quiet(&self) -> bool {
+        self.proposals.is_empty() && self.events.is_empty()
+    }
+}
+
+/// Brings one kind of thing closer to what is wanted.
+///
+/// # Duties (each is a test of the conformance suite)
+/// - **CO1** `reconcile` is a function: equal worlds, key and `now` give equal decisions (S33).
+/// - **CO2** Every write carries a precondition from the world it was given (S4); [`Proposal`] sees to it.
+/// - **CO3** Once a decision's writes are applied, running again comes to rest: no endless writing (S34).
+/// - **CO4** A key that does not exist is no error: the decision is quiet or cleans up.
+/// - **CO5** `interest` marks keys only from the change it is given; losing, repeating or reordering changes alters only
+///   when work is done, not its end state (S35). The engine also runs every key an `interest` of all objects marks after a start.
+/// - **CO6** Children get deterministic names, so that a repeated create is refused, not doubled (S26).
+/// - **CO7** A decision made on an older world does no harm when tried on a newer one (S36).
+/// - **CO8** It never panics, whatever the (decodable) objects hold.
+///
+/// # Example
+/// ```
+/// use std::collections::BTreeSet;
+/// use orchestrator_core::{controller::*, model::*, world::*};
+///
+/// /// Labels every new namespace.
+/// #[derive(Debug)]
+/// struct Labeller;
+///
+/// impl Controller for Labeller {
+///     fn name(&self) -> &'static str { "labeller" }
+///
+///     fn interest(&self, change: &Change, keys: &mut BTreeSet<Key>) {
+///         if let Change::Object(change) = change {
+///             if change.key.kind == Kind::Namespace { keys.insert(change.key.clone()); }
+///         }
+///     }
+///
+///     fn reconcile(&self, key: &Key, world: &World, _now: Timestamp) -> Decision {
+///         let mut decision = Decision::nothing();
+///         if let Some(stored) = world.get(key).filter(|s| !s.object.meta().labels.contains_key("seen")) {
+///             let mut object = stored.object.clone();
+///             object.meta_mut().labels.insert("seen".to_owned(), "yes".to_owned());
+///             decision.propose(Proposal::put_main(stored, object));
+///         }
+///         decision
+///     }
+/// }
+/// ```
+pub trait Controller: Debug + Send + Sync + 'static {
+    /// A short, unique name for metrics and events.
+    fn name(&self) -> &'static str;
+
+    /// Adds the keys that a change makes worth looking at.
+    fn interest(&self, change: &Change, keys: &mut BTreeSet<Key>);
+
+    /// Decides what to do about a key.
+    fn reconcile(&self, key: &Key, world: &World, now: Timestamp) -> Decision;
+}

@@ -1,0 +1,351 @@
+//! `World`: all objects at one revision, with indexes and signals; what every decision reads.
+//!
+//! Persistent maps: a clone is a snapshot in O(1), so that readers, `explain` and forks never disturb the
+//! engine. Depends on `model` and `store`. Iteration follows key order.
+
+mod change;
+mod codec;
+mod proposal;
+mod signal;
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
+
+use crate::model::{
+    Deployment, Key, Kind, Node, Object, Part, Pod, ReplicaSet, Resource, Revision, Uid,
+};
+use crate::store::{Batch, Page, Quarantined, RecordChange};
+
+pub use change::{Change, ObjectChange};
+pub use codec::{CodecError, SCHEMA_VERSION, decode_main, decode_status, encode};
+pub use proposal::{ObjectWrite, Proposal};
+pub use signal::{ContainerUsage, NodeSignal, NodeUsage, Signal};
+
+/// An object together with the revisions of its records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The object; its `resourceVersion` is the larger of the two revisions.
+    pub object: Object,
+    /// The revision that last wrote the main record.
+    pub main: Revision,
+    /// The revision that last wrote the status record; `None` if there is none yet.
+    pub status: Option<Revision>,
+}
+
+/// All objects at one revision, and what is heard of nodes.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    revision: Revision,
+    objects: RedBlackTreeMapSync<Key, Stored>,
+    /// Objects by the uid of each owner; those without owner under the nil uid.
+    dependents: RedBlackTreeMapSync<Uid, RedBlackTreeSetSync<Key>>,
+    pods_by_node: RedBlackTreeMapSync<String, RedBlackTreeSetSync<Key>>,
+    signals: RedBlackTreeMapSync<String, NodeSignal>,
+    quarantine: RedBlackTreeMapSync<String, String>,
+}
+
+impl World {
+    /// Builds a world from the pages of a store's listing.
+    pub fn from_pages(pages: impl IntoIterator<Item = Page>) -> Self {
+        let mut world = Self::default();
+        for page in pages {
+            world.revision = page.revision;
+            for Quarantined { key, reason } in page.quarantined {
+                world.quarantine.insert_mut(key, reason);
+            }
+            // Main sorts before status, so that a status finds its object.
+            for record in page.records {
+                let change = RecordChange { key: record.key, value: Some(record.value) };
+                world.apply_record(&change, record.revision);
+            }
+        }
+        world
+    }
+
+    /// The revision of the newest commit this world has seen.
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Applies a commit and returns what changed, an entry per object.
+    pub fn apply(&mut self, batch: &Batch) -> Vec<ObjectChange> {
+        let mut changes: Vec<ObjectChange> = Vec::new();
+        for record in &batch.changes {
+            let key = &record.key.object;
+            let before = self.objects.get(key).map(|stored| stored.object.clone());
+            self.apply_record(record, batch.revision);
+            let after = self.objects.get(key).map(|stored| stored.object.clone());
+            match changes.iter_mut().find(|change| change.key == *key) {
+                Some(change) => change.after = after,
+                None => changes.push(ObjectChange {
+                    key: key.clone(),
+                    revision: batch.revision,
+                    before,
+                    after,
+                }),
+            }
+        }
+        self.revision = self.revision.max(batch.revision);
+        changes.retain(|change| change.before.is_some() || change.after.is_some());
+        changes
+    }
+
+    /// Takes in what is heard of a node; not part of any revision.
+    pub fn hear(&mut self, signal: &Signal) {
+        let name = signal.node().to_owned();
+        let known = self.signals.get(&name).cloned().unwrap_or_default();
+        self.signals.insert_mut(name, known.with(signal));
+    }
+
+    /// Returns an object with its revisions.
+    pub fn get(&self, key: &Key) -> Option<&Stored> {
+        self.objects.get(key)
+    }
+
+    /// Returns an object of a kind.
+    pub fn find<T: Resource>(&self, namespace: &str, name: &str) -> Option<&Arc<T>> {
+        self.get(&Key::new(T::KIND, namespace, name))
+            .and_then(|stored| T::from_object(&stored.object))
+    }
+
+    /// Returns an object of a kind by key.
+    pub fn at<T: Resource>(&self, key: &Key) -> Option<&Arc<T>> {
+        self.get(key).and_then(|stored| T::from_object(&stored.object))
+    }
+
+    /// Returns a deployment of the namespace `default`; an absent one reads as empty (and is not available).
+    pub fn deployment(&self, name: &str) -> Arc<Deployment> {
+        self.find::<Deployment>("default", name).cloned().unwrap_or_else(|| {
+            // A deployment that does not exist must not look available.
+            let mut absent = Deployment::new(name, "");
+            absent.metadata.generation = i64::MAX;
+            Arc::new(absent)
+        })
+    }
+
+    /// Lists the objects of a kind in key order; of one namespace, or of all.
+    pub fn list<'w>(
+        &'w self,
+        kind: Kind,
+        namespace: Option<&str>,
+    ) -> impl Iterator<Item = (&'w Key, &'w Stored)> {
+        let namespace: Option<Arc<str>> = namespace.map(Into::into);
+        let first = Key {
+            kind,
+            namespace: namespace.clone().unwrap_or_else(|| "".into()),
+            name: "".into(),
+        };
+        self.objects.range((Bound::Included(first), Bound::Unbounded)).take_while(
+            move |(key, _)| {
+                key.kind == kind
+                    && namespace.as_ref().is_none_or(|namespace| key.namespace == *namespace)
+            },
+        )
+    }
+
+    /// Lists the objects of a kind after a key, in key order; for paging.
+    pub fn list_after<'w>(
+        &'w self,
+        after: &Key,
+    ) -> impl Iterator<Item = (&'w Key, &'w Stored)> + use<'w> {
+        let kind = after.kind;
+        self.objects
+            .range((Bound::Excluded(after.clone()), Bound::Unbounded))
+            .take_while(move |(key, _)| key.kind == kind)
+    }
+
+    /// Lists every object in key order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Stored)> {
+        self.objects.iter()
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.objects.size()
+    }
+
+    /// Whether there are no objects.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// Lists typed objects of a kind in key order.
+    pub fn all<'w, T: Resource>(
+        &'w self,
+        namespace: Option<&str>,
+    ) -> impl Iterator<Item = &'w Arc<T>> {
+        self.list(T::KIND, namespace).filter_map(|(_, stored)| T::from_object(&stored.object))
+    }
+
+    /// Lists the objects that name this uid as an owner, in key order.
+    pub fn dependents(&self, owner: Uid) -> impl Iterator<Item = &Stored> {
+        self.dependents.get(&owner).into_iter().flatten().filter_map(|key| self.objects.get(key))
+    }
+
+    /// Lists the objects of a kind in a namespace that have no owner, in key order.
+    pub fn ownerless<'w>(
+        &'w self,
+        kind: Kind,
+        namespace: &'w str,
+    ) -> impl Iterator<Item = &'w Stored> {
+        self.dependents(Uid::default()).filter(move |stored| {
+            stored.object.kind() == kind && stored.object.meta().namespace == namespace
+        })
+    }
+
+    /// Lists the pods bound to a node, in key order.
+    pub fn pods_on<'w>(&'w self, node: &str) -> impl Iterator<Item = &'w Arc<Pod>> {
+        self.pods_by_node.get(node).into_iter().flatten().filter_map(|key| self.at::<Pod>(key))
+    }
+
+    /// Returns a node.
+    pub fn node(&self, name: &str) -> Option<&Arc<Node>> {
+        self.at(&Key::node(name))
+    }
+
+    /// Returns what is heard of a node; the default (never heard) if nothing.
+    pub fn signal(&self, node: &str) -> NodeSignal {
+        self.signals.get(node).cloned().unwrap_or_default()
+    }
+
+    /// Lists what could not be read: (record, reason).
+    pub fn quarantined(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.quarantine.iter()
+    }
+
+    fn apply_record(&mut self, record: &RecordChange, revision: Revision) {
+        let key = &record.key.object;
+        let old = self.objects.get(key).cloned();
+        let new = match (record.key.part, &record.value) {
+            (Part::Main, None) => Ok(None),
+            (Part::Status, None) => Ok(old.clone().map(|mut stored| {
+                stored.status = None;
+                stored
+            })),
+            (Part::Main, Some(value)) => decode_main(key, value).map(|object| {
+                let status = old.as_ref().and_then(|stored| stored.status);
+                let object = match (&old, status) {
+                    (Some(old), Some(_)) => object.with_status_of(&old.object),
+                    _ => object,
+                };
+                Some(Stored { object, main: revision, status })
+            }),
+            (Part::Status, Some(value)) => match &old {
+                Some(old) => decode_status(&old.object, value)
+                    .map(|object| Some(Stored { object, main: old.main, status: Some(revision) })),
+                None => Err(CodecError::no_object()),
+            },
+        };
+        match new {
+            Ok(new) => {
+                self.quarantine.remove_mut(&quarantine_name(record));
+                self.replace(key, old, new);
+            }
+            Err(error) => {
+                self.quarantine.insert_mut(quarantine_name(record), error.to_string());
+            }
+        }
+    }
+
+    /// Puts `new` in the place of `old` in the map and in every index.
+    fn replace(&mut self, key: &Key, old: Option<Stored>, new: Option<Stored>) {
+        if let Some(old) = &old {
+            for owner in owners(&old.object) {
+                remove_from(&mut self.dependents, &owner, key);
+            }
+            if let Some(node) = node_of(&old.object) {
+                remove_from(&mut self.pods_by_node, &node, key);
+            }
+        }
+        match new {
+            None => {
+                self.objects.remove_mut(key);
+                if key.kind == Kind::Node {
+                    self.signals.remove_mut(&key.name.to_string());
+                }
+            }
+            Some(mut stored) => {
+                stored.object.set_revision(
+                    stored.status.map_or(stored.main, |status| status.max(stored.main)),
+                );
+                self.share_template(&mut stored.object);
+                for owner in owners(&stored.object) {
+                    insert_into(&mut self.dependents, owner, key);
+                }
+                if let Some(node) = node_of(&stored.object) {
+                    insert_into(&mut self.pods_by_node, node, key);
+                }
+                self.objects.insert_mut(key.clone(), stored);
+            }
+        }
+    }
+
+    /// Lets a pod share the spec of its replica set's template when they are equal.
+    fn share_template(&self, object: &mut Object) {
+        let Object::Pod(pod) = object else { return };
+        let Some(owner) = pod.metadata.controller() else { return };
+        let Some(owner) = self.find::<ReplicaSet>(&pod.metadata.namespace, &owner.name) else {
+            return;
+        };
+        let template = &owner.spec.template.spec;
+        if !Arc::ptr_eq(template, &pod.spec) && **template == *pod.spec {
+            Arc::make_mut(pod).spec = Arc::clone(template);
+        }
+    }
+}
+
+fn quarantine_name(record: &RecordChange) -> String {
+    match record.key.part {
+        Part::Main => record.key.object.to_string(),
+        Part::Status => format!("{}#status", record.key.object),
+    }
+}
+
+fn owners(object: &Object) -> Vec<Uid> {
+    let owners = &object.meta().owner_references;
+    if owners.is_empty() {
+        vec![Uid::default()]
+    } else {
+        owners.iter().map(|owner| owner.uid).collect()
+    }
+}
+
+fn node_of(object: &Object) -> Option<String> {
+    match object {
+        Object::Pod(pod) if pod.is_bound() => Some(pod.node_name.clone()),
+        Object::ConfigMap(_)
+        | Object::Deployment(_)
+        | Object::Event(_)
+        | Object::Namespace(_)
+        | Object::Node(_)
+        | Object::Pod(_)
+        | Object::ReplicaSet(_)
+        | Object::Secret(_)
+        | Object::Service(_) => None,
+    }
+}
+
+fn insert_into<I: Ord + Clone>(
+    index: &mut RedBlackTreeMapSync<I, RedBlackTreeSetSync<Key>>,
+    at: I,
+    key: &Key,
+) {
+    let set = index.get(&at).cloned().unwrap_or_default();
+    index.insert_mut(at, set.insert(key.clone()));
+}
+
+fn remove_from<I: Ord + Clone>(
+    index: &mut RedBlackTreeMapSync<I, RedBlackTreeSetSync<Key>>,
+    at: &I,
+    key: &Key,
+) {
+    let Some(set) = index.get(at) else { return };
+    let set = set.remove(key);
+    if set.is_empty() {
+        index.remove_mut(at);
+    } else {
+        index.insert_mut(at.clone(), set);
+    }
+}
