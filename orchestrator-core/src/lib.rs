@@ -2,6 +2,8 @@
 
 pub mod api;
 pub mod controller;
+#[cfg(feature = "driver")]
+pub mod driver;
 mod hash;
 pub mod model;
 pub mod node;

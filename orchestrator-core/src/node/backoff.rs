@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn ten_minutes_of_running_are_well() {
-        let run = |seconds| StateTerminated {
+        let run = |seconds: i64| StateTerminated {
             started_at: Some(Time::from_seconds(5)),
             finished_at: Some(Time::from_seconds(5 + seconds)),
             ..StateTerminated::default()

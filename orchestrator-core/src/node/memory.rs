@@ -73,11 +73,8 @@ pub(crate) struct Trouble {
 impl Trouble {
     /// When to try again.
     pub fn retry_at(&self, now: Timestamp) -> Timestamp {
-        let delay = if self.permanent {
-            restart_delay_ms(self.times)
-        } else {
-            verb_retry_ms(self.times)
-        };
+        let delay =
+            if self.permanent { restart_delay_ms(self.times) } else { verb_retry_ms(self.times) };
         super::backoff::due_at(self.at, delay, now)
     }
 
@@ -145,9 +142,8 @@ impl PodMemory {
             let message = failure.message().to_owned();
             *slot = Some(Trouble { times, at: now, reason, message, permanent });
         };
-        let warning = |reason: &str, message: String| {
-            vec![note(pod, EventType::Warning, reason, message)]
-        };
+        let warning =
+            |reason: &str, message: String| vec![note(pod, EventType::Warning, reason, message)];
         match (op, outcome) {
             (RuntimeOp::CreateSandbox(spec), Ok(())) => {
                 self.next_sandbox = self.next_sandbox.max(spec.key.attempt.saturating_add(1));

@@ -25,7 +25,7 @@ pub use link::{Assignments, LinkError, NodeLink, StatusOutcome};
 pub use memory::{FAILURE_MESSAGE_BYTES_MAX, OpFailure, PodMemory};
 pub use orphans::{
     CompleteList, FINISHED_SANDBOXES_MAX, MASS_KILL_MIN, ORPHAN_GRACE_MS, OrphanGuard,
-    surplus_finished,
+    orphan_removal, surplus_finished,
 };
 pub use plan::{
     NodeContext, PULL_ERROR_SHOWN_MS, PodInput, PodPlan, Refusal, RuntimeOp, StopReason, plan,

@@ -72,7 +72,7 @@ impl OrphanGuard {
 }
 
 /// Returns the verbs that end a pod nobody wants.
-pub fn removal(observed: &[&SandboxObservation]) -> Vec<RuntimeOp> {
+pub fn orphan_removal(observed: &[&SandboxObservation]) -> Vec<RuntimeOp> {
     let running = observed.iter().flat_map(|sandbox| &sandbox.containers);
     let running = running.filter(|container| is_running(container));
     let containers: Vec<ContainerKey> = running.map(|container| container.key.clone()).collect();

@@ -299,9 +299,9 @@ impl<'a> Planner<'a> {
         let memory = self.plan.memory.containers.get(&runs.spec.name);
         let trouble = memory.and_then(|memory| memory.trouble.as_ref());
         let never_ran = matches!(runs.last, Last::Absent | Last::Created(_));
-        if let Some(trouble) = trouble.filter(|trouble| {
-            trouble.permanent && never_ran && policy == RestartPolicy::Never
-        }) {
+        if let Some(trouble) = trouble
+            .filter(|trouble| trouble.permanent && never_ran && policy == RestartPolicy::Never)
+        {
             let time = trouble.at.to_time();
             runs.last = Last::Ended(Ended {
                 attempt: runs.attempt().unwrap_or(0),
@@ -550,13 +550,13 @@ impl<'a> Planner<'a> {
     /// it was cut from is counted in.
     fn deletion_grace_ms(&self) -> u64 {
         let meta = &self.input.pod.metadata;
-        let whole = meta.deletion_grace_period_seconds.unwrap_or_else(|| {
-            self.input.pod.spec.grace_seconds()
-        });
+        let whole = meta
+            .deletion_grace_period_seconds
+            .unwrap_or_else(|| self.input.pod.spec.grace_seconds());
         let whole = u64::try_from(whole).unwrap_or(0).saturating_mul(1000);
-        let left = meta.deletion_timestamp.map_or(0, |at| {
-            at.to_timestamp().plus_millis(999).millis_since(self.input.now)
-        });
+        let left = meta
+            .deletion_timestamp
+            .map_or(0, |at| at.to_timestamp().plus_millis(999).millis_since(self.input.now));
         u64::try_from(left).unwrap_or(0).min(whole)
     }
 

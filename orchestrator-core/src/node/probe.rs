@@ -131,8 +131,7 @@ impl ProbeMemory {
     /// Returns when the next check is due, for a container that runs since `running_since`.
     pub fn due_at(&self, probe: &Probe, running_since: Timestamp) -> Timestamp {
         match self.last_begun {
-            None => running_since
-                .plus_millis(seconds_ms(probe.initial_delay_seconds, 0, 0)),
+            None => running_since.plus_millis(seconds_ms(probe.initial_delay_seconds, 0, 0)),
             Some(begun) => begun.plus_millis(seconds_ms(probe.period_seconds, 10, 1)),
         }
     }
@@ -151,7 +150,9 @@ pub(crate) fn check_of(probe: &Probe, container: &Container, pod_ip: &str) -> Pr
     }
     if let Some(get) = &probe.http_get {
         if get.scheme.eq_ignore_ascii_case("https") {
-            return impossible("httpGet.scheme HTTPS is not done yet: use HTTP or tcpSocket".to_owned());
+            return impossible(
+                "httpGet.scheme HTTPS is not done yet: use HTTP or tcpSocket".to_owned(),
+            );
         }
         let Some(port) = port_of(&get.port) else {
             return impossible(format!("httpGet.port {} is no port of the container", get.port));
@@ -197,11 +198,8 @@ mod tests {
 
     #[test]
     fn a_verdict_needs_its_threshold_in_a_row() {
-        let probe = Probe {
-            failure_threshold: Some(2),
-            success_threshold: Some(2),
-            ..Probe::default()
-        };
+        let probe =
+            Probe { failure_threshold: Some(2), success_threshold: Some(2), ..Probe::default() };
         let mut memory = ProbeMemory::default();
         let verdicts: Vec<Option<bool>> = [
             ProbeResult::Success,
@@ -222,11 +220,8 @@ mod tests {
 
     #[test]
     fn checks_begin_after_the_initial_delay_and_recur_with_the_period() {
-        let probe = Probe {
-            initial_delay_seconds: Some(5),
-            period_seconds: Some(3),
-            ..Probe::default()
-        };
+        let probe =
+            Probe { initial_delay_seconds: Some(5), period_seconds: Some(3), ..Probe::default() };
         let mut memory = ProbeMemory::default();
         let since = Timestamp::from_millis(1000);
         assert_eq!(memory.due_at(&probe, since), Timestamp::from_millis(6000));
