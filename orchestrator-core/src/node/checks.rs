@@ -1,7 +1,8 @@
 //! The part of a plan that deals with probes: which checks are due, and what verdicts lead to.
 
 use super::lifecycle::{Last, Running, Runs};
-use super::plan::{Planner, RuntimeOp, StopReason};
+use super::plan::{RuntimeOp, StopReason};
+use super::planner::Planner;
 use super::probe::{ProbeDue, ProbeKind, ProbeMemory, check_of, timeout_ms};
 use crate::model::{Probe, Timestamp};
 

@@ -158,10 +158,13 @@ impl<'a> Runs<'a> {
         let newest = used.max().max(recorded_end.map(|ended| ended.attempt));
         self.next_attempt = newest.map_or(0, |newest| newest.saturating_add(1));
         let Some(attempt) = self.attempt() else { return };
-        for older in seen.iter().filter(|seen| seen.alive && seen.attempt() < attempt) {
+        let is_older = |seen: &&Seen<'_>| seen.attempt() < attempt;
+        let older = || seen.iter().filter(is_older);
+        let kept = older().filter(|older| older.is_exited()).map(Seen::attempt).max();
+        for older in older().filter(|older| older.alive) {
             if older.is_running() {
                 self.doubles.push(older.container.key.clone());
-            } else if older.is_created() || older.attempt() + 1 < attempt {
+            } else if Some(older.attempt()) != kept {
                 self.surplus.push(older.container.key.clone());
             }
         }

@@ -5,13 +5,16 @@
 
 mod backoff;
 mod checks;
+mod cleanup;
 mod image;
 mod lifecycle;
 mod link;
 mod memory;
 mod orphans;
 mod plan;
+mod planner;
 mod probe;
+mod restart;
 mod spec;
 mod status;
 mod streams;

@@ -3,7 +3,8 @@
 //! Transition times are kept from the status recorded last; conditions that others set are kept as they are.
 
 use super::lifecycle::{Last, Runs};
-use super::plan::{Planner, Refusal};
+use super::plan::Refusal;
+use super::planner::Planner;
 use crate::model::{
     Condition, ContainerState, ContainerStatus, Pod, PodIp, PodPhase, PodStatus, Quantity,
     RestartPolicy, StateRunning, StateWaiting, set_condition,

@@ -152,6 +152,7 @@ fn network(dev: &str) -> (u64, u64) {
 }
 
 /// Returns the size and the use of the disk that holds a path, in bytes.
+#[allow(clippy::useless_conversion)] // these are narrower on 32-bit machines
 fn disk(path: &Path) -> (u64, u64) {
     let Ok(stat) = nix::sys::statvfs::statvfs(path) else { return (0, 0) };
     let fragment = u64::from(stat.fragment_size());
