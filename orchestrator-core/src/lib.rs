@@ -2,6 +2,10 @@
 
 pub mod api;
 pub mod controller;
+#[cfg(feature = "driver")]
+#[allow(clippy::disallowed_methods)]
+pub mod driver;
+pub mod engine;
 mod hash;
 pub mod model;
 pub mod node;
