@@ -1,6 +1,8 @@
 //! Container orchestration as a library: a pure, deterministic engine, and traits for everything around it.
 
 mod hash;
+pub mod history;
+pub mod mem;
 pub mod model;
 pub mod runtime;
 pub mod store;
