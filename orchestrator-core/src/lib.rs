@@ -7,9 +7,13 @@ pub mod controller;
 pub mod driver;
 pub mod engine;
 mod hash;
+pub mod history;
+pub mod mem;
 pub mod model;
 pub mod node;
 pub mod runtime;
 pub mod scheduler;
 pub mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod world;

@@ -5,6 +5,7 @@
 
 mod change;
 mod codec;
+mod deletion;
 mod proposal;
 mod signal;
 
@@ -20,6 +21,7 @@ use crate::store::{Batch, Page, Quarantined, RecordChange};
 
 pub use change::{Change, ObjectChange};
 pub use codec::{CodecError, SCHEMA_VERSION, decode_main, decode_status, encode};
+pub use deletion::{GRACE_SECONDS_MAX, graceful_delete, is_held};
 pub use proposal::{ObjectWrite, Proposal};
 pub use signal::{ContainerUsage, NodeSignal, NodeUsage, Signal};
 

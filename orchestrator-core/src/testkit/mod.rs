@@ -1,0 +1,3 @@
+//! Conformance suites: one named test per contract clause, for whoever implements a trait of the core.
+
+pub mod runtime;
