@@ -97,6 +97,21 @@ impl Proposal {
         self
     }
 
+    /// Adds the precondition that the main part of an object has not changed; its status may.
+    #[must_use]
+    pub fn guarded_by_main(mut self, stored: &Stored) -> Self {
+        let key = RecordKey::main(stored.object.key());
+        self.guards.push(Guard { key, expect: Expect::At(stored.main) });
+        self
+    }
+
+    /// Adds the precondition that there is no such object.
+    #[must_use]
+    pub fn guarded_by_absence(mut self, key: Key) -> Self {
+        self.guards.push(Guard { key: RecordKey::main(key), expect: Expect::Absent });
+        self
+    }
+
     /// Adds the writes and guards of another proposal.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
