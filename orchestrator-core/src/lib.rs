@@ -3,6 +3,8 @@
 pub mod api;
 pub mod controller;
 mod hash;
+#[cfg(feature = "manifest")]
+pub mod manifest;
 pub mod model;
 pub mod node;
 pub mod runtime;
