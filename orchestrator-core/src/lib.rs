@@ -9,6 +9,8 @@ pub mod engine;
 mod hash;
 pub mod history;
 pub mod mem;
+#[cfg(feature = "manifest")]
+pub mod manifest;
 pub mod model;
 pub mod node;
 pub mod runtime;
