@@ -53,7 +53,12 @@ impl Cli {
             Verb::Demo(args) => demo(args).await,
             Verb::Dev(args) => dev(args).await,
             Verb::Completions { shell } => {
-                clap_complete::generate(shell, &mut Self::command(), "orchd", &mut std::io::stdout());
+                clap_complete::generate(
+                    shell,
+                    &mut Self::command(),
+                    "orchd",
+                    &mut std::io::stdout(),
+                );
                 Ok(())
             }
             Verb::Workload(Workload::Web(args)) => web(args).await,

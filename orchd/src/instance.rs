@@ -78,9 +78,9 @@ impl Instance {
     pub async fn start(options: &Options) -> anyhow::Result<Self> {
         make_private_dir(&options.data_dir)?;
         let database = options.data_dir.join("cluster.db");
-        let store = SqliteStore::open(&database)
-            .await
-            .with_context(|| format!("cannot use the data directory {}", options.data_dir.display()))?;
+        let store = SqliteStore::open(&database).await.with_context(|| {
+            format!("cannot use the data directory {}", options.data_dir.display())
+        })?;
         let runtime = choose(options.runtime, &options.data_dir).await?;
         let cluster = Cluster::builder()
             .store(store.clone())
@@ -94,21 +94,28 @@ impl Instance {
             Ok(server) => server,
             Err(error) => {
                 cluster.shutdown(false).await;
-                return Err(error).with_context(|| format!("cannot serve the API on {}", options.listen));
+                return Err(error)
+                    .with_context(|| format!("cannot serve the API on {}", options.listen));
             }
         };
         let kubeconfig = options.data_dir.join("kubeconfig");
-        server.write_kubeconfig(&kubeconfig).with_context(|| format!("cannot write {}", kubeconfig.display()))?;
+        server
+            .write_kubeconfig(&kubeconfig)
+            .with_context(|| format!("cannot write {}", kubeconfig.display()))?;
         let address = server.local_addr();
         Ok(Self { cluster, runtime, kubeconfig, address, server, store })
     }
 
     /// Waits until the node is Ready.
     pub async fn node_ready(&self) -> anyhow::Result<()> {
-        let ready = self.cluster.wait_for(|world| world.node(NODE_NAME).is_some_and(|node| node.is_ready()));
+        let ready = self
+            .cluster
+            .wait_for(|world| world.node(NODE_NAME).is_some_and(|node| node.is_ready()));
         match tokio::time::timeout(NODE_READY_WITHIN, ready).await {
             Ok(outcome) => outcome.map(|_| ()).context("the cluster stopped"),
-            Err(_) => bail!("node {NODE_NAME:?} did not become Ready within {NODE_READY_WITHIN:?}; `orchd describe node {NODE_NAME}` may tell why"),
+            Err(_) => bail!(
+                "node {NODE_NAME:?} did not become Ready within {NODE_READY_WITHIN:?}; `orchd describe node {NODE_NAME}` may tell why"
+            ),
         }
     }
 
@@ -122,7 +129,8 @@ impl Instance {
 
 /// The directory used when none is given: `$XDG_DATA_HOME/orchd`, `~/.local/share/orchd`, or `/var/lib/orchd`.
 pub fn default_data_dir() -> PathBuf {
-    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let from =
+        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     match (from("XDG_DATA_HOME"), from("HOME")) {
         (Some(data), _) => data.join("orchd"),
         (None, Some(home)) => home.join(".local/share/orchd"),
@@ -148,7 +156,9 @@ async fn choose(choice: Option<RuntimeChoice>, data_dir: &Path) -> anyhow::Resul
         Some(RuntimeChoice::Docker) => DockerRuntime::connect()
             .await
             .map(|runtime| RunningRuntime::Docker(Arc::new(runtime)))
-            .context("no Docker engine answers; start one, set DOCKER_HOST, or use `--runtime process`"),
+            .context(
+                "no Docker engine answers; start one, set DOCKER_HOST, or use `--runtime process`",
+            ),
         None => match DockerRuntime::connect().await {
             Ok(runtime) => Ok(RunningRuntime::Docker(Arc::new(runtime))),
             Err(error) => {

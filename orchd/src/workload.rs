@@ -37,12 +37,17 @@ pub struct WebArgs {
 /// Serves until TERM, then drains.
 pub async fn web(args: WebArgs) -> anyhow::Result<()> {
     let address = match std::env::var("POD_IP") {
-        Ok(text) if !text.is_empty() => text.parse().with_context(|| format!("POD_IP {text:?} is no address"))?,
+        Ok(text) if !text.is_empty() => {
+            text.parse().with_context(|| format!("POD_IP {text:?} is no address"))?
+        }
         Ok(_) | Err(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     };
     let address = SocketAddr::new(address, args.port);
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-    let name = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_else(|_| "a pod".to_owned());
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let name = std::env::var("POD_NAME")
+        .or_else(|_| std::env::var("HOSTNAME"))
+        .unwrap_or_else(|_| "a pod".to_owned());
     let page = Bytes::from(format!("hello from {name}, {}\n", args.text));
     tracing::info!(%address, "serving");
 
@@ -65,7 +70,8 @@ pub async fn web(args: WebArgs) -> anyhow::Result<()> {
             let page = page.clone();
             async move { Ok::<_, Infallible>(Response::new(Full::new(page))) }
         });
-        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+        let connection = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), answer);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             // A client that went away is no concern of ours.

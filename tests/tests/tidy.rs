@@ -51,7 +51,8 @@ fn sources() -> Vec<(PathBuf, String)> {
     while let Some(dir) = dirs.pop() {
         for entry in std::fs::read_dir(&dir).expect("a readable directory") {
             let path = entry.expect("a readable entry").path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+            let name =
+                path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
             if path.is_dir() && name != "target" && !name.starts_with('.') {
                 dirs.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -67,7 +68,11 @@ fn sources() -> Vec<(PathBuf, String)> {
 
 #[test]
 fn every_file_says_what_lives_there() {
-    let silent: Vec<_> = sources().into_iter().filter(|(_, text)| !text.starts_with("//!")).map(|(path, _)| path).collect();
+    let silent: Vec<_> = sources()
+        .into_iter()
+        .filter(|(_, text)| !text.starts_with("//!"))
+        .map(|(path, _)| path)
+        .collect();
     assert!(silent.is_empty(), "files without a `//!` header: {silent:#?}");
 }
 
@@ -83,7 +88,12 @@ fn no_file_is_too_long_to_read() {
 
 #[test]
 fn words_that_stand_for_unfinished_work_are_absent() {
-    let words = [concat!("todo", "!("), concat!("unimplemented", "!("), concat!("FIX", "ME"), concat!("#[ign", "ore")];
+    let words = [
+        concat!("todo", "!("),
+        concat!("unimplemented", "!("),
+        concat!("FIX", "ME"),
+        concat!("#[ign", "ore"),
+    ];
     let mut found = Vec::new();
     for (path, text) in sources() {
         for (number, line) in text.lines().enumerate() {
@@ -103,7 +113,9 @@ fn library_code_does_not_unwrap() {
         if !shown.contains("/src/") || shown.contains("/testkit/") || shown.contains("/tests/") {
             continue;
         }
-        for (number, line) in text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).enumerate() {
+        for (number, line) in
+            text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).enumerate()
+        {
             if line.contains(".unwrap()") && !line.trim_start().starts_with("//") {
                 found.push(format!("{shown}:{}", number + 1));
             }
@@ -115,7 +127,8 @@ fn library_code_does_not_unwrap() {
 #[test]
 fn crates_depend_downward_only() {
     for (name, allowed) in CRATES {
-        let manifest = std::fs::read_to_string(root().join(name).join("Cargo.toml")).expect("a manifest");
+        let manifest =
+            std::fs::read_to_string(root().join(name).join("Cargo.toml")).expect("a manifest");
         let normal = manifest.split("[dev-dependencies]").next().unwrap_or_default();
         for (other, _) in CRATES {
             let named = normal.lines().any(|line| {
@@ -137,9 +150,12 @@ fn modules_of_core_depend_downward_only() {
         let module = first.strip_suffix(".rs").unwrap_or(first);
         let Some(allowed) = rules.get(module) else { continue };
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for (number, line) in code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+        for (number, line) in
+            code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
+        {
             for used in line.split("crate::").skip(1) {
-                let used: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let used: String =
+                    used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 if !used.is_empty() && used != module && !allowed.contains(&used.as_str()) {
                     wrong.push(format!("{}:{}: uses crate::{used}", inner.display(), number + 1));
                 }
@@ -152,11 +168,27 @@ fn modules_of_core_depend_downward_only() {
 #[test]
 fn core_without_its_shell_has_no_tokio() {
     let cargo = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO")).args(arguments).current_dir(root()).output().expect("cargo runs");
-        assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let output = Command::new(env!("CARGO"))
+            .args(arguments)
+            .current_dir(root())
+            .output()
+            .expect("cargo runs");
+        assert!(
+            output.status.success(),
+            "cargo {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    let tree = cargo(&["tree", "--offline", "-p", "orchestrator-core", "--no-default-features", "-e", "normal"]);
+    let tree = cargo(&[
+        "tree",
+        "--offline",
+        "-p",
+        "orchestrator-core",
+        "--no-default-features",
+        "-e",
+        "normal",
+    ]);
     assert!(tree.contains("serde_json"), "the tree is empty: {tree}");
     assert!(!tree.contains("tokio"), "{tree}");
     cargo(&[

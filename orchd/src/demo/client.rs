@@ -27,9 +27,11 @@ pub async fn fetch(ip: &str) -> anyhow::Result<String> {
     let ip: IpAddr = ip.parse().with_context(|| format!("{ip:?} is no address"))?;
     let page = async {
         let stream = TcpStream::connect(SocketAddr::new(ip, PORT)).await.context("connect")?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(connection);
-        let request = Request::get("/").header("host", ip.to_string()).body(Empty::<Bytes>::new())?;
+        let request =
+            Request::get("/").header("host", ip.to_string()).body(Empty::<Bytes>::new())?;
         let response = sender.send_request(request).await.context("request")?;
         let status = response.status();
         let body = response.into_body().collect().await.context("body")?.to_bytes();
@@ -40,12 +42,15 @@ pub async fn fetch(ip: &str) -> anyhow::Result<String> {
         }
         Ok(String::from_utf8_lossy(&body).trim().to_owned())
     };
-    tokio::time::timeout(FETCH_WITHIN, page).await.with_context(|| format!("no page within {FETCH_WITHIN:?}"))?
+    tokio::time::timeout(FETCH_WITHIN, page)
+        .await
+        .with_context(|| format!("no page within {FETCH_WITHIN:?}"))?
 }
 
 /// The Ready pods of the demo that are not about to go.
 pub fn ready_pods(cluster: &Cluster) -> Vec<Arc<Pod>> {
-    let selector: LabelSelector = LabelSelector::from_labels([("app".to_owned(), "web".to_owned())].into());
+    let selector: LabelSelector =
+        LabelSelector::from_labels([("app".to_owned(), "web".to_owned())].into());
     let world = cluster.world();
     world
         .all::<Pod>(Some("default"))
@@ -80,7 +85,9 @@ impl Client {
                 if let Some(pod) = pods.get(turn % pods.len().max(1)) {
                     match fetch(&pod.status.pod_ip).await {
                         Ok(_) => tally.fetched += 1,
-                        Err(error) => tally.failures.push(format!("{}: {error:#}", pod.metadata.name)),
+                        Err(error) => {
+                            tally.failures.push(format!("{}: {error:#}", pod.metadata.name))
+                        }
                     }
                 }
                 turn += 1;

@@ -33,7 +33,10 @@ fn libraries() -> anyhow::Result<BTreeSet<PathBuf>> {
     let paths = maps.lines().filter_map(|line| line.split_whitespace().nth(5)).map(PathBuf::from);
     let is_library = |path: &PathBuf| {
         path.is_absolute()
-            && path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.contains(".so"))
+            && path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.contains(".so"))
     };
     let mut found: BTreeSet<PathBuf> = paths.filter(is_library).collect();
     // Programs name the loader by its short path, which may be a link to the mapped one.
@@ -43,6 +46,7 @@ fn libraries() -> anyhow::Result<BTreeSet<PathBuf>> {
 
 /// The path by which programs of this machine name their dynamic loader.
 fn loader() -> Option<PathBuf> {
-    let candidates = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/lib/ld-musl-x86_64.so.1"];
+    let candidates =
+        ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/lib/ld-musl-x86_64.so.1"];
     candidates.iter().map(PathBuf::from).find(|path| path.exists())
 }

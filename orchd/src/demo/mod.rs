@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use orchestrator_core::model::{
-    Container, Deployment, HttpGetAction, ImagePullPolicy, Key, Kind, LabelSelector, Pod, PortOrName, Probe,
+    Container, Deployment, HttpGetAction, ImagePullPolicy, Key, Kind, LabelSelector, Pod,
+    PortOrName, Probe,
 };
 use orchestrator_core::runtime::{ContainerRunState, Runtime as _};
 use orchestrator_core::world::World;
@@ -39,7 +40,10 @@ pub struct DemoArgs {
 pub async fn demo(args: DemoArgs) -> anyhow::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let dir = tempfile::Builder::new().prefix("orchd-demo-").tempdir().context("cannot make a temporary directory")?;
+    let dir = tempfile::Builder::new()
+        .prefix("orchd-demo-")
+        .tempdir()
+        .context("cannot make a temporary directory")?;
     let options = Options {
         data_dir: dir.path().to_owned(),
         listen: ([127, 0, 0, 1], 0).into(),
@@ -65,7 +69,11 @@ pub async fn demo(args: DemoArgs) -> anyhow::Result<()> {
 }
 
 /// The story: each step waits for its effect and says how long that took.
-async fn tell(instance: &Instance, progress: &Progress, dir: &std::path::Path) -> anyhow::Result<()> {
+async fn tell(
+    instance: &Instance,
+    progress: &Progress,
+    dir: &std::path::Path,
+) -> anyhow::Result<()> {
     let cluster = &instance.cluster;
     instance.node_ready().await?;
     progress.tell(format_args!(
@@ -81,7 +89,10 @@ async fn tell(instance: &Instance, progress: &Progress, dir: &std::path::Path) -
     }
 
     cluster.apply(web(instance, "v1", 3)?).await?;
-    wait(instance, progress, "3 replicas to be ready", |world| world.deployment("web").is_available()).await?;
+    wait(instance, progress, "3 replicas to be ready", |world| {
+        world.deployment("web").is_available()
+    })
+    .await?;
     progress.tell("deployed 3 replicas, all ready");
     for pod in client::ready_pods(cluster) {
         let page = client::fetch(&pod.status.pod_ip).await?;
@@ -93,7 +104,8 @@ async fn tell(instance: &Instance, progress: &Progress, dir: &std::path::Path) -
     let healed = Key::pod("default", &victim);
     wait(instance, progress, "it to heal", |world| {
         world.at::<Pod>(&healed).is_some_and(|pod| {
-            pod.is_ready() && pod.status.container_statuses.iter().any(|status| status.restart_count > 0)
+            pod.is_ready()
+                && pod.status.container_statuses.iter().any(|status| status.restart_count > 0)
         })
     })
     .await?;
@@ -109,8 +121,10 @@ async fn tell(instance: &Instance, progress: &Progress, dir: &std::path::Path) -
 
     let visitor = Client::start(cluster.clone());
     cluster.apply(web(instance, "v2", 5)?).await?;
-    wait(instance, progress, "version 2 to roll out", |world| world.deployment("web").is_available() && only_new(world))
-        .await?;
+    wait(instance, progress, "version 2 to roll out", |world| {
+        world.deployment("web").is_available() && only_new(world)
+    })
+    .await?;
     let tally = visitor.stop().await?;
     ensure!(
         tally.failures.is_empty(),
@@ -119,7 +133,10 @@ async fn tell(instance: &Instance, progress: &Progress, dir: &std::path::Path) -
         tally.fetched + tally.failures.len() as u64,
         tally.failures[0]
     );
-    progress.tell(format_args!("rolled to version 2 while a client fetched {} pages; none failed", tally.fetched));
+    progress.tell(format_args!(
+        "rolled to version 2 while a client fetched {} pages; none failed",
+        tally.fetched
+    ));
     for pod in client::ready_pods(cluster) {
         let page = client::fetch(&pod.status.pod_ip).await?;
         ensure!(page.ends_with("v2"), "{} still answers {page:?}", pod.metadata.name);
@@ -131,10 +148,13 @@ async fn tell(instance: &Instance, progress: &Progress, dir: &std::path::Path) -
 /// Whether only pods of the newest version are left.
 fn only_new(world: &World) -> bool {
     let selector = LabelSelector::from_labels([("app".to_owned(), "web".to_owned())].into());
-    let mut pods = world.all::<Pod>(Some("default")).filter(|pod| selector.matches(&pod.metadata.labels));
-    pods.all(|pod| pod.spec.containers.iter().all(|container| {
-        container.args.iter().chain(&container.command).any(|argument| argument == "v2")
-    }))
+    let mut pods =
+        world.all::<Pod>(Some("default")).filter(|pod| selector.matches(&pod.metadata.labels));
+    pods.all(|pod| {
+        pod.spec.containers.iter().all(|container| {
+            container.args.iter().chain(&container.command).any(|argument| argument == "v2")
+        })
+    })
 }
 
 /// The workload: this program's own small web server.
@@ -152,7 +172,10 @@ fn web(instance: &Instance, version: &str, replicas: i32) -> anyhow::Result<Depl
     container.image_pull_policy = Some(ImagePullPolicy::Never);
     container = container.port(i32::from(client::PORT));
     container.readiness_probe = Some(Probe {
-        http_get: Some(HttpGetAction { port: PortOrName::Port(i32::from(client::PORT)), ..HttpGetAction::default() }),
+        http_get: Some(HttpGetAction {
+            port: PortOrName::Port(i32::from(client::PORT)),
+            ..HttpGetAction::default()
+        }),
         period_seconds: Some(1),
         ..Probe::default()
     });
@@ -191,7 +214,9 @@ async fn wait(
     progress.waiting(format_args!("waiting for {what}"));
     match tokio::time::timeout(STEP_WITHIN, instance.cluster.wait_for(is_true)).await {
         Ok(outcome) => outcome.map(|_| ()).context("the cluster stopped"),
-        Err(_) => bail!("waited {STEP_WITHIN:?} for {what}; {}", situation(&instance.cluster.world())),
+        Err(_) => {
+            bail!("waited {STEP_WITHIN:?} for {what}; {}", situation(&instance.cluster.world()))
+        }
     }
 }
 
@@ -201,7 +226,12 @@ fn situation(world: &World) -> String {
         let conditions = pod.status.conditions.iter().map(|condition| {
             format!("{}={:?} {}", condition.kind, condition.status, condition.message)
         });
-        format!("{} is {:?} ({})", pod.metadata.name, pod.status.phase, conditions.collect::<Vec<_>>().join("; "))
+        format!(
+            "{} is {:?} ({})",
+            pod.metadata.name,
+            pod.status.phase,
+            conditions.collect::<Vec<_>>().join("; ")
+        )
     });
     let pods: Vec<_> = pods.collect();
     if pods.is_empty() { "there are no pods".to_owned() } else { pods.join(", ") }
@@ -227,7 +257,8 @@ async fn take_down(instance: Instance, progress: &Progress) -> anyhow::Result<()
     let key = Key::new(Kind::Deployment, "default", "web");
     if instance.cluster.world().get(&key).is_some() {
         instance.cluster.delete(&key).await?;
-        let gone = instance.cluster.wait_for(|world| world.all::<Pod>(Some("default")).next().is_none());
+        let gone =
+            instance.cluster.wait_for(|world| world.all::<Pod>(Some("default")).next().is_none());
         if tokio::time::timeout(STEP_WITHIN, gone).await.is_err() {
             progress.tell("pods did not end in time; removing them by force");
         }
@@ -235,7 +266,10 @@ async fn take_down(instance: Instance, progress: &Progress) -> anyhow::Result<()
     let (runtime, cluster) = (instance.runtime.clone(), instance.cluster.id().to_owned());
     instance.stop(true).await;
     if let RunningRuntime::Docker(docker) = runtime {
-        docker.remove_cluster(&cluster).await.context("cannot remove the demo's containers and network")?;
+        docker
+            .remove_cluster(&cluster)
+            .await
+            .context("cannot remove the demo's containers and network")?;
         docker.remove_image(IMAGE).await.context("cannot remove the demo's image")?;
     }
     progress.tell("everything is taken down");

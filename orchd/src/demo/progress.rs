@@ -16,7 +16,8 @@ impl Progress {
     /// Starts the clock.
     pub fn start() -> Self {
         let spinner = ProgressBar::new_spinner();
-        let style = ProgressStyle::with_template("           {spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let style = ProgressStyle::with_template("           {spinner} {msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_spinner());
         spinner.set_style(style);
         spinner.enable_steady_tick(Duration::from_millis(100));
         Self { start: Instant::now(), spinner }

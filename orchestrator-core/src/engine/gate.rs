@@ -27,10 +27,7 @@ pub(super) fn check(proposal: &Proposal, world: &World, view: &ClusterView) -> R
 
 /// Whether the pod fits its node, in words.
 pub(super) fn fits(pod: &Pod, view: &ClusterView) -> Result<(), String> {
-    let Some(node) = view.node_index(&pod.node_name) else {
-        return Err(format!("there is no node {:?}", pod.node_name));
-    };
-    feasible(pod, node, view).map_err(|reasons| {
+    feasible(pod, &pod.node_name, view).map_err(|reasons| {
         let texts: Vec<_> = reasons.iter().map(ToString::to_string).collect();
         format!("does not fit node {:?}: {}", pod.node_name, texts.join(", "))
     })

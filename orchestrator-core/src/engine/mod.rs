@@ -188,6 +188,10 @@ impl Engine {
 
     /// Takes in a commit; returns what changed.
     pub fn handle_batch(&mut self, batch: &Batch) -> Vec<ObjectChange> {
+        if batch.revision <= self.world.revision() {
+            // Told twice; the world has it already.
+            return Vec::new();
+        }
         let changes = self.world.apply(batch);
         for change in &changes {
             self.view.apply(change);

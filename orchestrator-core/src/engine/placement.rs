@@ -8,10 +8,10 @@ use super::{Ticket, gate};
 use crate::api::{Effect, Rejection, bind_proposal};
 use crate::controller::EventNote;
 use crate::model::{
-    Condition, ConditionStatus, DEFAULT_SCHEDULER, EventType, Key, Kind, Object, Pod, Revision, Timestamp, Uid,
+    Condition, ConditionStatus, DEFAULT_SCHEDULER, EventType, Key, Kind, Object, Pod, Resource, Revision, Timestamp, Uid,
     set_condition,
 };
-use crate::scheduler::{ClusterView, Scheduler};
+use crate::scheduler::{ClusterView, PodGroup, Scheduler, Trial};
 use crate::world::{ObjectChange, Proposal, World};
 
 /// The most pods placed in one go, so that other work gets its turn.
@@ -102,24 +102,47 @@ impl Placer {
         self.flying.insert(ticket, pod.clone());
     }
 
-    /// Tries the pending pods in key order.
+    /// Tries the pending pods in key order, as one batch.
     pub(super) fn place(&mut self, world: &World, view: &mut ClusterView, now: Timestamp) -> Placed {
         let mut placed = Placed::default();
-        for _ in 0..PLACEMENT_BATCH_MAX {
+        let mut batch = Vec::new();
+        while batch.len() < PLACEMENT_BATCH_MAX {
             let Some(key) = self.pending.pop_first() else { break };
-            let Some(pod) = world.at::<Pod>(&key).filter(|pod| self.is_ours(pod)) else { continue };
-            let scheduler = Arc::clone(&self.scheduler);
-            match catch_unwind(AssertUnwindSafe(|| scheduler.place(pod, view))) {
-                Err(_) => {
-                    placed.panics += 1;
-                    self.unfit(pod, "the scheduler panicked", world, now, &mut placed);
-                }
-                Ok(Err(unfit)) => self.unfit(pod, &unfit.to_string(), world, now, &mut placed),
-                Ok(Ok(placement)) => match self.bind(pod, &placement.node, world, view, now) {
-                    Ok(proposal) => placed.binds.push((key, proposal)),
-                    Err(reason) => self.unfit(pod, &reason, world, now, &mut placed),
-                },
+            batch.extend(world.at::<Pod>(&key).filter(|pod| self.is_ours(pod)).cloned());
+        }
+        if batch.is_empty() {
+            return placed;
+        }
+        let scheduler = Arc::clone(&self.scheduler);
+        let decided = catch_unwind(AssertUnwindSafe(|| {
+            let mut trial = Trial::new(view.clone());
+            scheduler.place_batch(&PodGroup::group(batch.iter().cloned()), &mut trial);
+            trial.into_outcomes()
+        }));
+        let Ok(outcomes) = decided else {
+            placed.panics += 1;
+            for pod in &batch {
+                self.unfit(pod, "the scheduler panicked", world, now, &mut placed);
             }
+            return placed;
+        };
+        let mut forgotten: BTreeMap<Uid, &Arc<Pod>> = batch.iter().map(|pod| (pod.metadata.uid, pod)).collect();
+        for (pod, outcome) in outcomes {
+            // A scheduler may say what it likes; only pods it was asked about, once each, count.
+            if forgotten.remove(&pod.metadata.uid).is_none() {
+                continue;
+            }
+            let bound = match outcome {
+                Err(unfit) => Err(unfit.to_string()),
+                Ok(placement) => self.bind(&pod, &placement.node, world, view, now),
+            };
+            match bound {
+                Ok(proposal) => placed.binds.push((pod.key(), proposal)),
+                Err(reason) => self.unfit(&pod, &reason, world, now, &mut placed),
+            }
+        }
+        for pod in forgotten.into_values() {
+            self.unfit(pod, "the scheduler said nothing about this pod", world, now, &mut placed);
         }
         placed
     }
@@ -167,7 +190,7 @@ impl Placer {
         let mut wanted = (**pod).clone();
         node.clone_into(&mut wanted.node_name);
         gate::fits(&wanted, view)?;
-        let key = Key::pod(&pod.metadata.namespace, &pod.metadata.name);
+        let key = pod.key();
         let proposal = bind_proposal(world, &key, node, now).map_err(|rejection| rejection.to_string())?;
         view.assume(pod, node);
         self.bound.insert(key, pod.metadata.uid);
@@ -176,7 +199,7 @@ impl Placer {
 
     /// Records why a pod has no node, once per reason.
     fn unfit(&mut self, pod: &Arc<Pod>, message: &str, world: &World, now: Timestamp, placed: &mut Placed) {
-        let key = Key::pod(&pod.metadata.namespace, &pod.metadata.name);
+        let key = pod.key();
         self.waiting.insert(key.clone());
         let known = pod.status.conditions.iter().find(|condition| condition.kind == "PodScheduled");
         if known.is_some_and(|known| known.status == ConditionStatus::False && known.message == message) {
