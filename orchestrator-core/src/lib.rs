@@ -6,3 +6,5 @@ pub mod mem;
 pub mod model;
 pub mod runtime;
 pub mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
