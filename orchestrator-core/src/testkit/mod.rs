@@ -1,3 +1,9 @@
-//! Conformance suites: one named test per contract clause, for whoever implements a trait of the core.
+//! What tests a cluster or an adapter: conformance suites, models, simulation, and parts that fail on purpose.
+//!
+//! Feature `testkit`. The rules of the core on clocks and threads hold here only where a file says so.
 
+pub mod fault_store;
 pub mod runtime;
+pub mod store;
+mod store_clauses;
+pub mod store_model;
