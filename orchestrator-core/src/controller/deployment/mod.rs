@@ -341,3 +341,6 @@ fn resized(old: &ReplicaSet, new: &ReplicaSet) -> Option<String> {
 fn size(set: &ReplicaSet) -> i32 {
     set.spec.replicas.unwrap_or(1).max(0)
 }
+
+#[cfg(test)]
+mod tests;
