@@ -4,6 +4,7 @@
 
 pub mod fault_store;
 pub mod runtime;
+pub mod sandbox;
 pub mod store;
 mod store_clauses;
 pub mod store_model;
