@@ -15,6 +15,8 @@ mod patch;
 mod rejection;
 mod request;
 mod scale;
+#[cfg(test)]
+mod tests;
 mod three_way;
 mod update;
 
