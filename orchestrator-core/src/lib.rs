@@ -8,4 +8,6 @@ pub mod node;
 pub mod runtime;
 pub mod scheduler;
 pub mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod world;
