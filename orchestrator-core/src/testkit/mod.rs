@@ -5,6 +5,8 @@
 pub mod fault_store;
 pub mod runtime;
 pub mod sandbox;
+pub mod scheduler;
 pub mod store;
 mod store_clauses;
 pub mod store_model;
+pub mod strategies;
