@@ -124,10 +124,7 @@ fn what_kubectl_applied_before_is_understood() {
     sent["metadata"]["annotations"] = json!({ LAST_APPLIED_ANNOTATION: format!("{last}\n") });
     bench.create(Kind::Deployment, "default", sent);
     applied(&mut bench, Kind::Deployment, &deployment("web"));
-    assert_eq!(
-        bench.json(&key(Kind::Deployment, "web"))["spec"]["minReadySeconds"],
-        json!(null)
-    );
+    assert_eq!(bench.json(&key(Kind::Deployment, "web"))["spec"]["minReadySeconds"], json!(null));
 }
 
 #[test]
@@ -146,8 +143,7 @@ fn an_exported_object_can_be_applied() {
 #[test]
 fn plain_values_dropped_from_a_secret_go() {
     let mut bench = Bench::new();
-    let mut manifest =
-        json!({ "metadata": { "name": "s" }, "stringData": { "a": "1", "b": "2" } });
+    let mut manifest = json!({ "metadata": { "name": "s" }, "stringData": { "a": "1", "b": "2" } });
     applied(&mut bench, Kind::Secret, &manifest);
     assert_eq!(applied(&mut bench, Kind::Secret, &manifest).proposal, None);
     manifest["stringData"] = json!({ "a": "3" });

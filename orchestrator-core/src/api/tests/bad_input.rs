@@ -53,7 +53,8 @@ fn a_wrong_type_is_named_by_its_path() {
     let mut bench = Bench::new();
     let text = bench.refuse(&create(Kind::Deployment, "default", object));
     assert!(text.contains("cannot be handled as a Deployment: spec.replicas: "), "{text}");
-    let object = with("/spec/template/spec/containers/0/resources", json!({ "limits": { "cpu": "lots" } }));
+    let object =
+        with("/spec/template/spec/containers/0/resources", json!({ "limits": { "cpu": "lots" } }));
     let text = bench.refuse(&create(Kind::Deployment, "default", object));
     assert!(text.contains("spec.template.spec.containers[0].resources.limits.cpu: "), "{text}");
     assert!(text.contains("\"lots\" is not a quantity"), "{text}");
@@ -96,7 +97,11 @@ fn invalid_values_are_named_by_path_value_and_what_would_be_right() {
             json!({}),
             "spec.selector: Required value: an empty selector would take every pod into the deployment",
         ),
-        ("/spec/template/spec/containers", json!([]), "spec.template.spec.containers: Required value"),
+        (
+            "/spec/template/spec/containers",
+            json!([]),
+            "spec.template.spec.containers: Required value",
+        ),
         (
             "/spec/template/spec/restartPolicy",
             json!("Never"),
@@ -200,9 +205,11 @@ fn names_that_are_paths_are_refused() {
 #[test]
 fn metadata_is_checked_for_every_kind() {
     let uid = "00000000-0000-0000-0000-0000000000ff";
-    let owner = |controller: bool, uid: &str| json!({
-        "apiVersion": "v1", "kind": "X", "name": "x", "uid": uid, "controller": controller,
-    });
+    let owner = |controller: bool, uid: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "X", "name": "x", "uid": uid, "controller": controller,
+        })
+    };
     let table = [
         ("labels", json!({ "a b": "c" }), "metadata.labels"),
         ("labels", json!({ "a": "-" }), "metadata.labels"),
@@ -260,5 +267,7 @@ fn immutable_data_stays() {
         let text = bench.refuse(&merge(&m, change));
         assert!(text.contains("field is immutable when `immutable` is set"), "{text}");
     }
-    bench.submit(&merge(&m, json!({ "metadata": { "labels": { "a": "b" } } }))).expect("metadata may change");
+    bench
+        .submit(&merge(&m, json!({ "metadata": { "labels": { "a": "b" } } })))
+        .expect("metadata may change");
 }

@@ -85,7 +85,8 @@ fn namespaces_every_cluster_needs_stay() {
 #[test]
 fn a_dry_run_deletes_nothing() {
     let (mut bench, web) = with_running_pod();
-    let options = DeleteOptions { dry_run: true, grace_seconds: Some(0), ..DeleteOptions::default() };
+    let options =
+        DeleteOptions { dry_run: true, grace_seconds: Some(0), ..DeleteOptions::default() };
     let effect = bench.submit(&delete(&web, options)).expect("valid");
     assert!(effect.deleted && effect.proposal.is_none());
     assert!(bench.world.get(&web).is_some());

@@ -21,6 +21,7 @@ use crate::world::Proposal;
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_000_000_500);
 
 /// A world, and the revisions of its records.
+#[derive(Clone)]
 pub(super) struct Bench {
     pub(super) world: World,
     pub(super) caller: Caller,

@@ -46,12 +46,18 @@ fn a_write_to_one_part_leaves_the_other() {
     sent["status"] = json!({ "replicas": 5, "observedGeneration": 1 });
     bench.submit(&update(&web, Part::Status, sent.clone())).expect("valid");
     let stored = bench.json(&web);
-    assert_eq!((&stored["spec"]["replicas"], &stored["status"]["replicas"]), (&json!(2), &json!(5)));
+    assert_eq!(
+        (&stored["spec"]["replicas"], &stored["status"]["replicas"]),
+        (&json!(2), &json!(5))
+    );
     sent["status"]["replicas"] = json!(1);
     sent["metadata"]["resourceVersion"] = json!(null);
     bench.submit(&update(&web, Part::Main, sent)).expect("valid");
     let stored = bench.json(&web);
-    assert_eq!((&stored["spec"]["replicas"], &stored["status"]["replicas"]), (&json!(9), &json!(5)));
+    assert_eq!(
+        (&stored["spec"]["replicas"], &stored["status"]["replicas"]),
+        (&json!(9), &json!(5))
+    );
 }
 
 #[test]
@@ -109,11 +115,9 @@ fn identity_does_not_change() {
         "selector": { "matchLabels": { "app": "x" } },
         "template": { "metadata": { "labels": { "app": "x" } } },
     } });
-    assert!(
-        bench
-            .refuse(&merge(&web, selector))
-            .ends_with("spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"x\"}}: field is immutable")
-    );
+    assert!(bench.refuse(&merge(&web, selector)).ends_with(
+        "spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"x\"}}: field is immutable"
+    ));
 }
 
 #[test]
@@ -128,7 +132,8 @@ fn a_deletion_is_never_taken_back() {
     assert!(bench.get(&m).meta().is_deleting());
     let more = json!({ "metadata": { "finalizers": ["example.com/backup", "example.com/more"] } });
     assert!(bench.refuse(&merge(&m, more)).contains("no new finalizers can be added"));
-    let effect = bench.submit(&merge(&m, json!({ "metadata": { "finalizers": [] } }))).expect("valid");
+    let effect =
+        bench.submit(&merge(&m, json!({ "metadata": { "finalizers": [] } }))).expect("valid");
     assert!(effect.deleted);
     assert!(bench.world.get(&m).is_none(), "the last finalizer is gone, and so is the object");
 }
