@@ -413,7 +413,7 @@ static int run(const char *path, const char *bells, const char *bytes_max, const
         char message[400];
         snprintf(message, sizeof message, "cannot run %.300s: %s", culprit, strerror(fault[0]));
         kill_leftovers();
-        write_exit(dir, bells, exit_code(command_status), message);
+        write_exit(dir, bells, fault[0] == ENOENT ? CODE_NOT_FOUND : CODE_NOT_RUN, message);
         report("invalid %s", message);
         return 0;
     }
