@@ -44,7 +44,9 @@ impl Claims {
     fn lock_at(dir: PathBuf) -> io::Result<Self> {
         loop {
             make_dir(&dir)?;
-            if !is_private_dir(&dir)? {
+            // Whoever releases the last claim removes the directory, at any time until we hold the lock.
+            let Some(private) = if_present(is_private_dir(&dir))? else { continue };
+            if !private {
                 let text = format!("{} is not a directory of this user alone", dir.display());
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
             }

@@ -81,19 +81,9 @@ impl Container {
         }
     }
 
-    /// Returns the pid of the supervisor, if it lives: the kernel knows who holds the lock.
+    /// Returns the pid of the supervisor, if it lives.
     pub(crate) fn supervisor(&self) -> io::Result<Option<i32>> {
-        let Some(file) = if_present(File::open(self.dir.join("lock")))? else { return Ok(None) };
-        let whole = |kind: libc::c_int| libc::flock {
-            l_type: i16::try_from(kind).expect("lock kinds are small"),
-            l_whence: i16::try_from(libc::SEEK_SET).expect("SEEK_SET is 0"),
-            l_start: 0,
-            l_len: 0,
-            l_pid: 0,
-        };
-        let mut lock = whole(libc::F_WRLCK);
-        fcntl(&file, FcntlArg::F_GETLK(&mut lock))?;
-        Ok((lock.l_type != whole(libc::F_UNLCK).l_type).then_some(lock.l_pid))
+        lock_holder(&self.dir)
     }
 
     /// Ends what a killed supervisor left, and writes down what it could not.
@@ -192,6 +182,31 @@ impl Container {
             Err(_) => Ok(false),
         }
     }
+}
+
+/// Returns the pid of the supervisor that holds the lock in `dir`, if one lives: the kernel knows.
+pub(crate) fn lock_holder(dir: &Path) -> io::Result<Option<i32>> {
+    let Some(file) = if_present(File::open(dir.join("lock")))? else { return Ok(None) };
+    let short = |number: libc::c_int| i16::try_from(number).expect("kinds of locks are small");
+    let mut lock = libc::flock {
+        l_type: short(libc::F_WRLCK),
+        l_whence: short(libc::SEEK_SET),
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    fcntl(&file, FcntlArg::F_GETLK(&mut lock))?;
+    Ok((lock.l_type != short(libc::F_UNLCK)).then_some(lock.l_pid))
+}
+
+/// Kills the supervisor that holds the lock in `dir`, and waits until it is gone.
+pub(crate) fn kill_lock_holder(dir: &Path) -> io::Result<()> {
+    for _ in 0..KILL_ROUNDS_MAX {
+        let Some(pid) = lock_holder(dir)? else { return Ok(()) };
+        ignore_gone(kill(Pid::from_raw(pid), Signal::SIGKILL))?;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err(io::Error::other(format!("the supervisor of {} does not end", dir.display())))
 }
 
 fn ignore_gone(outcome: nix::Result<()>) -> io::Result<()> {

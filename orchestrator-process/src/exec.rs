@@ -26,7 +26,7 @@ pub(crate) async fn exec(
     timeout_ms: u64,
 ) -> Result<ExecOutcome> {
     let mut command = Command::from(supervisor.exec(record, program));
-    let mut child = command.spawn().map_err(|error| refused(record, error))?;
+    let mut child = command.spawn().map_err(|error| refused(&program[0], error))?;
     let lifeline = child.stdin.take();
     let mut output = Output::default();
     let (out, err) = (child.stdout.take(), child.stderr.take());

@@ -4,6 +4,9 @@
 //! it: it keeps the log, writes down how the command ended, and leaves no process behind. Each pod has an address of its own
 //! in 127.64.0.0/10; a program that binds to `$POD_IP` shares its port with nobody.
 //!
+//! A port of the host is forwarded (TCP) to the pod's address by another such daemon: from the addresses that the host has
+//! when the pod is made, IPv4 unless the port names an address itself.
+//!
 //! Everything known lives in one directory (see [`ProcessRuntime::open`]); a second instance on it sees the same.
 //!
 //! # What a container gets

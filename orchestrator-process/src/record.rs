@@ -27,6 +27,9 @@ pub(crate) struct SandboxRecord {
     pub(crate) created_at: Time,
     /// The boot in which it was made: a sandbox does not outlive the machine.
     pub(crate) boot_id: String,
+    /// Whether a forwarder of host ports belongs to it.
+    #[serde(default)]
+    pub(crate) forwards: bool,
 }
 
 /// What is kept of a container.

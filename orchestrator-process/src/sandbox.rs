@@ -6,17 +6,20 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use orchestrator_core::model::Protocol;
 use orchestrator_core::runtime::{
     ContainerKey, ContainerObservation, ContainerSpec, RuntimeError, SandboxKey,
     SandboxObservation, SandboxSpec, Scope,
 };
 
 use crate::address::Claims;
-use crate::container::{Container, MARKER, Phase, is_container, now};
+use crate::container::{
+    Container, MARKER, Phase, is_container, kill_lock_holder, lock_holder, now,
+};
 use crate::error::{Result, backend, if_present, invalid, not_found};
 use crate::layout::{
     Layout, make_dir, names, parse_container, parse_sandbox, remove_tree, transient,
@@ -59,7 +62,7 @@ impl Sandboxes {
                 for name in names(&node)? {
                     let path = node.join(&name);
                     if parse_sandbox(&name).is_none() {
-                        remove_tree(&path)?; // half made or half removed, and nobody holds the lock but us
+                        discard(&path)?; // half made or half removed, and nobody holds the lock but us
                     } else if let Some(record) = sandbox_record(&path)? {
                         claims.renew(record.ip, &path)?;
                     }
@@ -70,38 +73,46 @@ impl Sandboxes {
     }
 
     pub(crate) fn create(&self, spec: &SandboxSpec) -> Result<()> {
-        if let Some(port) = spec.ports.first() {
+        if let Some(port) = spec.ports.iter().find(|port| port.protocol != Protocol::Tcp) {
             return Err(invalid(format!(
-                "hostPort {} is not supported by the process runtime: bind to $POD_IP, or to the host's address itself",
-                port.host_port
+                "hostPort {} is {:?}, and the process runtime forwards TCP alone",
+                port.host_port, port.protocol
             )));
         }
         let path = self.layout.sandbox(&spec.key)?;
-        self.make(&path, spec).map_err(|it| backend(format!("make {}", path.display()), it))
-    }
-
-    fn make(&self, path: &Path, spec: &SandboxSpec) -> io::Result<()> {
-        let claims = Claims::lock()?;
-        if sandbox_record(path)?.is_some() {
+        let failed = |error| backend(format!("make {}", path.display()), error);
+        let claims = Claims::lock().map_err(failed)?;
+        if sandbox_record(&path).map_err(failed)?.is_some() {
             return Ok(());
         }
-        let draft = transient(path);
-        remove_tree(&draft)?;
-        make_dir(&draft)?;
+        let draft = transient(&path);
+        discard(&draft).map_err(failed)?;
+        make_dir(&draft).map_err(failed)?;
+        let ip = claims.claim(&path).map_err(failed)?;
+        let made =
+            self.fill(&draft, spec, ip).and_then(|()| fs::rename(&draft, &path).map_err(failed));
+        if made.is_err() {
+            let _ = claims.release(ip, &path);
+            let _ = discard(&draft);
+        }
+        made
+    }
+
+    /// Makes what a sandbox is, under its transient name.
+    fn fill(&self, draft: &Path, spec: &SandboxSpec, ip: Ipv4Addr) -> Result<()> {
         let record = SandboxRecord {
             namespace: spec.namespace.clone(),
             name: spec.name.clone(),
-            ip: claims.claim(path)?,
+            ip,
             created_at: now(),
             boot_id: proc::boot_id(),
+            forwards: !spec.ports.is_empty(),
         };
-        let made =
-            write_json(&draft.join(SANDBOX_FILE), &record).and_then(|()| fs::rename(&draft, path));
-        if made.is_err() {
-            let _ = claims.release(record.ip, path);
-            let _ = remove_tree(&draft);
+        if record.forwards {
+            self.supervisor.forward(draft, ip, &spec.ports)?;
         }
-        made
+        write_json(&draft.join(SANDBOX_FILE), &record)
+            .map_err(|error| backend(format!("write {}", draft.display()), error))
     }
 
     pub(crate) fn list(&self, scope: &Scope) -> Result<Vec<SandboxObservation>> {
@@ -114,13 +125,14 @@ impl Sandboxes {
             let record = sandbox_record(&path)
                 .map_err(|error| backend(format!("read {}", path.display()), error))?;
             let Some(record) = record else { continue };
+            let forwarded = lock_holder(&path).is_ok_and(|holder| holder.is_some());
             let key = SandboxKey { scope: scope.clone(), pod, attempt };
             found.push(SandboxObservation {
                 containers: self.list_containers(&key, &path)?,
                 key,
                 namespace: record.namespace,
                 name: record.name,
-                ready: record.boot_id == boot_id,
+                ready: record.boot_id == boot_id && (!record.forwards || forwarded),
                 ip: Some(IpAddr::V4(record.ip)),
                 created_at: Some(record.created_at),
             });
@@ -304,15 +316,21 @@ impl Sandboxes {
 fn take_down(claims: &Claims, path: &Path) -> io::Result<()> {
     let Some(record) = sandbox_record(path)? else { return Ok(()) };
     let rest = transient(path);
-    remove_tree(&rest)?;
+    discard(&rest)?;
     fs::rename(path, &rest)?;
     claims.release(record.ip, path)?;
-    remove_tree(&rest)?;
+    discard(&rest)?;
     // The directories of a node and a cluster go with their last sandbox; others keep them, and that is no failure.
     for dir in path.ancestors().skip(1).take(2) {
         let _ = fs::remove_dir(dir);
     }
     Ok(())
+}
+
+/// Removes a sandbox's directory, whatever its state, with its forwarder.
+fn discard(path: &Path) -> io::Result<()> {
+    kill_lock_holder(path)?;
+    remove_tree(path)
 }
 
 fn sandbox_record(path: &Path) -> io::Result<Option<SandboxRecord>> {

@@ -8,10 +8,15 @@
  *     Files in DIR: `lock` (a POSIX write lock, held while it lives), `started` ("PID START_TICKS BOOT_ID SECONDS"),
  *     `exited` ("CODE SECONDS MESSAGE"), `log` and the older `log.1` ("TIME STREAM F|P TEXT"). At the end a byte goes to each FIFO in BELLS.
  *
+ *   supervisor forward DIR (ADDRESS PORT TARGET TARGET_PORT)...
+ *     See forward.c.
+ *
  *   supervisor exec WORKDIR COMMAND ARG...
  *     Runs the command and ends with its exit code. When standard input ends first, everything is killed.
  */
 #define _GNU_SOURCE
+#include "supervisor.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -55,7 +60,7 @@ static void write_all(int fd, const char *bytes, size_t length) {
     }
 }
 
-static void close_from(int first) {
+void close_from(int first) {
 #ifdef SYS_close_range
     if (syscall(SYS_close_range, (unsigned)first, ~0U, 0U) == 0) return;
 #endif
@@ -64,7 +69,7 @@ static void close_from(int first) {
     for (int fd = first; fd < end; fd++) close(fd);
 }
 
-static void to_null(int fd, int flags) {
+void to_null(int fd, int flags) {
     int null = open("/dev/null", flags | O_CLOEXEC);
     if (null < 0) return;
     dup2(null, fd);
@@ -107,6 +112,40 @@ static unsigned long long stat_field(pid_t pid, int number) {
     char *at = strrchr(text, ')'); /* the name before it may hold anything */
     for (int field = 2; at && field < number; field++) at = strchr(at + 1, ' ');
     return at ? strtoull(at + 1, NULL, 10) : 0;
+}
+
+void report(const char *format, ...) {
+    char text[512];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    write_all(1, text, strlen(text));
+    to_null(1, O_WRONLY);
+}
+
+int become_daemon(void) {
+    pid_t pid = fork();
+    if (pid < 0) report("failed fork: %s", strerror(errno));
+    if (pid != 0) return 0;
+    setsid();
+    umask(077);
+    return 1;
+}
+
+int own_directory(const char *path) {
+    int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0 || chdir("/") != 0) {
+        report("failed %s: %s", path, strerror(errno));
+        return -1;
+    }
+    int fd = openat(dir, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    /* The descriptor stays open: closing it would drop the lock. */
+    if (fd >= 0 && fcntl(fd, F_SETLK, &lock) == 0) return dir;
+    if (fd >= 0 && (errno == EAGAIN || errno == EACCES)) report("ok"); /* another does the work */
+    else report("failed lock: %s", strerror(errno));
+    return -1;
 }
 
 /* ---- starting ---- */
@@ -280,17 +319,6 @@ static int read_stream(struct stream *stream) {
 
 /* ---- supervisor run ---- */
 
-static void report(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void report(const char *format, ...) {
-    char text[512];
-    va_list list;
-    va_start(list, format);
-    vsnprintf(text, sizeof text, format, list);
-    va_end(list);
-    write_all(1, text, strlen(text));
-    to_null(1, O_WRONLY);
-}
-
 /* Wakes all who wait for a change; removes the FIFOs that nobody reads any more. */
 static void ring(const char *bells) {
     DIR *dir = opendir(bells);
@@ -308,26 +336,6 @@ static void ring(const char *bells) {
 static void write_exit(int dir, const char *bells, int code, const char *message) {
     replace_file(dir, "exited", "%d %lld %s\n", code, (long long)time(NULL), message);
     ring(bells);
-}
-
-/* Whether this supervisor is the first and only one of the directory. */
-static int own(int dir) {
-    int fd = openat(dir, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    if (fd < 0) {
-        report("failed lock: %s", strerror(errno));
-        return 0;
-    }
-    if (fcntl(fd, F_SETLK, &lock) != 0) {
-        if (errno == EAGAIN || errno == EACCES) report("ok");
-        else report("failed lock: %s", strerror(errno));
-        return 0;
-    }
-    if (faccessat(dir, "started", F_OK, 0) == 0 || faccessat(dir, "exited", F_OK, 0) == 0) {
-        report("ok"); /* it ran already, and runs once */
-        return 0;
-    }
-    return 1; /* the descriptor stays open: closing it would drop the lock */
 }
 
 static int write_start(int dir) {
@@ -362,18 +370,14 @@ static void supervise(int signals) {
 static int run(const char *path, const char *bells, const char *bytes_max, const char *workdir,
                char **command) {
     int out_pipe[2], err_pipe[2], go[2], failure[2], fault[2] = {0, 0};
-    pid_t first = fork();
-    if (first < 0) report("failed fork: %s", strerror(errno));
-    if (first != 0) return 0;
-    setsid();
-    umask(077);
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
-    int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0) {
-        report("failed %s: %s", path, strerror(errno));
+    if (!become_daemon()) return 0;
+    int dir = own_directory(path);
+    if (dir < 0) return 0;
+    if (faccessat(dir, "started", F_OK, 0) == 0 || faccessat(dir, "exited", F_OK, 0) == 0) {
+        report("ok"); /* it ran already, and runs once */
         return 0;
     }
-    if (chdir("/") != 0 || !own(dir)) return 0;
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
     log_dir = dir;
     log_bytes_max = atoll(bytes_max);
     open_log();
@@ -413,7 +417,7 @@ static int run(const char *path, const char *bells, const char *bytes_max, const
         char message[400];
         snprintf(message, sizeof message, "cannot run %.300s: %s", culprit, strerror(fault[0]));
         kill_leftovers();
-        write_exit(dir, bells, exit_code(command_status), message);
+        write_exit(dir, bells, fault[0] == ENOENT ? CODE_NOT_FOUND : CODE_NOT_RUN, message);
         report("invalid %s", message);
         return 0;
     }
@@ -460,5 +464,6 @@ int main(int argc, char **argv) {
     if (argc >= 7 && strcmp(argv[1], "run") == 0)
         return run(argv[2], argv[3], argv[4], argv[5], argv + 6);
     if (argc >= 4 && strcmp(argv[1], "exec") == 0) return run_attached(argv[2], argv + 3);
+    if (argc >= 7 && strcmp(argv[1], "forward") == 0) return forward(argv[2], argv + 3);
     return 2;
 }

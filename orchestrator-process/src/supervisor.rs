@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use orchestrator_core::runtime::{PortMapping, RuntimeError};
 
 use crate::error::{Result, backend, invalid};
 use crate::layout::Layout;
@@ -44,18 +46,19 @@ impl Supervisor {
         command.arg("run").arg(dir).arg(&self.bells).arg(LOG_BYTES_MAX.to_string());
         command.arg(working_dir(record)).args(&record.command);
         command.env_clear().envs(record.env.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = retry_busy(|| command.spawn()).map_err(|error| refused(record, error))?;
-        let mut said = String::new();
-        if let Some(mut stdout) = child.stdout.take() {
-            stdout.read_to_string(&mut said).map_err(|it| backend("read from a supervisor", it))?;
+        start(command, &record.command[0])
+    }
+
+    /// Starts to forward ports of the host to a pod's address, until the holder of the lock in `dir` is killed.
+    pub(crate) fn forward(&self, dir: &Path, ip: Ipv4Addr, ports: &[PortMapping]) -> Result<()> {
+        let mut command = Command::new(&self.program);
+        command.arg("forward").arg(dir).env_clear();
+        for port in ports {
+            command.arg(port.host_ip.map_or_else(|| "*".to_owned(), |ip| ip.to_string()));
+            command.arg(port.host_port.to_string());
+            command.arg(ip.to_string()).arg(port.container_port.to_string());
         }
-        child.wait().map_err(|error| backend("wait for a supervisor's first process", error))?;
-        match said.split_once(' ').unwrap_or((&said, "")) {
-            ("ok", _) => Ok(()),
-            ("invalid", message) => Err(invalid(message)),
-            (_, message) => Err(backend(format!("start {:?}", record.command), message.to_owned())),
-        }
+        start(command, "a port forwarder")
     }
 
     /// Prepares a run of `program` beside a container, which ends when its standard input does.
@@ -65,6 +68,22 @@ impl Supervisor {
         command.env_clear().envs(record.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+}
+
+/// Spawns a supervisor that becomes a daemon, and hears how that went.
+fn start(mut command: Command, what: &str) -> Result<()> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = retry_busy(|| command.spawn()).map_err(|error| refused(what, error))?;
+    let mut said = String::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout.read_to_string(&mut said).map_err(|it| backend("read from a supervisor", it))?;
+    }
+    child.wait().map_err(|error| backend("wait for a supervisor's first process", error))?;
+    match said.split_once(' ').unwrap_or((&said, "")) {
+        ("ok", _) => Ok(()),
+        ("invalid", message) => Err(invalid(message)),
+        (_, message) => Err(backend(format!("start {what}"), message.to_owned())),
     }
 }
 
@@ -88,11 +107,8 @@ fn is_busy(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::ETXTBSY as i32)
 }
 
-pub(crate) fn refused(
-    record: &ContainerRecord,
-    error: io::Error,
-) -> orchestrator_core::runtime::RuntimeError {
-    let program = record.command.first().map_or("", String::as_str);
+/// Says why a supervisor could not be spawned for `program`.
+pub(crate) fn refused(program: &str, error: io::Error) -> RuntimeError {
     match error.kind() {
         io::ErrorKind::InvalidInput => {
             invalid(format!("cannot run {program}: a NUL byte in its arguments or environment"))

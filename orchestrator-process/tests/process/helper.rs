@@ -16,6 +16,11 @@ pub fn command(role: &str, variables: &str) -> String {
     )
 }
 
+/// Spells a shell command that sends back whatever comes.
+pub fn echo(address: &str, port: u16) -> String {
+    command("echo", &format!("ADDRESS={address} PORT={port}"))
+}
+
 /// Does nothing unless it is run by [`command`].
 #[test]
 fn helper() {
@@ -31,6 +36,13 @@ fn helper() {
             let listener = TcpListener::bind(address()).expect("the address is free");
             for connection in listener.incoming() {
                 drop(connection);
+            }
+        }
+        "echo" => {
+            let listener = TcpListener::bind(address()).expect("the address is free");
+            for connection in listener.incoming().flatten() {
+                let (mut reader, mut writer) = (&connection, &connection);
+                let _ = std::io::copy(&mut reader, &mut writer);
             }
         }
         "parent" => be_a_parent(Path::new(&variable("STATE")), &variable("CLUSTER")),

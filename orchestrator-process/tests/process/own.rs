@@ -12,8 +12,10 @@ use orchestrator_core::runtime::{
 use orchestrator_core::testkit::runtime::bench::{eventually, text_of};
 use orchestrator_core::testkit::runtime::check;
 use orchestrator_process::{LOG_BYTES_MAX, ProcessRuntime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, kill_pid, processes_with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_says_what_it_is() {
@@ -61,18 +63,60 @@ async fn pods_made_at_once_have_different_addresses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_port_is_refused_by_name() {
+async fn a_host_port_leads_to_the_same_port_of_the_pod() {
     check(Fixture::new(), |bench| async move {
+        let mapping = |host_port| {
+            let protocol = Protocol::Tcp;
+            PortMapping { host_ip: None, host_port, container_port: host_port, protocol }
+        };
+        let port = bench.fixture.port();
         let mut pod = bench.pod();
-        let protocol = Protocol::Tcp;
-        pod.ports =
-            vec![PortMapping { host_ip: None, host_port: 8080, container_port: 80, protocol }];
-        match bench.runtime.create_sandbox(&pod).await {
-            Err(RuntimeError::Invalid { message }) => assert!(message.contains("hostPort 8080")),
+        pod.ports = vec![mapping(port)];
+        bench.runtime.create_sandbox(&pod).await.expect("made");
+        bench.run(&pod.key, "main", &crate::helper::echo("$POD_IP", port)).await;
+        let sent = vec![b'x'; 1_000_000];
+        let received = eventually("the pod answers", || round_trip(port, &sent)).await;
+        assert!(received == sent, "{} bytes of {}", received.len(), sent.len());
+
+        let mut rival = bench.pod();
+        rival.ports = vec![mapping(port)];
+        match bench.runtime.create_sandbox(&rival).await {
+            Err(RuntimeError::Invalid { message }) => {
+                assert!(message.contains(&format!("hostPort {port}")), "{message}");
+            }
             other => panic!("{other:?}"),
         }
+        assert_eq!(bench.sandbox(&rival.key).await, None);
+
+        assert!(bench.sandbox(&pod.key).await.is_some_and(|sandbox| sandbox.ready));
+        let path = format!("/pods/{}/", bench.scope.cluster);
+        let forwards = |pid: &i32| {
+            let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            arguments.split(|byte| *byte == 0).nth(1) == Some(b"forward")
+        };
+        let forwarder = processes_with(&path).into_iter().find(forwards);
+        kill_pid(forwarder.expect("a forwarder runs"));
+        eventually("the sandbox is dead", || async {
+            bench.sandbox(&pod.key).await.filter(|sandbox| !sandbox.ready)
+        })
+        .await;
+        bench.runtime.remove_sandbox(&pod.key).await.expect("removed");
+        rival.key.attempt = 1;
+        bench.runtime.create_sandbox(&rival).await.expect("the port is free again");
     })
     .await;
+}
+
+/// Sends bytes to a port of the host and returns what comes back, if anything does.
+async fn round_trip(port: u16, sent: &[u8]) -> Option<Vec<u8>> {
+    let (mut reader, mut writer) = TcpStream::connect(("127.0.0.1", port)).await.ok()?.into_split();
+    let mut received = Vec::new();
+    let send = async {
+        writer.write_all(sent).await.ok();
+        writer.shutdown().await.ok();
+    };
+    let ((), read) = tokio::join!(send, reader.read_to_end(&mut received));
+    read.ok().filter(|length| *length > 0).map(|_| received)
 }
 
 #[tokio::test(flavor = "multi_thread")]
