@@ -3,8 +3,14 @@
 pub mod api;
 pub mod controller;
 #[cfg(feature = "driver")]
+#[allow(clippy::disallowed_methods)]
 pub mod driver;
+pub mod engine;
 mod hash;
+pub mod history;
+pub mod mem;
+#[cfg(feature = "manifest")]
+pub mod manifest;
 pub mod model;
 pub mod node;
 pub mod runtime;

@@ -118,16 +118,18 @@ pub struct Txn {
 }
 
 impl Txn {
+    /// The bytes of all values together.
+    pub fn bytes(&self) -> usize {
+        let lengths = self.writes.iter().map(|write| match write {
+            Write::Put { value, .. } => value.len(),
+            Write::Delete { .. } => 0,
+        });
+        lengths.sum()
+    }
+
     /// Returns why the transaction is over a limit or names a record twice; `None` when it is well-formed.
     pub fn defect(&self) -> Option<String> {
-        let bytes: usize = self
-            .writes
-            .iter()
-            .map(|write| match write {
-                Write::Put { value, .. } => value.len(),
-                Write::Delete { .. } => 0,
-            })
-            .sum();
+        let bytes = self.bytes();
         let mut keys: Vec<_> = self
             .writes
             .iter()
@@ -244,7 +246,7 @@ pub enum StoreError {
 /// - **ST4** A conflict names the first offending record, guards before writes, and its current revision.
 /// - **ST5** A transaction is atomic: all of its writes bear one revision and arrive in one batch.
 /// - **ST6** `Expect::Absent` holds only for records that do not exist; `At` only for that very revision, also after delete and re-creation.
-/// - **ST7** Guards write nothing.
+/// - **ST7** Guards write nothing; a transaction without writes changes nothing and answers the newest revision.
 /// - **ST8** All pages of one listing show one revision, each record once, in key order (S9).
 /// - **ST9** A watch yields every later commit once, in order, without gaps, deletions included (S6), or fails with `Compacted`.
 /// - **ST10** A watch after a compacted revision fails with `Compacted`; it never skips silently.

@@ -1,13 +1,106 @@
 //! The verbs: what a request means, whoever makes it.
 //!
 //! Pure functions of (request, caller, world, now, fresh uid) to a transaction or a rejection. HTTP, `Cluster`,
-//! the command line and agents all go through [`decide`]. Depends on `model` and `world`.
+//! the command line and agents all go through [`decide`]. Depends on `model` and `world`. What must hold: the typed
+//! object that was authorised is the one that is written.
 
+mod apply;
+mod authorise;
+mod bind;
+mod create;
+mod decode;
+mod delete;
+mod known_fields;
+mod patch;
 mod rejection;
 mod request;
+mod scale;
+#[cfg(test)]
+mod tests;
+mod three_way;
+mod update;
 
-pub use rejection::{FieldError, FieldErrorKind, Rejection};
+use crate::model::{Key, Timestamp, Uid};
+use crate::world::{Stored, World};
+
+pub use crate::model::{FieldError, FieldErrorKind};
+pub use bind::bind_proposal;
+pub use rejection::Rejection;
 pub use request::{
     Caller, Cascade, DeleteOptions, Effect, FieldValidation, Patch, Preconditions, Request,
     WriteOptions,
 };
+pub use update::OBJECT_BYTES_MAX;
+
+/// What every verb is given besides the request.
+#[derive(Clone, Copy, Debug)]
+struct Context<'a> {
+    caller: &'a Caller,
+    fresh: Uid,
+    now: Timestamp,
+    world: &'a World,
+}
+
+/// Decides what a request comes to in this world; nothing is written by it.
+///
+/// `fresh` is the uid of the object that may be created, never used before. The effect's proposal carries every
+/// precondition: committed to a newer world it either means the same or conflicts, and then the request is decided
+/// anew.
+///
+/// # Errors
+/// [`Rejection`] says why the request is refused, in the terms of a Kubernetes Status.
+///
+/// # Example
+/// ```
+/// use orchestrator_core::api::{Caller, Request, WriteOptions, decide};
+/// use orchestrator_core::model::{Kind, Timestamp, Uid};
+/// use orchestrator_core::world::World;
+///
+/// let request = Request::Create {
+///     kind: Kind::Namespace,
+///     namespace: String::new(),
+///     object: serde_json::json!({ "metadata": { "name": "web" } }),
+///     options: WriteOptions::default(),
+/// };
+/// let admin = Caller::Admin { name: "root".to_owned() };
+/// let now = Timestamp::from_millis(0);
+/// let effect = decide(&World::default(), &admin, &request, now, Uid::default()).expect("valid");
+/// assert!(effect.created && effect.proposal.is_some());
+/// ```
+pub fn decide(
+    world: &World,
+    caller: &Caller,
+    request: &Request,
+    now: Timestamp,
+    fresh: Uid,
+) -> Result<Effect, Rejection> {
+    let context = Context { caller, fresh, now, world };
+    match request {
+        Request::Bind { pod, node } => bind::bind(&context, pod, node),
+        Request::Create { kind, namespace, object, options } => {
+            create::create(&context, *kind, namespace, object, *options)
+        }
+        Request::Delete { key, options } => delete::delete(&context, key, options),
+        Request::Patch { key, part, patch: Patch::Apply(manifest), preconditions, options } => {
+            apply::apply(&context, key, *part, manifest, preconditions, *options)
+        }
+        Request::Patch { key, part, patch: Patch::Merge(change), preconditions, options } => {
+            patch::merge(&context, key, *part, change, preconditions, *options)
+        }
+        Request::Scale { key, replicas, preconditions, options } => {
+            scale::scale(&context, key, *replicas, preconditions, *options)
+        }
+        Request::Update { key, part, object, options } => {
+            update::update(&context, key, *part, object, *options)
+        }
+    }
+}
+
+/// Finds an object.
+fn find<'w>(world: &'w World, key: &Key) -> Result<&'w Stored, Rejection> {
+    world.get(key).ok_or_else(|| Rejection::NotFound { key: key.clone() })
+}
+
+fn bad_request(message: impl Into<String>) -> Rejection {
+    Rejection::BadRequest { message: message.into() }
+}

@@ -1,40 +1,6 @@
 //! `Rejection`: why a request is refused, in terms that translate into a Kubernetes Status.
 
-use crate::model::Key;
-
-/// What is wrong with a field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FieldErrorKind {
-    /// A value that must be unique is there twice.
-    Duplicate,
-    /// The field may not be set or changed.
-    Forbidden,
-    /// The value is not valid.
-    Invalid,
-    /// The value is none of those possible.
-    NotSupported,
-    /// The field must be there.
-    Required,
-    /// The value is too long, or there are too many.
-    TooLong,
-}
-
-/// What is wrong with one field.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FieldError {
-    /// The field's path, such as `spec.containers[0].image`.
-    pub field: String,
-    /// What is wrong with it.
-    pub kind: FieldErrorKind,
-    /// The value and what would be right, such as `Invalid value: -1: must be greater than or equal to 0`.
-    pub message: String,
-}
-
-impl std::fmt::Display for FieldError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.field, self.message)
-    }
-}
+use crate::model::{FieldError, Key};
 
 /// Why a request is refused; nothing was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

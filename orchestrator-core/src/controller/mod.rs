@@ -4,11 +4,22 @@
 //! is wanted. It never talks to another controller, reads no clock and keeps no state.
 //! Depends on `model` and `world`.
 
+mod deployment;
+mod ownership;
+mod pod_counts;
+mod replica_set;
+
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use crate::model::{EventType, Key, Timestamp, Uid};
 use crate::world::{Change, Proposal, World};
+
+pub use deployment::{CLAIMS_MAX, DeploymentController, ROLLOUT_WRITES_MAX};
+pub use replica_set::{
+    FINISHED_KEPT_MAX, REPLICA_BURST_MAX, REPLICAS_MAX, ReplicaSetController, SLOT_ATTEMPTS_MAX,
+    SLOT_BACKOFF_MS, SLOT_BACKOFF_MS_MAX,
+};
 
 /// The most transactions a decision may hold; what is left is done when the key runs again.
 pub const DECISION_PROPOSALS_MAX: usize = 512;

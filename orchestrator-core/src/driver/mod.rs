@@ -1,7 +1,17 @@
-//! The shell around the engine: the only tokio, the only clock. No decision is made here.
+//! The shell around the engine: the only tokio, the only clock.
+//!
+//! `control` owns the engine and talks to the store, `agent` runs a node, `cluster` wires both and is what
+//! embedders hold. No decision is made here.
 
 mod agent;
 mod clock;
+mod cluster;
+mod control;
+mod history;
+mod local_link;
+mod submit;
 
-pub use agent::{Agent, AgentConfig, AgentHandle};
+pub use agent::{Agent, AgentConfig, AgentHandle, PODS_MAX};
 pub use clock::{Clock, SystemClock};
+pub use cluster::{Cluster, ClusterBuilder, ClusterStats, StartError};
+pub use history::{CHANGES_KEPT_MAX, Changes, Compacted};

@@ -80,6 +80,9 @@ pub struct DeploymentStatus {
     /// Pods that are not finished and not being deleted.
     #[serde(skip_serializing_if = "is_zero")]
     pub replicas: i32,
+    /// Pods being deleted that are not gone yet.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub terminating_replicas: i32,
     /// Pods still missing.
     #[serde(skip_serializing_if = "is_zero")]
     pub unavailable_replicas: i32,

@@ -4,16 +4,19 @@
 //! selectors and times that exist are valid. What Kubernetes knows and we do not model is kept in a
 //! [`Residual`] and merged back on output.
 
+pub mod admit;
 mod build;
 mod config_map;
 mod container;
 mod deployment;
 mod event;
+mod field_error;
 mod ids;
 mod meta;
 mod namespace;
 mod node;
 mod object;
+mod parts;
 mod pod;
 mod pod_status;
 mod quantity;
@@ -34,6 +37,7 @@ pub use deployment::{
     REVISION_ANNOTATION, RollingUpdate, StrategyType, TEMPLATE_HASH_LABEL,
 };
 pub use event::{Event, EventSource, EventType, ObjectReference};
+pub use field_error::{FieldError, FieldErrorKind};
 pub use ids::{InvalidKey, Key, Kind, Revision, Uid, is_dns_label, is_dns_subdomain};
 pub use meta::{
     Condition, ConditionStatus, FOREGROUND_FINALIZER, LAST_APPLIED_ANNOTATION, ORPHAN_FINALIZER,
@@ -57,6 +61,7 @@ pub use pod_status::{
 };
 pub use quantity::{InvalidQuantity, Quantity};
 pub use replica_set::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
+pub(crate) use residual::print_path;
 pub use residual::{Residual, Step};
 pub use secret::{Secret, Sensitive};
 pub use selector::{

@@ -62,6 +62,9 @@ pub struct ReplicaSetStatus {
     pub ready_replicas: i32,
     /// Pods that are not finished and not being deleted.
     pub replicas: i32,
+    /// Pods being deleted that are not gone yet.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub terminating_replicas: i32,
     /// What was sent and is not modelled.
     #[serde(skip)]
     pub residual: Residual,

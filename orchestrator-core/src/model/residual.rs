@@ -31,6 +31,16 @@ impl Residual {
         self.0.iter().map(|(path, _)| print_path(path))
     }
 
+    /// Drops each field for which `keep` returns false.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&[Step]) -> bool) {
+        self.0.retain(|(path, _)| keep(path));
+    }
+
+    /// Whether a field is kept under this printed path.
+    pub(crate) fn holds(&self, path: &str) -> bool {
+        self.paths().any(|kept| kept == path)
+    }
+
     /// Keeps `value` under `path`.
     pub(crate) fn keep(&mut self, path: Vec<Step>, value: Value) {
         self.0.push((path, value));

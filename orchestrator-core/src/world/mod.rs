@@ -5,6 +5,8 @@
 
 mod change;
 mod codec;
+mod deletion;
+mod owners;
 mod proposal;
 mod signal;
 
@@ -18,8 +20,11 @@ use crate::model::{
 };
 use crate::store::{Batch, Page, Quarantined, RecordChange};
 
+use owners::OwnerIndex;
+
 pub use change::{Change, ObjectChange};
 pub use codec::{CodecError, SCHEMA_VERSION, decode_main, decode_status, encode};
+pub use deletion::{GRACE_SECONDS_MAX, graceful_delete, is_held};
 pub use proposal::{ObjectWrite, Proposal};
 pub use signal::{ContainerUsage, NodeSignal, NodeUsage, Signal};
 
@@ -39,8 +44,7 @@ pub struct Stored {
 pub struct World {
     revision: Revision,
     objects: RedBlackTreeMapSync<Key, Stored>,
-    /// Objects by the uid of each owner; those without owner under the nil uid.
-    dependents: RedBlackTreeMapSync<Uid, RedBlackTreeSetSync<Key>>,
+    owners: OwnerIndex,
     pods_by_node: RedBlackTreeMapSync<String, RedBlackTreeSetSync<Key>>,
     signals: RedBlackTreeMapSync<String, NodeSignal>,
     quarantine: RedBlackTreeMapSync<String, String>,
@@ -181,7 +185,17 @@ impl World {
 
     /// Lists the objects that name this uid as an owner, in key order.
     pub fn dependents(&self, owner: Uid) -> impl Iterator<Item = &Stored> {
-        self.dependents.get(&owner).into_iter().flatten().filter_map(|key| self.objects.get(key))
+        self.owners.dependents(owner).filter_map(|key| self.objects.get(key))
+    }
+
+    /// Finds an object by its uid.
+    pub fn by_uid(&self, uid: Uid) -> Option<&Stored> {
+        self.owners.find(uid).and_then(|key| self.objects.get(key))
+    }
+
+    /// Lists the uids that somebody names as an owner and that no object has.
+    pub fn absent_owners(&self) -> impl Iterator<Item = Uid> + '_ {
+        self.owners.absent()
     }
 
     /// Lists the objects of a kind in a namespace that have no owner, in key order.
@@ -190,9 +204,11 @@ impl World {
         kind: Kind,
         namespace: &'w str,
     ) -> impl Iterator<Item = &'w Stored> {
-        self.dependents(Uid::default()).filter(move |stored| {
-            stored.object.kind() == kind && stored.object.meta().namespace == namespace
-        })
+        let first = Key::new(kind, namespace, "");
+        self.owners
+            .dependents_from(Uid::default(), first)
+            .take_while(move |key| key.kind == kind && *key.namespace == *namespace)
+            .filter_map(|key| self.objects.get(key))
     }
 
     /// Lists the pods bound to a node, in key order.
@@ -213,6 +229,12 @@ impl World {
     /// Lists what could not be read: (record, reason).
     pub fn quarantined(&self) -> impl Iterator<Item = (&String, &String)> {
         self.quarantine.iter()
+    }
+
+    /// Whether the main record of an object is there but could not be read; then nobody knows whether the object
+    /// exists, and nothing may be concluded from its absence.
+    pub fn is_quarantined(&self, key: &Key) -> bool {
+        !self.quarantine.is_empty() && self.quarantine.contains_key(&key.to_string())
     }
 
     fn apply_record(&mut self, record: &RecordChange, revision: Revision) {
@@ -251,13 +273,14 @@ impl World {
 
     /// Puts `new` in the place of `old` in the map and in every index.
     fn replace(&mut self, key: &Key, old: Option<Stored>, new: Option<Stored>) {
-        if let Some(old) = &old {
-            for owner in owners(&old.object) {
-                remove_from(&mut self.dependents, &owner, key);
-            }
-            if let Some(node) = node_of(&old.object) {
-                remove_from(&mut self.pods_by_node, &node, key);
-            }
+        let (before, after) = (old.as_ref(), new.as_ref());
+        self.owners.replace(
+            key,
+            before.map(|stored| &stored.object),
+            after.map(|stored| &stored.object),
+        );
+        if let Some(node) = old.as_ref().and_then(|stored| node_of(&stored.object)) {
+            remove_from(&mut self.pods_by_node, &node, key);
         }
         match new {
             None => {
@@ -271,9 +294,6 @@ impl World {
                     stored.status.map_or(stored.main, |status| status.max(stored.main)),
                 );
                 self.share_template(&mut stored.object);
-                for owner in owners(&stored.object) {
-                    insert_into(&mut self.dependents, owner, key);
-                }
                 if let Some(node) = node_of(&stored.object) {
                     insert_into(&mut self.pods_by_node, node, key);
                 }
@@ -300,15 +320,6 @@ fn quarantine_name(record: &RecordChange) -> String {
     match record.key.part {
         Part::Main => record.key.object.to_string(),
         Part::Status => format!("{}#status", record.key.object),
-    }
-}
-
-fn owners(object: &Object) -> Vec<Uid> {
-    let owners = &object.meta().owner_references;
-    if owners.is_empty() {
-        vec![Uid::default()]
-    } else {
-        owners.iter().map(|owner| owner.uid).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use crate::store::{Expect, Guard, RecordKey, Txn, Write};
 /// One write of a proposal, with its precondition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ObjectWrite {
-    /// Records a new object (its main part; a status comes later).
+    /// Records a new object; its status gets a record only if there is something in it.
     Create {
         /// The object.
         object: Object,
@@ -97,6 +97,21 @@ impl Proposal {
         self
     }
 
+    /// Adds the precondition that the main part of an object has not changed; its status may.
+    #[must_use]
+    pub fn guarded_by_main(mut self, stored: &Stored) -> Self {
+        let key = RecordKey::main(stored.object.key());
+        self.guards.push(Guard { key, expect: Expect::At(stored.main) });
+        self
+    }
+
+    /// Adds the precondition that there is no such object.
+    #[must_use]
+    pub fn guarded_by_absence(mut self, key: Key) -> Self {
+        self.guards.push(Guard { key: RecordKey::main(key), expect: Expect::Absent });
+        self
+    }
+
     /// Adds the writes and guards of another proposal.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
@@ -119,11 +134,20 @@ impl Proposal {
 fn add(txn: &mut Txn, write: &ObjectWrite) {
     let key = write.key();
     match write {
-        ObjectWrite::Create { object } => txn.writes.push(Write::Put {
-            key: RecordKey::main(key),
-            expect: Expect::Absent,
-            value: encode(object, Part::Main),
-        }),
+        ObjectWrite::Create { object } => {
+            txn.writes.push(Write::Put {
+                key: RecordKey::main(key.clone()),
+                expect: Expect::Absent,
+                value: encode(object, Part::Main),
+            });
+            if *object != object.without_status() {
+                txn.writes.push(Write::Put {
+                    key: RecordKey::status(key),
+                    expect: Expect::Absent,
+                    value: encode(object, Part::Status),
+                });
+            }
+        }
         ObjectWrite::Delete { main, status, .. } => {
             txn.writes.push(Write::Delete { key: RecordKey::main(key.clone()), expect: *main });
             let status_key = RecordKey::status(key);
@@ -139,10 +163,10 @@ fn add(txn: &mut Txn, write: &ObjectWrite) {
             value: encode(object, Part::Main),
         }),
         ObjectWrite::PutStatus { object, main, status } => {
-            if status.is_none() {
-                // Only then could the object be gone without this write noticing.
-                txn.guards
-                    .push(Guard { key: RecordKey::main(key.clone()), expect: Expect::At(*main) });
+            let main_key = RecordKey::main(key.clone());
+            // Only a first status would not notice that the object is gone; a write of the main record does.
+            if status.is_none() && !txn.writes.iter().any(|write| *write.key() == main_key) {
+                txn.guards.push(Guard { key: main_key, expect: Expect::At(*main) });
             }
             txn.writes.push(Write::Put {
                 key: RecordKey::status(key),

@@ -1,0 +1,277 @@
+//! `orchd demo`: a whole cluster, from nothing to a rolling update, told step by step.
+
+mod client;
+mod image;
+mod progress;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use orchestrator_core::model::{
+    Container, Deployment, HttpGetAction, ImagePullPolicy, Key, Kind, LabelSelector, Pod,
+    PortOrName, Probe,
+};
+use orchestrator_core::runtime::{ContainerRunState, Runtime as _};
+use orchestrator_core::world::World;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::instance::{Instance, NODE_NAME, Options, RunningRuntime, RuntimeChoice};
+use client::Client;
+use progress::Progress;
+
+/// The image of the demo's pods.
+const IMAGE: &str = "orchestrator.dev/demo:latest";
+/// How long any step may take before the demo gives up.
+const STEP_WITHIN: Duration = Duration::from_secs(120);
+
+/// Options of `orchd demo`.
+#[derive(Debug, clap::Args)]
+pub struct DemoArgs {
+    /// End after the last step instead of staying up
+    #[arg(long)]
+    exit: bool,
+    /// What runs pods [default: docker when an engine answers, else process]
+    #[arg(long, value_enum)]
+    runtime: Option<RuntimeChoice>,
+}
+
+/// Runs the demo and takes down everything it made.
+pub async fn demo(args: DemoArgs) -> anyhow::Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let dir = tempfile::Builder::new()
+        .prefix("orchd-demo-")
+        .tempdir()
+        .context("cannot make a temporary directory")?;
+    let options = Options {
+        data_dir: dir.path().to_owned(),
+        listen: ([127, 0, 0, 1], 0).into(),
+        runtime: args.runtime,
+    };
+    let progress = Progress::start();
+    progress.waiting("starting a cluster");
+    let instance = Instance::start(&options).await?;
+    let told = tokio::select! {
+        told = tell(&instance, &progress, &options.data_dir) => told,
+        _ = term.recv() => Err(anyhow::anyhow!("interrupted")),
+        _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
+    };
+    if told.is_ok() && !args.exit {
+        progress.end();
+        hint(&instance);
+        tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
+    }
+    progress.waiting("taking everything down");
+    let cleaned = take_down(instance, &progress).await;
+    progress.end();
+    told.and(cleaned)
+}
+
+/// The story: each step waits for its effect and says how long that took.
+async fn tell(
+    instance: &Instance,
+    progress: &Progress,
+    dir: &std::path::Path,
+) -> anyhow::Result<()> {
+    let cluster = &instance.cluster;
+    instance.node_ready().await?;
+    progress.tell(format_args!(
+        "cluster is up in {}: SQLite, {} runtime, API at https://{}",
+        dir.display(),
+        instance.runtime.name(),
+        instance.address
+    ));
+    if let RunningRuntime::Docker(docker) = &instance.runtime {
+        progress.waiting("making an image from this program");
+        image::build(docker, IMAGE).await?;
+        progress.tell("made an image from this program; no registry needed");
+    }
+
+    cluster.apply(web(instance, "v1", 3)?).await?;
+    wait(instance, progress, "3 replicas to be ready", |world| {
+        world.deployment("web").is_available()
+    })
+    .await?;
+    progress.tell("deployed 3 replicas, all ready");
+    for pod in client::ready_pods(cluster) {
+        let page = client::fetch(&pod.status.pod_ip).await?;
+        progress.tell(format_args!("  {} answers: {page}", pod.status.pod_ip));
+    }
+
+    let victim = kill_one(instance).await?;
+    progress.tell(format_args!("killed the container of {victim}"));
+    let healed = Key::pod("default", &victim);
+    wait(instance, progress, "it to heal", |world| {
+        world.at::<Pod>(&healed).is_some_and(|pod| {
+            pod.is_ready()
+                && pod.status.container_statuses.iter().any(|status| status.restart_count > 0)
+        })
+    })
+    .await?;
+    progress.tell(format_args!("{victim} runs again: same pod, same address, container restarted"));
+
+    let key = Key::new(Kind::Deployment, "default", "web");
+    cluster.scale(&key, 5).await?;
+    wait(instance, progress, "5 replicas", |world| {
+        world.deployment("web").status.ready_replicas == 5 && world.deployment("web").is_available()
+    })
+    .await?;
+    progress.tell("scaled to 5 replicas, all ready");
+
+    let visitor = Client::start(cluster.clone());
+    cluster.apply(web(instance, "v2", 5)?).await?;
+    wait(instance, progress, "version 2 to roll out", |world| {
+        world.deployment("web").is_available() && only_new(world)
+    })
+    .await?;
+    let tally = visitor.stop().await?;
+    ensure!(
+        tally.failures.is_empty(),
+        "{} of {} requests failed during the rollout, the first: {}",
+        tally.failures.len(),
+        tally.fetched + tally.failures.len() as u64,
+        tally.failures[0]
+    );
+    progress.tell(format_args!(
+        "rolled to version 2 while a client fetched {} pages; none failed",
+        tally.fetched
+    ));
+    for pod in client::ready_pods(cluster) {
+        let page = client::fetch(&pod.status.pod_ip).await?;
+        ensure!(page.ends_with("v2"), "{} still answers {page:?}", pod.metadata.name);
+    }
+    progress.tell("every replica answers with version 2");
+    Ok(())
+}
+
+/// Whether only pods of the newest version are left.
+fn only_new(world: &World) -> bool {
+    let selector = LabelSelector::from_labels([("app".to_owned(), "web".to_owned())].into());
+    let mut pods =
+        world.all::<Pod>(Some("default")).filter(|pod| selector.matches(&pod.metadata.labels));
+    pods.all(|pod| {
+        pod.spec.containers.iter().all(|container| {
+            container.args.iter().chain(&container.command).any(|argument| argument == "v2")
+        })
+    })
+}
+
+/// The workload: this program's own small web server.
+fn web(instance: &Instance, version: &str, replicas: i32) -> anyhow::Result<Deployment> {
+    let mut container = Container::new("web", IMAGE);
+    let arguments = ["workload", "web", "--text", version].map(str::to_owned);
+    match &instance.runtime {
+        RunningRuntime::Docker(_) => container.args = arguments.to_vec(),
+        RunningRuntime::Process(_) => {
+            let program = std::env::current_exe().context("cannot find this program's own file")?;
+            container.command = vec![program.to_string_lossy().into_owned()];
+            container.args = arguments.to_vec();
+        }
+    }
+    container.image_pull_policy = Some(ImagePullPolicy::Never);
+    container = container.port(i32::from(client::PORT));
+    container.readiness_probe = Some(Probe {
+        http_get: Some(HttpGetAction {
+            port: PortOrName::Port(i32::from(client::PORT)),
+            ..HttpGetAction::default()
+        }),
+        period_seconds: Some(1),
+        ..Probe::default()
+    });
+    let mut deployment = Deployment::of("web", vec![container]).replicas(replicas);
+    let spec = std::sync::Arc::make_mut(&mut deployment.spec.template.spec);
+    spec.termination_grace_period_seconds = Some(10);
+    Ok(deployment)
+}
+
+/// Kills a container behind the cluster's back; returns its pod's name.
+async fn kill_one(instance: &Instance) -> anyhow::Result<String> {
+    let runtime = instance.runtime.shared();
+    let scope = orchestrator_core::runtime::Scope {
+        cluster: instance.cluster.id().to_owned(),
+        node: NODE_NAME.to_owned(),
+    };
+    for sandbox in runtime.list(&scope).await.context("cannot list containers")? {
+        let running = sandbox
+            .containers
+            .iter()
+            .find(|container| matches!(container.state, ContainerRunState::Running { .. }));
+        if let Some(container) = running {
+            runtime.stop_container(&container.key, 0).await.context("cannot kill a container")?;
+            return Ok(sandbox.name);
+        }
+    }
+    bail!("no container runs");
+}
+
+async fn wait(
+    instance: &Instance,
+    progress: &Progress,
+    what: &str,
+    is_true: impl FnMut(&World) -> bool + Send,
+) -> anyhow::Result<()> {
+    progress.waiting(format_args!("waiting for {what}"));
+    match tokio::time::timeout(STEP_WITHIN, instance.cluster.wait_for(is_true)).await {
+        Ok(outcome) => outcome.map(|_| ()).context("the cluster stopped"),
+        Err(_) => {
+            bail!("waited {STEP_WITHIN:?} for {what}; {}", situation(&instance.cluster.world()))
+        }
+    }
+}
+
+/// What the pods say, for an error.
+fn situation(world: &World) -> String {
+    let pods = world.all::<Pod>(Some("default")).map(|pod| {
+        let conditions = pod.status.conditions.iter().map(|condition| {
+            format!("{}={:?} {}", condition.kind, condition.status, condition.message)
+        });
+        format!(
+            "{} is {:?} ({})",
+            pod.metadata.name,
+            pod.status.phase,
+            conditions.collect::<Vec<_>>().join("; ")
+        )
+    });
+    let pods: Vec<_> = pods.collect();
+    if pods.is_empty() { "there are no pods".to_owned() } else { pods.join(", ") }
+}
+
+fn hint(instance: &Instance) {
+    let kubeconfig: &PathBuf = &instance.kubeconfig;
+    crate::say(format_args!(
+        "\nThe cluster stays up. In another terminal, try:\n\n  \
+         export KUBECONFIG={}\n  \
+         orchd get pods -o wide\n  \
+         orchd explain pod NAME\n  \
+         orchd logs -f NAME\n  \
+         orchd scale deployment web --replicas 2\n  \
+         orchd events\n\n\
+         Press Ctrl-C to take it down.",
+        kubeconfig.display()
+    ));
+}
+
+/// Deletes the workload, waits until its containers are gone, stops everything, and removes what was made.
+async fn take_down(instance: Instance, progress: &Progress) -> anyhow::Result<()> {
+    let key = Key::new(Kind::Deployment, "default", "web");
+    if instance.cluster.world().get(&key).is_some() {
+        instance.cluster.delete(&key).await?;
+        let gone =
+            instance.cluster.wait_for(|world| world.all::<Pod>(Some("default")).next().is_none());
+        if tokio::time::timeout(STEP_WITHIN, gone).await.is_err() {
+            progress.tell("pods did not end in time; removing them by force");
+        }
+    }
+    let (runtime, cluster) = (instance.runtime.clone(), instance.cluster.id().to_owned());
+    instance.stop(true).await;
+    if let RunningRuntime::Docker(docker) = runtime {
+        docker
+            .remove_cluster(&cluster)
+            .await
+            .context("cannot remove the demo's containers and network")?;
+        docker.remove_image(IMAGE).await.context("cannot remove the demo's image")?;
+    }
+    progress.tell("everything is taken down");
+    Ok(())
+}

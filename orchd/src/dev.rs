@@ -1,0 +1,53 @@
+//! `orchd dev`: server and agent in one process, until told to stop.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::instance::{Instance, Options, RuntimeChoice, default_data_dir};
+
+/// Options of `orchd dev`.
+#[derive(Debug, clap::Args)]
+pub struct DevArgs {
+    /// Where everything is kept [default: the user's data directory]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where the API listens; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
+    listen: SocketAddr,
+    /// What runs pods [default: docker when an engine answers, else process]
+    #[arg(long, value_enum)]
+    runtime: Option<RuntimeChoice>,
+    /// Stop all pods when orchd stops
+    #[arg(long)]
+    stop_pods: bool,
+}
+
+/// Runs until TERM or interrupt.
+pub async fn dev(args: DevArgs) -> anyhow::Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let options = Options {
+        data_dir: args.data_dir.unwrap_or_else(default_data_dir),
+        listen: args.listen,
+        runtime: args.runtime,
+    };
+    let instance = Instance::start(&options).await?;
+    let ready = tokio::select! {
+        ready = instance.node_ready() => ready.map(|()| true),
+        _ = term.recv() => Ok(false),
+        _ = interrupt.recv() => Ok(false),
+    };
+    if let Ok(true) = ready {
+        crate::say(format_args!(
+            "ready https://{} runtime={} kubeconfig={}",
+            instance.address,
+            instance.runtime.name(),
+            instance.kubeconfig.display()
+        ));
+        tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
+    }
+    instance.stop(args.stop_pods).await;
+    ready.map(|_| ())
+}

@@ -1,0 +1,110 @@
+//! From what a client sent to a typed object: types, unknown fields, warnings.
+
+use serde_json::Value;
+
+use super::known_fields::is_known;
+use super::{FieldValidation, Rejection};
+use crate::model::{DecodeError, Kind, Object, print_path};
+
+/// The most unknown fields that a message names, and the most warnings an answer carries.
+const NAMED_MAX: usize = 32;
+
+/// A typed object, and what to tell its sender.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub(super) object: Object,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Reads an object of `kind`.
+///
+/// Fields that Kubernetes has and we do not are kept, with a warning each, unless `before` (the object that the
+/// document was made from) had them already. What Kubernetes does not know either is treated as `validation` says.
+///
+/// # Errors
+/// [`Rejection::BadRequest`] names the wrong field, or all unknown ones.
+pub(super) fn decode(
+    kind: Kind,
+    value: Value,
+    validation: FieldValidation,
+    before: Option<&Object>,
+) -> Result<Decoded, Rejection> {
+    check_type(kind, &value)?;
+    let mut object =
+        Object::from_value(kind, value).map_err(|error| cannot_be_handled(kind, &error))?;
+    let known_before = before.map(Object::residuals).unwrap_or_default();
+    let mut kept = Vec::new();
+    let mut unknown = Vec::new();
+    object.retain_residuals(&mut |part, path| {
+        let printed = print_path(path);
+        let full = if part.is_empty() { printed.clone() } else { format!("{part}.{printed}") };
+        let is_known = is_known(kind, part, path);
+        if !is_known {
+            unknown.push(full);
+        } else if !known_before.iter().any(|(at, old)| *at == part && *old == printed) {
+            kept.push(full);
+        }
+        is_known
+    });
+    kept.sort();
+    unknown.sort();
+    let mut warnings: Vec<_> = kept
+        .iter()
+        .map(|field| {
+            format!("{field}: known to Kubernetes but not implemented here; kept, without effect")
+        })
+        .collect();
+    match validation {
+        FieldValidation::Strict if !unknown.is_empty() => return Err(strict(kind, &unknown)),
+        FieldValidation::Warn => {
+            warnings.extend(unknown.iter().map(|field| format!("unknown field {field:?}")));
+        }
+        FieldValidation::Ignore | FieldValidation::Strict => {}
+    }
+    if warnings.len() > NAMED_MAX {
+        let left_out = warnings.len() - NAMED_MAX;
+        warnings.truncate(NAMED_MAX);
+        warnings.push(format!("and {left_out} more fields"));
+    }
+    Ok(Decoded { object, warnings })
+}
+
+/// `apiVersion` and `kind` may be absent, but not others than those asked for.
+fn check_type(kind: Kind, value: &Value) -> Result<(), Rejection> {
+    for (field, expected) in [("apiVersion", kind.api_version()), ("kind", kind.name())] {
+        match value.get(field) {
+            None | Some(Value::Null) => {}
+            Some(Value::String(found)) if found == expected || found.is_empty() => {}
+            Some(found) => {
+                return Err(Rejection::BadRequest {
+                    message: format!(
+                        "{field} in the data is {found}, where {expected:?} is expected"
+                    ),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn strict(kind: Kind, unknown: &[String]) -> Rejection {
+    let mut names: Vec<_> =
+        unknown.iter().take(NAMED_MAX).map(|field| format!("unknown field {field:?}")).collect();
+    if unknown.len() > NAMED_MAX {
+        names.push(format!("and {} more", unknown.len() - NAMED_MAX));
+    }
+    cannot_be_handled(kind, &format!("strict decoding error: {}", names.join(", ")))
+}
+
+fn cannot_be_handled(kind: Kind, reason: &dyn std::fmt::Display) -> Rejection {
+    let version = kind.api_version().rsplit('/').next().unwrap_or_default();
+    Rejection::BadRequest {
+        message: format!("{kind} in version {version:?} cannot be handled as a {kind}: {reason}"),
+    }
+}
+
+impl From<DecodeError> for Rejection {
+    fn from(error: DecodeError) -> Self {
+        Self::BadRequest { message: error.to_string() }
+    }
+}

@@ -1,0 +1,37 @@
+//! Scale: sets the number of replicas.
+
+use std::sync::Arc;
+
+use super::authorise::{Verb, may_try};
+use super::update::{Change, without_revision};
+use super::{Context, Effect, Preconditions, Rejection, WriteOptions, bad_request, find};
+use crate::model::{Key, Object, Part};
+
+pub(super) fn scale(
+    context: &Context<'_>,
+    key: &Key,
+    replicas: i32,
+    preconditions: &Preconditions,
+    options: WriteOptions,
+) -> Result<Effect, Rejection> {
+    may_try(context.caller, Verb::UpdateMain, key)?;
+    let stored = find(context.world, key)?;
+    let mut new = without_revision(&stored.object);
+    match &mut new {
+        Object::Deployment(deployment) => {
+            Arc::make_mut(deployment).spec.replicas = Some(replicas);
+        }
+        Object::ReplicaSet(set) => Arc::make_mut(set).spec.replicas = Some(replicas),
+        Object::ConfigMap(_)
+        | Object::Event(_)
+        | Object::Namespace(_)
+        | Object::Node(_)
+        | Object::Pod(_)
+        | Object::Secret(_)
+        | Object::Service(_) => {
+            let resource = key.kind.resource();
+            return Err(bad_request(format!("{resource} cannot be scaled: no replicas")));
+        }
+    }
+    Change { stored, new, preconditions, options, warnings: Vec::new() }.to(context, Part::Main)
+}

@@ -1,0 +1,281 @@
+//! S40: what a node may do, as a matrix of (verb, object, field) against a predicate written down independently.
+
+use super::*;
+
+/// The node that asks is always `n1`.
+const ME: &str = "n1";
+
+/// How an object stands to the node that asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relation {
+    /// It is the node, or a pod bound to it.
+    Own,
+    /// A pod bound to it, marked for deletion.
+    OwnMarked,
+    /// Another node, a pod bound to another node or to none, or anything else.
+    Other,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verb {
+    Apply,
+    Bind,
+    Create,
+    DeleteWithGrace,
+    DeleteNow,
+    MergeMain,
+    MergeStatus,
+    Scale,
+    UpdateMain,
+    UpdateStatus,
+}
+
+/// The reference: the whole of what a node may do.
+fn may(verb: Verb, kind: Kind, relation: Relation, field: &str) -> bool {
+    let is_own = relation != Relation::Other;
+    let is_reportable = ["", "label arch", "label os", "label hostname", "status"].contains(&field);
+    match verb {
+        Verb::Create => kind == Kind::Node && is_own && is_reportable,
+        Verb::UpdateMain | Verb::MergeMain => kind == Kind::Node && is_own && is_reportable,
+        Verb::UpdateStatus | Verb::MergeStatus => matches!(kind, Kind::Node | Kind::Pod) && is_own,
+        Verb::DeleteNow => relation == Relation::OwnMarked,
+        Verb::Apply | Verb::Bind | Verb::DeleteWithGrace | Verb::Scale => false,
+    }
+}
+
+const FIELDS: [(&str, &str, &str); 13] = [
+    ("", "/metadata/name", ""),
+    ("annotation", "/metadata/annotations", r#"{ "a": "b" }"#),
+    ("label", "/metadata/labels", r#"{ "tier": "gold" }"#),
+    ("label arch", "/metadata/labels", r#"{ "kubernetes.io/arch": "arm64" }"#),
+    ("label os", "/metadata/labels", r#"{ "kubernetes.io/os": "plan9" }"#),
+    ("label hostname", "/metadata/labels", r#"{ "kubernetes.io/hostname": "n1" }"#),
+    ("label of another host", "/metadata/labels", r#"{ "kubernetes.io/hostname": "n2" }"#),
+    ("finalizer", "/metadata/finalizers", r#"["example.com/x"]"#),
+    (
+        "owner",
+        "/metadata/ownerReferences",
+        r#"[{ "apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "00000000-0000-0000-0000-0000000000ff" }]"#,
+    ),
+    ("taint", "/spec/taints", r#"[{ "key": "a", "effect": "NoSchedule" }]"#),
+    ("unschedulable", "/spec/unschedulable", "true"),
+    ("kept field", "/spec/providerID", r#""x""#),
+    ("status", "/status/conditions", r#"[{ "type": "Ready", "status": "False" }]"#),
+];
+
+const KEPT: &str = "kept field";
+
+fn with_field(mut object: Value, pointer: &str, value: &str) -> Value {
+    if value.is_empty() {
+        return object;
+    }
+    let value: Value = serde_json::from_str(value).expect("valid JSON");
+    let names: Vec<_> = pointer.split('/').skip(1).collect();
+    object[names[0]][names[1]] = value;
+    object
+}
+
+/// A world with two nodes, pods in every relation, and one object of every other kind; and those objects.
+fn world() -> (Bench, Vec<(Key, Relation)>) {
+    let mut bench = Bench::new();
+    let mut objects = vec![(Key::cluster(Kind::Namespace, "default"), Relation::Other)];
+    for (name, relation) in [("n1", Relation::Own), ("n2", Relation::Other)] {
+        let mut sent = node(name);
+        sent["metadata"]["labels"] = json!(null);
+        bench.create(Kind::Node, "", sent);
+        objects.push((Key::node(name), relation));
+    }
+    for (name, node, is_marked, relation) in [
+        ("own", Some("n1"), false, Relation::Own),
+        ("own-marked", Some("n1"), true, Relation::OwnMarked),
+        ("other", Some("n2"), false, Relation::Other),
+        ("other-marked", Some("n2"), true, Relation::Other),
+        ("free", None, false, Relation::Other),
+    ] {
+        let mut sent = pod(name);
+        sent["spec"]["nodeName"] = json!(node);
+        bench.create(Kind::Pod, "default", sent);
+        let key = key(Kind::Pod, name);
+        if is_marked {
+            bench.submit(&delete(&key, DeleteOptions::default())).expect("marked");
+        }
+        objects.push((key, relation));
+    }
+    for (kind, sent) in others() {
+        bench.create(kind, "default", sent);
+        objects.push((key(kind, "x"), Relation::Other));
+    }
+    bench.caller = Caller::Node { name: ME.to_owned() };
+    (bench, objects)
+}
+
+fn others() -> Vec<(Kind, Value)> {
+    let set = json!({
+        "metadata": { "name": "x" },
+        "spec": deployment("x")["spec"].clone(),
+    });
+    vec![
+        (Kind::ConfigMap, json!({ "metadata": { "name": "x" } })),
+        (Kind::Deployment, deployment("x")),
+        (
+            Kind::Event,
+            json!({ "metadata": { "name": "x" }, "involvedObject": { "namespace": "default" } }),
+        ),
+        (Kind::ReplicaSet, set),
+        (Kind::Secret, json!({ "metadata": { "name": "x" } })),
+        (
+            Kind::Service,
+            json!({ "metadata": { "name": "x" }, "spec": { "ports": [{ "port": 80 }] } }),
+        ),
+    ]
+}
+
+#[track_caller]
+fn check(bench: &mut Bench, request: &Request, expected: bool, cell: &str) {
+    let outcome = bench.decide(request);
+    match &outcome {
+        Ok(_) => assert!(expected, "{cell} is allowed"),
+        Err(Rejection::Forbidden { .. }) => assert!(!expected, "{cell} is forbidden"),
+        Err(other) => panic!("{cell}: {other}"),
+    }
+}
+
+fn scale(key: &Key) -> Request {
+    Request::Scale {
+        key: key.clone(),
+        replicas: 3,
+        preconditions: Preconditions::default(),
+        options: WriteOptions::default(),
+    }
+}
+
+#[test]
+fn a_node_may_do_exactly_what_the_reference_allows() {
+    let (mut bench, objects) = world();
+    let mut cells = 0;
+    for (key, relation) in &objects {
+        let live = bench.json(key);
+        for (field, pointer, value) in FIELDS {
+            let is_for_nodes = pointer.starts_with("/spec") || pointer.starts_with("/status");
+            if is_for_nodes && key.kind != Kind::Node {
+                continue;
+            }
+            let changed = with_field(live.clone(), pointer, value);
+            let difference = with_field(json!({}), pointer, value);
+            let manifest = json!({ "metadata": { "name": &*key.name } });
+            for (verb, request) in [
+                (Verb::Apply, apply(key, with_field(manifest, pointer, value))),
+                (Verb::MergeMain, merge(key, difference.clone())),
+                (Verb::MergeStatus, patch(key, Part::Status, Patch::Merge(difference))),
+                (Verb::UpdateMain, update(key, Part::Main, changed.clone())),
+                (Verb::UpdateStatus, update(key, Part::Status, changed)),
+            ] {
+                let expected = may(verb, key.kind, *relation, field);
+                check(&mut bench, &request, expected, &format!("{verb:?} {key} {field:?}"));
+                cells += 1;
+            }
+        }
+        let grace = |grace_seconds| DeleteOptions { grace_seconds, ..DeleteOptions::default() };
+        for (verb, request) in [
+            (Verb::Bind, Request::Bind { pod: key.clone(), node: ME.to_owned() }),
+            (Verb::DeleteWithGrace, delete(key, grace(None))),
+            (Verb::DeleteWithGrace, delete(key, grace(Some(5)))),
+            (Verb::DeleteNow, delete(key, grace(Some(0)))),
+            (Verb::Scale, scale(key)),
+        ] {
+            let has_replicas = matches!(key.kind, Kind::Deployment | Kind::ReplicaSet);
+            if verb == Verb::Scale && !has_replicas {
+                continue;
+            }
+            let expected = may(verb, key.kind, *relation, "");
+            check(&mut bench, &request, expected, &format!("{verb:?} {key}"));
+            cells += 1;
+        }
+    }
+    assert!(cells > 700, "{cells} cells");
+}
+
+#[test]
+fn a_node_creates_itself_and_nothing_else() {
+    for name in [ME, "n3"] {
+        let relation = if name == ME { Relation::Own } else { Relation::Other };
+        for (field, pointer, value) in FIELDS {
+            let mut bench = Bench::new();
+            bench.caller = Caller::Node { name: ME.to_owned() };
+            let mut sent = node(name);
+            sent["metadata"]["labels"] = json!(null);
+            let sent = with_field(sent, pointer, value);
+            let expected = may(Verb::Create, Kind::Node, relation, field) && field != KEPT;
+            let cell = format!("Create {name} {field:?}");
+            check(&mut bench, &create(Kind::Node, "", sent.clone()), expected, &cell);
+            let request = apply(&Key::node(name), sent);
+            check(&mut bench, &request, false, &format!("Apply {name} {field:?}"));
+        }
+    }
+    for (kind, sent) in others()
+        .into_iter()
+        .chain([(Kind::Namespace, json!({ "metadata": { "name": "x" } })), (Kind::Pod, pod("x"))])
+    {
+        let mut bench = Bench::new();
+        bench.caller = Caller::Node { name: ME.to_owned() };
+        let expected = may(Verb::Create, kind, Relation::Other, "");
+        check(&mut bench, &create(kind, "default", sent), expected, &format!("Create {kind}"));
+    }
+}
+
+#[test]
+fn a_node_tells_of_itself_and_its_pods_only() {
+    let (mut bench, _) = world();
+    let uid = |bench: &Bench, name: &str| bench.get(&key(Kind::Pod, name)).meta().uid.to_string();
+    let (own, other) = (uid(&bench, "own"), uid(&bench, "other"));
+    let about_pod = |name: &str, uid: &str| json!({ "kind": "Pod", "name": name, "namespace": "default", "uid": uid });
+    for (about, expected) in [
+        (about_pod("own", &own), true),
+        (about_pod("own", &other), false),
+        (about_pod("other", &other), false),
+        (about_pod("absent", &own), false),
+        (json!({ "kind": "Node", "name": "n1" }), true),
+        (json!({ "kind": "Node", "name": "n2" }), false),
+        (json!({ "kind": "Deployment", "name": "x", "namespace": "default" }), false),
+        (json!({ "kind": "Gadget", "name": "n1" }), false),
+        (json!({}), false),
+    ] {
+        let sent = |change: (&str, Value)| {
+            let mut sent = json!({
+                "metadata": { "name": "e" },
+                "involvedObject": about,
+                "reason": "Started",
+                "source": { "component": "agent", "host": "n1" },
+            });
+            if !change.0.is_empty() {
+                *sent.pointer_mut(change.0).expect("a field") = change.1;
+            }
+            create(Kind::Event, "default", sent)
+        };
+        check(&mut bench, &sent(("", json!(null))), expected, &format!("event about {about}"));
+        for change in [
+            ("/source/host", json!("n2")),
+            ("/metadata", json!({ "name": "e", "finalizers": ["example.com/x"] })),
+            (
+                "/metadata",
+                json!({
+                    "name": "e",
+                    "ownerReferences": [{ "apiVersion": "v1", "kind": "Pod", "name": "x", "uid": own }],
+                }),
+            ),
+        ] {
+            let cell = format!("event about {about} with {change:?}");
+            check(&mut bench, &sent(change), false, &cell);
+        }
+    }
+}
+
+#[test]
+fn an_admin_is_never_forbidden_what_a_node_is() {
+    let (mut bench, objects) = world();
+    bench.caller = admin();
+    for (key, _) in &objects {
+        let outcome = bench.decide(&merge(key, json!({ "metadata": { "labels": { "a": "b" } } })));
+        assert!(outcome.is_ok(), "{key}: {outcome:?}");
+    }
+}

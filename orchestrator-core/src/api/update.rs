@@ -1,0 +1,191 @@
+//! Update: replaces a part of an object. Patch, apply and scale end here too.
+
+use serde_json::Value;
+
+use super::authorise::{Action, authorise, may_try};
+use super::decode::decode;
+use super::{Context, Effect, Preconditions, Rejection, WriteOptions, bad_request, find};
+use crate::model::admit::{admit, admit_status};
+use crate::model::{FieldError, Key, Object, Part, Revision};
+use crate::store::{Expect, Guard, RecordKey, TXN_BYTES_MAX};
+use crate::world::{Proposal, Stored, encode, is_held};
+
+/// The most bytes each part of an object may have as JSON; leaves a transaction room for both.
+pub const OBJECT_BYTES_MAX: usize = TXN_BYTES_MAX - 16 * 1024;
+
+const MODIFIED: &str =
+    "the object has been modified; please apply your changes to the latest version and try again";
+
+pub(super) fn update(
+    context: &Context<'_>,
+    key: &Key,
+    part: Part,
+    object: &Value,
+    options: WriteOptions,
+) -> Result<Effect, Rejection> {
+    may_try(context.caller, Action::verb_of(part), key)?;
+    let stored = find(context.world, key)?;
+    let decoded = decode(key.kind, object.clone(), options.validation, None)?;
+    let change = Change {
+        stored,
+        new: decoded.object,
+        preconditions: &Preconditions::default(),
+        options,
+        warnings: decoded.warnings,
+    };
+    change.to(context, part)
+}
+
+/// A decoded object that is to replace a part of a stored one.
+pub(super) struct Change<'a> {
+    pub(super) stored: &'a Stored,
+    pub(super) new: Object,
+    pub(super) preconditions: &'a Preconditions,
+    pub(super) options: WriteOptions,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Change<'_> {
+    /// Checks and admits the new part; the other stays as it is.
+    pub(super) fn to(self, context: &Context<'_>, part: Part) -> Result<Effect, Rejection> {
+        check_target(&self.stored.object.key(), &self.new)?;
+        let is_pinned =
+            check(self.preconditions, self.stored)? | check_meta(&self.new, self.stored)?;
+        match part {
+            Part::Main => self.to_main(context, is_pinned),
+            Part::Status => self.to_status(context, is_pinned),
+        }
+    }
+
+    fn to_main(self, context: &Context<'_>, is_pinned: bool) -> Result<Effect, Rejection> {
+        let (stored, old) = (self.stored, &self.stored.object);
+        let key = old.key();
+        let admitted = admit(Some(old), self.new.with_status_of(old));
+        let mut new = admitted.map_err(|errors| Rejection::Invalid { key: key.clone(), errors })?;
+        if old.meta().generation > 0 && !new.has_spec_of(old) {
+            new.meta_mut().generation = old.meta().generation.saturating_add(1);
+        }
+        authorise(context, Action::UpdateMain { old, new: &new })?;
+        check_size(&key, &new, Part::Main)?;
+        if new == *old {
+            return Ok(unchanged(new, self.warnings));
+        }
+        // The last one to let go of an object whose deletion was asked for removes it.
+        let deleted = new.meta().is_deleting() && !is_held(&new);
+        let proposal = if deleted {
+            Proposal::delete(stored)
+        } else {
+            let proposal = Proposal::put_main(stored, new.clone());
+            if is_pinned { guard(proposal, stored, Part::Status) } else { proposal }
+        };
+        Ok(effect(proposal, new, deleted, self.options, self.warnings))
+    }
+
+    fn to_status(self, context: &Context<'_>, is_pinned: bool) -> Result<Effect, Rejection> {
+        let (stored, old) = (self.stored, &self.stored.object);
+        let key = old.key();
+        if !key.kind.has_status() {
+            return Err(bad_request(format!("{} have no status", key.kind.resource())));
+        }
+        let admitted = admit_status(old, old.with_status_of(&self.new));
+        let new = admitted.map_err(|errors| Rejection::Invalid { key: key.clone(), errors })?;
+        authorise(context, Action::UpdateStatus { old, new: &new })?;
+        check_size(&key, &new, Part::Status)?;
+        if new == *old {
+            return Ok(unchanged(new, self.warnings));
+        }
+        let proposal = Proposal::put_status(stored, new.clone());
+        // The first status is guarded by the main record in any case.
+        let proposal = match stored.status {
+            Some(_) if is_pinned => guard(proposal, stored, Part::Main),
+            Some(_) | None => proposal,
+        };
+        Ok(effect(proposal, new, false, self.options, self.warnings))
+    }
+}
+
+/// Returns the object as the base of a change: a `resourceVersion` found in the result was put there by the client.
+pub(super) fn without_revision(object: &Object) -> Object {
+    let mut object = object.clone();
+    object.set_revision(Revision::ZERO);
+    object
+}
+
+/// Adds the precondition that a part which is not written has not changed: a client's `resourceVersion` speaks of both.
+pub(super) fn guard(mut proposal: Proposal, stored: &Stored, part: Part) -> Proposal {
+    let object = stored.object.key();
+    let guard = match part {
+        Part::Main => Guard { key: RecordKey::main(object), expect: Expect::At(stored.main) },
+        Part::Status => Guard {
+            key: RecordKey::status(object),
+            expect: stored.status.map_or(Expect::Absent, Expect::At),
+        },
+    };
+    proposal.guards.push(guard);
+    proposal
+}
+
+fn unchanged(reply: Object, warnings: Vec<String>) -> Effect {
+    Effect { proposal: None, reply, deleted: false, created: false, warnings }
+}
+
+fn effect(
+    proposal: Proposal,
+    reply: Object,
+    deleted: bool,
+    options: WriteOptions,
+    warnings: Vec<String>,
+) -> Effect {
+    let proposal = (!options.dry_run).then_some(proposal);
+    Effect { proposal, reply, deleted, created: false, warnings }
+}
+
+/// Checks what the caller says must be true; returns whether that pins the object's revision.
+pub(super) fn check(preconditions: &Preconditions, stored: &Stored) -> Result<bool, Rejection> {
+    let meta = stored.object.meta();
+    let conflict = |reason| Err(Rejection::Conflict { key: stored.object.key(), reason });
+    match (preconditions.uid, preconditions.revision) {
+        (Some(uid), _) if uid != meta.uid => {
+            conflict(format!("the object's uid is {}, not {uid}", meta.uid))
+        }
+        (_, Some(revision)) if revision != meta.resource_version => conflict(MODIFIED.to_owned()),
+        (_, revision) => Ok(revision.is_some()),
+    }
+}
+
+/// A uid and a `resourceVersion` in the object are preconditions like any other.
+fn check_meta(new: &Object, stored: &Stored) -> Result<bool, Rejection> {
+    let meta = new.meta();
+    let said = Preconditions {
+        revision: Some(meta.resource_version).filter(|revision| revision.0 != 0),
+        uid: Some(meta.uid).filter(|uid| !uid.is_nil()),
+    };
+    check(&said, stored)
+}
+
+/// Name and namespace in the object must be those of the request, or absent.
+fn check_target(key: &Key, new: &Object) -> Result<(), Rejection> {
+    let meta = new.meta();
+    for (field, found, expected) in
+        [("name", &meta.name, &key.name), ("namespace", &meta.namespace, &key.namespace)]
+    {
+        if !found.is_empty() && **found != **expected {
+            return Err(bad_request(format!(
+                "the {field} of the object ({found}) does not match that of the request ({expected})"
+            )));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn check_size(key: &Key, object: &Object, part: Part) -> Result<(), Rejection> {
+    if encode(object, part).len() <= OBJECT_BYTES_MAX {
+        return Ok(());
+    }
+    let field = match part {
+        Part::Main => "",
+        Part::Status => "status",
+    };
+    let errors = vec![FieldError::too_long(field, OBJECT_BYTES_MAX)];
+    Err(Rejection::Invalid { key: key.clone(), errors })
+}

@@ -1,0 +1,283 @@
+//! `ReplicaSetController`: keeps the wanted number of pods of one template.
+//!
+//! Depends on `model` and `world`. What must hold: never more pods are made than wanted, however often a decision
+//! is repeated or delayed (S26): see `slots`.
+
+mod slots;
+mod status;
+mod victims;
+
+use std::collections::BTreeSet;
+
+use slots::{SlotState, ended_at, slot_of, slot_state};
+use status::put_status;
+
+use super::ownership::{adopt, children, create_in_namespace, refusal, release};
+use super::{Change, Controller, Decision, EventNote, TimerReason};
+use crate::model::{
+    EventType, Key, Kind, ObjectMeta, OwnerReference, Pod, ReplicaSet, Resource, SLOT_ANNOTATION,
+    Timestamp, Uid,
+};
+use crate::world::{Stored, World, graceful_delete};
+
+pub use slots::{SLOT_ATTEMPTS_MAX, SLOT_BACKOFF_MS, SLOT_BACKOFF_MS_MAX};
+
+/// The most pods a decision creates, deletes, adopts or releases.
+pub const REPLICA_BURST_MAX: usize = 500;
+/// The most pods a replica set may have, whatever it asks for.
+pub const REPLICAS_MAX: u32 = 100_000;
+/// The most finished pods a slot keeps to look at until the set is available; fewer than it has names.
+pub const FINISHED_KEPT_MAX: usize = 6;
+
+/// Keeps `spec.replicas` pods: adopts, releases, creates, deletes, and tells how they stand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReplicaSetController;
+
+impl Controller for ReplicaSetController {
+    fn name(&self) -> &'static str {
+        "replica-set"
+    }
+
+    fn interest(&self, change: &Change, keys: &mut BTreeSet<Key>) {
+        let Change::Object(change) = change else { return };
+        if change.key.kind == Kind::ReplicaSet {
+            keys.insert(change.key.clone());
+        }
+        if change.key.kind != Kind::Pod {
+            return;
+        }
+        let sides = [&change.before, &change.after].map(|side| side.as_ref().map(|o| o.meta()));
+        for owner in sides.into_iter().flatten().filter_map(ObjectMeta::controller) {
+            if owner.kind == Kind::ReplicaSet.name() {
+                keys.insert(Key::new(Kind::ReplicaSet, &change.key.namespace, &owner.name));
+            }
+        }
+        // Whoever matches a pod that has become ownerless is found from the pod.
+        let [before, after] = sides;
+        let claimable = |meta: &ObjectMeta| meta.owner_references.is_empty();
+        let same = before.is_some_and(|before| {
+            claimable(before) && after.is_some_and(|after| after.labels == before.labels)
+        });
+        if after.is_some_and(claimable) && !same {
+            keys.insert(change.key.clone());
+        }
+    }
+
+    fn reconcile(&self, key: &Key, world: &World, now: Timestamp) -> Decision {
+        if key.kind == Kind::Pod {
+            return find_owner(key, world);
+        }
+        match world
+            .get(key)
+            .and_then(|stored| Some((stored, ReplicaSet::from_object(&stored.object)?)))
+        {
+            Some((stored, set)) => Run::new(stored, set, world, now).decide(),
+            None => Decision::nothing(),
+        }
+    }
+}
+
+/// Lets the first replica set that matches adopt an ownerless pod.
+fn find_owner(key: &Key, world: &World) -> Decision {
+    let mut decision = Decision::nothing();
+    let Some(stored) = world.get(key) else { return decision };
+    let Some(pod) = Pod::from_object(&stored.object) else { return decision };
+    if !pod.metadata.owner_references.is_empty() || !pod.is_active() {
+        return decision;
+    }
+    let owner = world.list(Kind::ReplicaSet, Some(&key.namespace)).find(|(_, owner)| {
+        ReplicaSet::from_object(&owner.object).is_some_and(|set| may_own(set, pod))
+    });
+    if let Some((_, owner)) = owner {
+        decision.propose(adopt(owner, stored));
+    }
+    decision
+}
+
+/// Whether the set takes pods at all: one whose selector misses its own template would make pods for ever.
+fn is_sound(set: &ReplicaSet) -> bool {
+    let selector = &set.spec.selector;
+    !selector.is_empty() && selector.matches(&set.spec.template.metadata.labels)
+}
+
+fn may_own(set: &ReplicaSet, pod: &Pod) -> bool {
+    !set.metadata.is_deleting()
+        && is_sound(set)
+        && pod.is_active()
+        && set.spec.selector.matches(&pod.metadata.labels)
+}
+
+/// One look at one replica set.
+struct Run<'w> {
+    stored: &'w Stored,
+    set: &'w ReplicaSet,
+    world: &'w World,
+    now: Timestamp,
+    /// The pods it owns, in key order.
+    pods: Vec<(&'w Stored, &'w Pod)>,
+    decision: Decision,
+    /// Why pods that are wanted cannot be made.
+    failure: Option<String>,
+}
+
+impl<'w> Run<'w> {
+    fn new(stored: &'w Stored, set: &'w ReplicaSet, world: &'w World, now: Timestamp) -> Self {
+        let pods = children::<Pod>(world, &set.metadata).collect();
+        Self { stored, set, world, now, pods, decision: Decision::nothing(), failure: None }
+    }
+
+    fn decide(mut self) -> Decision {
+        if !self.set.metadata.is_deleting() {
+            self.claim();
+            // Who is whose must be settled before anyone is counted.
+            if self.decision.proposals.is_empty() {
+                self.scale();
+                self.clear_finished();
+            }
+        }
+        put_status(&mut self.decision, self.stored, self.set, &self.pods, self.failure, self.now);
+        self.decision
+    }
+
+    /// Releases own pods that no longer match, and adopts ownerless ones that do.
+    fn claim(&mut self) {
+        let selector = &self.set.spec.selector;
+        let strays = self.pods.iter().filter(|(_, pod)| {
+            pod.is_active() && !selector.is_empty() && !selector.matches(&pod.metadata.labels)
+        });
+        let releases = strays.map(|(stray, _)| release(stray, self.set.metadata.uid));
+        let found = self.world.ownerless(Kind::Pod, &self.set.metadata.namespace);
+        let adoptions = found
+            .filter(|found| {
+                Pod::from_object(&found.object).is_some_and(|pod| may_own(self.set, pod))
+            })
+            .map(|found| adopt(self.stored, found));
+        self.decision.proposals = releases.chain(adoptions).take(REPLICA_BURST_MAX).collect();
+    }
+
+    fn scale(&mut self) {
+        let wanted = usize::try_from(self.set.spec.replicas.unwrap_or(1)).unwrap_or(0);
+        let limit = wanted.min(REPLICAS_MAX as usize);
+        if wanted > limit {
+            self.failure = Some(format!("{wanted} replicas are wanted, at most {limit} are made"));
+        }
+        let active = self.pods.iter().filter(|(_, pod)| pod.is_active()).count();
+        if active < limit {
+            self.create(limit, limit - active);
+        } else if active > limit {
+            self.delete(active - limit);
+        }
+    }
+
+    /// Creates pods in the lowest free slots.
+    fn create(&mut self, wanted: usize, missing: usize) {
+        let refused = if is_sound(self.set) {
+            refusal(self.world, &self.set.metadata.namespace)
+        } else {
+            Some("the selector does not match the template's labels".to_owned())
+        };
+        if refused.is_some() {
+            self.failure = refused;
+            return;
+        }
+        let active = self.pods.iter().filter(|(_, pod)| pod.is_active());
+        let busy: BTreeSet<u32> = active.filter_map(|(_, pod)| slot_of(pod)).collect();
+        let mut names = BTreeSet::new();
+        let slots =
+            (0..u32::try_from(wanted).unwrap_or(REPLICAS_MAX)).filter(|s| !busy.contains(s));
+        for slot in slots {
+            if names.len() == missing.min(REPLICA_BURST_MAX) {
+                break;
+            }
+            match slot_state(self.world, self.set, slot, &names, self.now) {
+                SlotState::Busy => {}
+                SlotState::Waiting(at) => self.decision.recheck(at, TimerReason::Progress),
+                SlotState::Free { name, guards } => {
+                    let pod = self.pod(&name, slot);
+                    let mut proposal =
+                        create_in_namespace(self.world, pod).guarded_by_main(self.stored);
+                    proposal.guards.extend(guards);
+                    self.decision.propose(proposal);
+                    names.insert(name);
+                }
+            }
+        }
+        self.tell("SuccessfulCreate", "created", names.into_iter().collect());
+    }
+
+    /// Makes the pod of a slot. Its spec is the template's own, shared.
+    fn pod(&self, name: &str, slot: u32) -> Pod {
+        let owner = &self.set.metadata;
+        let template = &self.set.spec.template;
+        let mut metadata = ObjectMeta {
+            annotations: template.metadata.annotations.clone(),
+            creation_timestamp: Some(self.now.to_time()),
+            finalizers: template.metadata.finalizers.clone(),
+            generate_name: format!("{}-", owner.name),
+            generation: 1,
+            labels: template.metadata.labels.clone(),
+            owner_references: vec![OwnerReference::controller_of(Kind::ReplicaSet, owner)],
+            uid: Uid::derived(owner.uid, name, self.world.revision()),
+            ..ObjectMeta::named(&owner.namespace, name)
+        };
+        metadata.annotations.insert(SLOT_ANNOTATION.to_owned(), slot.to_string());
+        Pod { metadata, spec: template.spec.clone(), ..Pod::default() }
+    }
+
+    /// Deletes the pods that are worth least.
+    fn delete(&mut self, surplus: usize) {
+        let mut victims: Vec<_> =
+            self.pods.iter().copied().filter(|(_, pod)| pod.is_active()).collect();
+        victims::sort_victims_first(self.world, self.set, &mut victims);
+        victims.truncate(surplus.min(REPLICA_BURST_MAX));
+        for (victim, _) in &victims {
+            if let Some(deletion) = graceful_delete(victim, None, self.now) {
+                self.decision.propose(deletion.guarded_by_main(self.stored));
+            }
+        }
+        let names = victims.iter().map(|(_, pod)| pod.metadata.name.clone()).collect();
+        self.tell("SuccessfulDelete", "deleted", names);
+    }
+
+    /// Deletes finished pods once they are made good; until then the latest of each slot stay to be looked at, and
+    /// slow down their slot.
+    fn clear_finished(&mut self) {
+        let labels = &self.set.spec.template.metadata.labels;
+        let active = self.pods.iter().map(|(_, pod)| *pod);
+        let counts = super::pod_counts::PodCounts::of(
+            active,
+            labels,
+            self.set.spec.min_ready_seconds,
+            self.now,
+        );
+        let wanted = self.set.spec.replicas.unwrap_or(1).max(0);
+        let made_good = counts.available >= wanted;
+        let mut finished: Vec<_> = self.pods.iter().filter(|(_, pod)| pod.is_finished()).collect();
+        finished.sort_by_key(|(_, pod)| (slot_of(pod), std::cmp::Reverse(ended_at(pod))));
+        let mut kept = (None, 0);
+        for (stored, pod) in finished {
+            let slot = slot_of(pod);
+            kept = if kept.0 == Some(slot) { (kept.0, kept.1 + 1) } else { (Some(slot), 1) };
+            let full = self.decision.proposals.len() >= REPLICA_BURST_MAX;
+            if full || (!made_good && kept.1 <= FINISHED_KEPT_MAX) {
+                continue;
+            }
+            self.decision.proposals.extend(graceful_delete(stored, None, self.now));
+        }
+    }
+
+    fn tell(&mut self, reason: &str, verb: &str, names: Vec<String>) {
+        let message = match &names[..] {
+            [] => return,
+            [name] => format!("{verb} pod {name}"),
+            more => format!("{verb} {} pods", more.len()),
+        };
+        self.decision.events.push(EventNote {
+            about: self.set.key(),
+            uid: self.set.metadata.uid,
+            kind: EventType::Normal,
+            reason: reason.to_owned(),
+            message,
+        });
+    }
+}

@@ -1,0 +1,379 @@
+//! `Cluster`: what an embedder holds; and its builder, which wires store, engine and agent together.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::agent::{Agent, AgentConfig, AgentHandle};
+use super::control::{COMMANDS_MAX, Command, Control, load};
+use super::history::{Changes, History};
+use super::local_link::LocalLink;
+use super::submit::{Submitter, chain};
+use crate::api::{Caller, Effect, Patch, Preconditions, Rejection, Request, WriteOptions};
+use crate::controller::{Controller, built_in};
+use crate::engine::EngineStats;
+use crate::model::{Key, Namespace, Object, ObjectMeta, Part, Pod, Revision};
+use crate::node::NodeStreams;
+use crate::runtime::{LogOptions, LogStream, Runtime, Scope};
+use crate::scheduler::{ClusterView, Explanation, FilterScore, Scheduler};
+use crate::store::{StateStore, StoreError};
+use crate::world::World;
+
+/// The namespaces every cluster has.
+const NAMESPACES: [&str; 2] = ["default", "kube-system"];
+
+/// Why a cluster did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The builder was given no store.
+    #[error("no store was given; call `store` on the builder")]
+    NoStore,
+    /// The namespaces every cluster has could not be recorded.
+    #[error("cannot set the cluster up: {0}")]
+    Setup(Rejection),
+    /// The store failed.
+    #[error("cannot read the store")]
+    Store(#[from] StoreError),
+}
+
+/// Wires a cluster. Made by [`Cluster::builder`].
+#[must_use]
+pub struct ClusterBuilder {
+    store: Option<Arc<dyn StateStore>>,
+    runtime: Option<Arc<dyn Runtime>>,
+    scheduler: Arc<dyn Scheduler>,
+    controllers: Vec<Arc<dyn Controller>>,
+    node_name: String,
+}
+
+/// A running cluster. Cloning is cheap; every clone is the same cluster. There are no globals: several live side by
+/// side in one process.
+///
+/// ```
+/// use orchestrator_core::{driver::Cluster, mem::MemStore, model::Deployment};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cluster = Cluster::builder().store(MemStore::new()).start().await?;
+/// cluster.apply(Deployment::new("web", "nginx:1.27").replicas(3)).await?;
+/// cluster.wait_for(|world| world.deployment("web").status.replicas == 3).await?;
+/// cluster.shutdown(false).await;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    id: String,
+    submitter: Submitter,
+    scheduler: Arc<dyn Scheduler>,
+    node: Option<(String, Arc<dyn NodeStreams>)>,
+    tasks: Mutex<Option<Tasks>>,
+}
+
+#[derive(Debug)]
+struct Tasks {
+    agent: Option<AgentHandle>,
+    control: JoinHandle<()>,
+}
+
+/// Counts of what a cluster has done since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClusterStats {
+    /// The engine's counts.
+    pub engine: EngineStats,
+    /// How many objects there are.
+    pub objects: u64,
+    /// How many records cannot be read.
+    pub quarantined: u64,
+    /// The newest revision.
+    pub revision: Revision,
+}
+
+impl Cluster {
+    /// Begins to wire a cluster.
+    pub fn builder() -> ClusterBuilder {
+        ClusterBuilder {
+            store: None,
+            runtime: None,
+            scheduler: Arc::new(FilterScore::default()),
+            controllers: Vec::new(),
+            node_name: "local".to_owned(),
+        }
+    }
+
+    /// The cluster's id: stays the same for the life of its store. Runtimes label what they make with it.
+    pub fn id(&self) -> &str {
+        &self.inner.id
+    }
+
+    /// Returns the newest world as a snapshot.
+    pub fn world(&self) -> World {
+        self.inner.submitter.history.world()
+    }
+
+    /// Waits until the world has reached a revision, and returns it.
+    ///
+    /// # Errors
+    /// [`Rejection::Unavailable`] when that takes longer than 30 s, or the cluster was shut down.
+    pub async fn world_at(&self, at_least: Revision) -> Result<World, Rejection> {
+        self.inner.submitter.reach(at_least).await
+    }
+
+    /// Asks for a write; when this returns, it is durable and the world shows it.
+    ///
+    /// # Errors
+    /// The rejection says why nothing was written.
+    pub async fn submit(&self, caller: &Caller, request: Request) -> Result<Effect, Rejection> {
+        self.inner.submitter.submit(caller, &request).await
+    }
+
+    /// Applies an object as a manifest: creates it, or changes what differs.
+    ///
+    /// # Errors
+    /// The rejection says why nothing was written.
+    pub async fn apply(&self, object: impl Into<Object>) -> Result<Object, Rejection> {
+        let mut object: Object = object.into();
+        if object.kind().is_namespaced() && object.meta().namespace.is_empty() {
+            object.meta_mut().namespace = "default".to_owned();
+        }
+        let request = Request::Patch {
+            key: object.key(),
+            part: Part::Main,
+            patch: Patch::Apply(object.to_value()),
+            preconditions: Preconditions::default(),
+            options: WriteOptions::default(),
+        };
+        self.submit(&embedder(), request).await.map(|effect| effect.reply)
+    }
+
+    /// Deletes an object with its defaults: a pod's own grace, dependents afterwards.
+    ///
+    /// # Errors
+    /// The rejection says why nothing was written.
+    pub async fn delete(&self, key: &Key) -> Result<(), Rejection> {
+        let request = Request::Delete { key: key.clone(), options: crate::api::DeleteOptions::default() };
+        self.submit(&embedder(), request).await.map(|_| ())
+    }
+
+    /// Sets the number of replicas of a deployment or replica set.
+    ///
+    /// # Errors
+    /// The rejection says why nothing was written.
+    pub async fn scale(&self, key: &Key, replicas: i32) -> Result<(), Rejection> {
+        let request = Request::Scale {
+            key: key.clone(),
+            replicas,
+            preconditions: Preconditions::default(),
+            options: WriteOptions::default(),
+        };
+        self.submit(&embedder(), request).await.map(|_| ())
+    }
+
+    /// Waits until something is true of the world, and returns that world. Put a timeout around it.
+    ///
+    /// # Errors
+    /// [`Rejection::Unavailable`] when the cluster is shut down meanwhile.
+    pub async fn wait_for(&self, is_true: impl FnMut(&World) -> bool + Send) -> Result<World, Rejection> {
+        let mut newest = self.inner.submitter.history.subscribe();
+        match newest.wait_for(is_true).await {
+            Ok(world) => Ok(world.clone()),
+            Err(_) => Err(Rejection::Unavailable { message: "the cluster is shut down".to_owned() }),
+        }
+    }
+
+    /// Follows every change after a revision.
+    pub fn changes(&self, after: Revision) -> Changes {
+        Changes::new(Arc::clone(&self.inner.submitter.history), after)
+    }
+
+    /// Says where a pod could run and why not elsewhere: every node, every failing filter, every score.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`] when there is no such pod.
+    pub fn explain(&self, pod: &Key) -> Result<Explanation, Rejection> {
+        let world = self.world();
+        let found = world.at::<Pod>(pod).ok_or_else(|| Rejection::NotFound { key: pod.clone() })?;
+        Ok(self.inner.scheduler.explain(found, &ClusterView::from_world(&world)))
+    }
+
+    /// Reads the log of a container; of the pod's only one when `container` is `None`.
+    ///
+    /// # Errors
+    /// The rejection names what is missing.
+    pub async fn logs(
+        &self,
+        pod: &Key,
+        container: Option<&str>,
+        previous: bool,
+        options: &LogOptions,
+    ) -> Result<Box<dyn LogStream>, Rejection> {
+        let world = self.world();
+        let found = world.at::<Pod>(pod).ok_or_else(|| Rejection::NotFound { key: pod.clone() })?;
+        let names: Vec<&str> = found.spec.containers.iter().map(|container| container.name.as_str()).collect();
+        let bad = |message: String| Rejection::BadRequest { message };
+        let container = match (container, names.as_slice()) {
+            (Some(name), _) if names.contains(&name) => name,
+            (Some(name), _) => {
+                let message = format!("container {name} is not valid for pod {}; it has {}", pod.name, names.join(", "));
+                return Err(bad(message));
+            }
+            (None, [only]) => only,
+            (None, _) => {
+                let message = format!(
+                    "a container name must be specified for pod {}, choose one of: [{}]",
+                    pod.name,
+                    names.join(" ")
+                );
+                return Err(bad(message));
+            }
+        };
+        match &self.inner.node {
+            Some((node, streams)) if *node == found.node_name => streams
+                .logs(found.metadata.uid, container, previous, options)
+                .await
+                .map_err(|error| bad(chain(&error))),
+            Some(_) | None if !found.is_bound() => Err(bad(format!("pod {} has no node yet", pod.name))),
+            Some(_) | None => Err(Rejection::Unavailable {
+                message: format!("node {:?} of pod {} is not reachable from here", found.node_name, pod.name),
+            }),
+        }
+    }
+
+    /// Counts of what was done.
+    pub fn stats(&self) -> ClusterStats {
+        let world = self.world();
+        ClusterStats {
+            engine: self.inner.submitter.history.stats(),
+            objects: world.len() as u64,
+            quarantined: world.quarantined().count() as u64,
+            revision: world.revision(),
+        }
+    }
+
+    /// Stops agent and control plane and waits for every task. Pods keep running, unless `stop_pods`; a cluster started
+    /// later on the same store and runtime adopts them. Stopping twice is fine.
+    pub async fn shutdown(&self, stop_pods: bool) {
+        let tasks = self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(tasks) = tasks else { return };
+        if let Some(agent) = tasks.agent {
+            agent.shutdown(stop_pods).await;
+        }
+        // If the loop has ended already there is nothing to stop.
+        let _ = self.inner.submitter.commands.send(Command::Stop).await;
+        if let Err(error) = tasks.control.await {
+            tracing::error!(%error, "the control loop did not end well");
+        }
+    }
+}
+
+fn embedder() -> Caller {
+    Caller::Admin { name: "embedder".to_owned() }
+}
+
+impl ClusterBuilder {
+    /// Sets where state is kept. Needed.
+    pub fn store(mut self, store: impl StateStore) -> Self {
+        self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// Sets what runs pods on this machine. Without one the cluster has no node of its own.
+    pub fn runtime(mut self, runtime: impl Runtime) -> Self {
+        self.runtime = Some(Arc::new(runtime));
+        self
+    }
+
+    /// Sets a runtime that is shared with others.
+    pub fn shared_runtime(mut self, runtime: Arc<dyn Runtime>) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Sets who places pods; [`FilterScore::default`] otherwise.
+    pub fn scheduler(mut self, scheduler: impl Scheduler) -> Self {
+        self.scheduler = Arc::new(scheduler);
+        self
+    }
+
+    /// Adds a controller to the built-in ones.
+    pub fn controller(mut self, controller: impl Controller) -> Self {
+        self.controllers.push(Arc::new(controller));
+        self
+    }
+
+    /// Names this machine's node; `local` otherwise.
+    pub fn node_name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.node_name);
+        self
+    }
+
+    /// Starts the cluster. When this returns it takes requests; its node registers in the background.
+    ///
+    /// # Errors
+    /// [`StartError`] says what is missing or failed.
+    pub async fn start(self) -> Result<Cluster, StartError> {
+        let store = self.store.ok_or(StartError::NoStore)?;
+        let history = Arc::new(History::new(load(&*store).await?));
+        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        let controllers = built_in().into_iter().map(Arc::from).chain(self.controllers).collect();
+        let control = Control::new(
+            Arc::clone(&store),
+            Arc::clone(&history),
+            Arc::clone(&self.scheduler),
+            controllers,
+            receiver,
+        );
+        let control = tokio::spawn(control.run());
+        let submitter = Submitter { store, history, commands };
+        let id = match set_up(&submitter).await {
+            Ok(id) => id,
+            Err(rejection) => {
+                let _ = submitter.commands.send(Command::Stop).await;
+                let _ = control.await;
+                return Err(StartError::Setup(rejection));
+            }
+        };
+        let agent = self.runtime.map(|runtime| {
+            let link = Arc::new(LocalLink::new(submitter.clone(), &self.node_name));
+            let scope = Scope { cluster: id.clone(), node: self.node_name.clone() };
+            Agent::spawn(AgentConfig::new(scope), runtime, link)
+        });
+        let node = agent.as_ref().map(|agent| (self.node_name.clone(), agent.streams()));
+        let tasks = Mutex::new(Some(Tasks { agent, control }));
+        let inner = Inner { id, submitter, scheduler: self.scheduler, node, tasks };
+        Ok(Cluster { inner: Arc::new(inner) })
+    }
+}
+
+/// Records the namespaces every cluster has, and returns the cluster's id: from the uid of `kube-system`, as is
+/// customary for Kubernetes clusters.
+async fn set_up(submitter: &Submitter) -> Result<String, Rejection> {
+    for name in NAMESPACES {
+        let key = Key::cluster(crate::model::Kind::Namespace, name);
+        if submitter.history.world().get(&key).is_some() {
+            continue;
+        }
+        let namespace =
+            Namespace { metadata: ObjectMeta { name: name.to_owned(), ..ObjectMeta::default() }, ..Namespace::default() };
+        let request = Request::Create {
+            kind: key.kind,
+            namespace: String::new(),
+            object: Object::from(namespace).to_value(),
+            options: WriteOptions::default(),
+        };
+        match submitter.submit(&embedder(), &request).await {
+            Ok(_) | Err(Rejection::AlreadyExists { .. }) => {}
+            Err(rejection) => return Err(rejection),
+        }
+    }
+    let world = submitter.history.world();
+    let system = world.find::<Namespace>("", NAMESPACES[1]);
+    let uid = system.map(|namespace| namespace.metadata.uid.to_string()).unwrap_or_default();
+    // The end of a UUIDv7 is random; the beginning is the time.
+    Ok(format!("c{}", &uid[uid.len().saturating_sub(12)..]))
+}

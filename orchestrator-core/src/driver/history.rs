@@ -1,0 +1,159 @@
+//! `History`: the newest world and a bounded ring of recent changes, for readers and watchers.
+//!
+//! Watchers hold a position, not a queue: however slow one is, it costs nothing, never delays the writer, and is
+//! told `Compacted` when the ring has moved past it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use tokio::sync::watch;
+
+use crate::engine::EngineStats;
+use crate::model::Revision;
+use crate::world::{ObjectChange, World};
+
+/// How many commits are kept for watchers.
+pub const CHANGES_KEPT_MAX: usize = 10_000;
+
+/// Changes after a revision are no longer known: list again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("changes up to revision {oldest} are compacted")]
+pub struct Compacted {
+    /// The oldest revision after which every change is known.
+    pub oldest: Revision,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    commits: VecDeque<(Revision, Vec<Arc<ObjectChange>>)>,
+    /// Every commit after this revision is in the ring.
+    base: Revision,
+}
+
+/// The newest world, and what led to it.
+#[derive(Debug)]
+pub(super) struct History {
+    ring: RwLock<Ring>,
+    newest: watch::Sender<World>,
+    stats: Mutex<EngineStats>,
+}
+
+impl History {
+    pub(super) fn new(world: World) -> Self {
+        let ring = Ring { commits: VecDeque::new(), base: world.revision() };
+        Self { ring: RwLock::new(ring), newest: watch::Sender::new(world), stats: Mutex::default() }
+    }
+
+    /// Publishes a world and the commits that led to it from the last one.
+    pub(super) fn publish(&self, world: World, commits: Vec<(Revision, Vec<ObjectChange>)>) {
+        {
+            let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+            for (revision, changes) in commits {
+                ring.commits.push_back((revision, changes.into_iter().map(Arc::new).collect()));
+            }
+            while ring.commits.len() > CHANGES_KEPT_MAX {
+                if let Some((revision, _)) = ring.commits.pop_front() {
+                    ring.base = revision;
+                }
+            }
+        }
+        self.newest.send_replace(world);
+    }
+
+    /// Publishes a world that was loaded anew: what led to it is not known.
+    pub(super) fn restart(&self, world: World) {
+        {
+            let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+            ring.commits.clear();
+            ring.base = world.revision();
+        }
+        self.newest.send_replace(world);
+    }
+
+    pub(super) fn publish_stats(&self, stats: EngineStats) {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+    }
+
+    pub(super) fn stats(&self) -> EngineStats {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn world(&self) -> World {
+        self.newest.borrow().clone()
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<World> {
+        self.newest.subscribe()
+    }
+
+    fn commit_after(&self, after: Revision) -> Result<Option<(Revision, Vec<Arc<ObjectChange>>)>, Compacted> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        if after < ring.base {
+            return Err(Compacted { oldest: ring.base });
+        }
+        let next = ring.commits.partition_point(|(revision, _)| *revision <= after);
+        Ok(ring.commits.get(next).cloned())
+    }
+}
+
+/// Follows every change of every object after a revision.
+#[derive(Debug)]
+pub struct Changes {
+    history: Arc<History>,
+    newest: watch::Receiver<World>,
+    position: Revision,
+    pending: VecDeque<Arc<ObjectChange>>,
+}
+
+impl Changes {
+    pub(super) fn new(history: Arc<History>, after: Revision) -> Self {
+        let newest = history.subscribe();
+        Self { history, newest, position: after, pending: VecDeque::new() }
+    }
+
+    /// The revision up to which every change has been handed out.
+    pub fn position(&self) -> Revision {
+        match self.pending.front() {
+            Some(next) => Revision(next.revision.0.saturating_sub(1)),
+            None => self.position,
+        }
+    }
+
+    /// Waits for the next change, in order and without gaps. Cancel-safe. Waits for ever when the cluster is shut down.
+    ///
+    /// # Errors
+    /// [`Compacted`] when this watcher was too slow or began too early: list again.
+    pub async fn next(&mut self) -> Result<Arc<ObjectChange>, Compacted> {
+        loop {
+            if let Some(change) = self.try_next()? {
+                return Ok(change);
+            }
+            if self.newest.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Returns the next change if it has happened already; else the position moves up to the newest revision.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub fn try_next(&mut self) -> Result<Option<Arc<ObjectChange>>, Compacted> {
+        loop {
+            if let Some(change) = self.pending.pop_front() {
+                return Ok(Some(change));
+            }
+            let seen = self.newest.borrow_and_update().revision();
+            match self.history.commit_after(self.position)? {
+                Some((revision, changes)) => {
+                    self.position = revision;
+                    self.pending.extend(changes);
+                }
+                None => {
+                    self.position = self.position.max(seen);
+                    return Ok(None);
+                }
+            }
+        }
+    }
+}

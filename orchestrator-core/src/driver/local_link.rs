@@ -1,0 +1,173 @@
+//! `LocalLink`: the link of an agent in the same process, acting as its node.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::json;
+
+use super::clock;
+use super::control::Command;
+use super::history::Changes;
+use super::submit::Submitter;
+use crate::api::{Caller, DeleteOptions, Preconditions, Rejection, Request, WriteOptions};
+use crate::controller::EventNote;
+use crate::model::{Key, Kind, Node, Object, Part, Pod, PodStatus, Resource, Revision, Uid};
+use crate::node::{Assignments, LinkError, NodeLink, StatusOutcome};
+use crate::world::{NodeUsage, ObjectChange, Signal};
+
+/// Identifies the history of this process's store; there is only one.
+const EPOCH: u64 = 1;
+
+/// Lets an agent reach the control plane in the same process. Every write goes through the verbs, with the
+/// rights of the node and no others.
+#[derive(Debug)]
+pub(super) struct LocalLink {
+    submitter: Submitter,
+    node: String,
+}
+
+impl LocalLink {
+    pub(super) fn new(submitter: Submitter, node: &str) -> Self {
+        Self { submitter, node: node.to_owned() }
+    }
+
+    async fn submit(&self, request: &Request) -> Result<Object, Rejection> {
+        let caller = Caller::Node { name: self.node.clone() };
+        self.submitter.submit(&caller, request).await.map(|effect| effect.reply)
+    }
+
+    fn snapshot(&self) -> Assignments {
+        let world = self.submitter.history.world();
+        let pods = world.pods_on(&self.node).cloned().collect();
+        Assignments::Complete { epoch: EPOCH, revision: world.revision(), pods }
+    }
+
+    /// Gathers what has changed for this node; `None` if nothing has.
+    fn gather(&self, changes: &mut Changes, first: &ObjectChange) -> Option<Assignments> {
+        let (mut changed, mut removed): (Vec<Arc<Pod>>, Vec<(Key, Uid)>) = (Vec::new(), Vec::new());
+        let mut note = |change: &ObjectChange| {
+            let ours = |object: &Option<Object>| match object {
+                Some(Object::Pod(pod)) if pod.node_name == self.node => Some(Arc::clone(pod)),
+                Some(_) | None => None,
+            };
+            match (ours(&change.before), ours(&change.after)) {
+                (_, Some(pod)) => {
+                    changed.retain(|known| known.key() != change.key);
+                    changed.push(pod);
+                }
+                (Some(pod), None) => {
+                    changed.retain(|known| known.key() != change.key);
+                    removed.push((change.key.clone(), pod.metadata.uid));
+                }
+                (None, None) => {}
+            }
+        };
+        note(first);
+        while let Ok(Some(change)) = changes.try_next() {
+            note(&change);
+        }
+        let revision = changes.position();
+        (!changed.is_empty() || !removed.is_empty()).then_some(Assignments::Changes { revision, changed, removed })
+    }
+}
+
+fn link_error(rejection: Rejection) -> LinkError {
+    match rejection {
+        Rejection::Unavailable { .. } => LinkError::Unreachable(Box::new(rejection)),
+        other => LinkError::Refused { message: other.to_string() },
+    }
+}
+
+#[async_trait]
+impl NodeLink for LocalLink {
+    async fn register(&self, node: Node) -> Result<(), LinkError> {
+        let key = Key::node(&self.node);
+        let options = WriteOptions::default();
+        let wanted = Object::from(node);
+        if self.submitter.history.world().get(&key).is_none() {
+            let object = wanted.to_value();
+            let request = Request::Create { kind: Kind::Node, namespace: String::new(), object, options };
+            match self.submit(&request).await {
+                Ok(_) | Err(Rejection::AlreadyExists { .. }) => {}
+                Err(rejection) => return Err(link_error(rejection)),
+            }
+        }
+        let labels = json!({ "metadata": { "labels": wanted.meta().labels } });
+        let request = Request::Patch {
+            key: key.clone(),
+            part: Part::Main,
+            patch: crate::api::Patch::Merge(labels),
+            preconditions: Preconditions::default(),
+            options,
+        };
+        self.submit(&request).await.map_err(link_error)?;
+        let request = Request::Update { key, part: Part::Status, object: wanted.to_value(), options };
+        self.submit(&request).await.map_err(link_error)?;
+        Ok(())
+    }
+
+    async fn assignments(&self, after: Option<Revision>) -> Result<Assignments, LinkError> {
+        let Some(after) = after else { return Ok(self.snapshot()) };
+        let mut changes = Changes::new(Arc::clone(&self.submitter.history), after);
+        loop {
+            match changes.next().await {
+                Ok(first) => {
+                    if let Some(difference) = self.gather(&mut changes, &first) {
+                        return Ok(difference);
+                    }
+                }
+                Err(_) => return Ok(self.snapshot()),
+            }
+        }
+    }
+
+    async fn write_status(&self, key: &Key, uid: Uid, status: PodStatus) -> Result<StatusOutcome, LinkError> {
+        let world = self.submitter.history.world();
+        let Some(pod) = world.at::<Pod>(key).filter(|pod| pod.metadata.uid == uid) else {
+            return Ok(StatusOutcome::Gone);
+        };
+        let mut pod = (**pod).clone();
+        pod.status = status;
+        // The uid is the precondition; another agent's report cannot be in the way.
+        pod.metadata.resource_version = Revision::ZERO;
+        let object = Object::from(pod).to_value();
+        let request =
+            Request::Update { key: key.clone(), part: Part::Status, object, options: WriteOptions::default() };
+        match self.submit(&request).await {
+            Ok(_) => Ok(StatusOutcome::Recorded),
+            Err(Rejection::NotFound { .. } | Rejection::Conflict { .. }) => Ok(StatusOutcome::Gone),
+            Err(rejection) => Err(link_error(rejection)),
+        }
+    }
+
+    async fn confirm_deleted(&self, key: &Key, uid: Uid) -> Result<(), LinkError> {
+        let options = DeleteOptions {
+            grace_seconds: Some(0),
+            preconditions: Preconditions { revision: None, uid: Some(uid) },
+            ..DeleteOptions::default()
+        };
+        match self.submit(&Request::Delete { key: key.clone(), options }).await {
+            Ok(_) | Err(Rejection::NotFound { .. } | Rejection::Conflict { .. }) => Ok(()),
+            Err(rejection) => Err(link_error(rejection)),
+        }
+    }
+
+    async fn event(&self, note: EventNote) -> Result<(), LinkError> {
+        self.command(Command::Note(note)).await
+    }
+
+    async fn report(&self, usage: Option<NodeUsage>) -> Result<(), LinkError> {
+        let (node, at) = (self.node.clone(), clock::now());
+        let signal = match usage {
+            Some(sample) => Signal::Usage { node, at, sample: Arc::new(sample) },
+            None => Signal::Heartbeat { node, at },
+        };
+        self.command(Command::Signal(signal)).await
+    }
+}
+
+impl LocalLink {
+    async fn command(&self, command: Command) -> Result<(), LinkError> {
+        self.submitter.commands.send(command).await.map_err(|error| LinkError::Unreachable(Box::new(error)))
+    }
+}

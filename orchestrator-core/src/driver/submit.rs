@@ -1,0 +1,104 @@
+//! How a request becomes a commit: decide on the newest world, commit, wait until the world shows it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::clock;
+use super::control::{Command, newest};
+use super::history::History;
+use crate::api::{Caller, Effect, Rejection, Request, decide};
+use crate::model::{Key, Revision, Uid};
+use crate::store::{CommitOutcome, StateStore};
+use crate::world::World;
+
+/// How often a request is decided anew when others write to the same object meanwhile.
+const ATTEMPTS_MAX: usize = 32;
+/// How long a request waits for the world to show what was committed.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(30);
+
+/// What requests need.
+#[derive(Clone, Debug)]
+pub(super) struct Submitter {
+    pub(super) store: Arc<dyn StateStore>,
+    pub(super) history: Arc<History>,
+    pub(super) commands: mpsc::Sender<Command>,
+}
+
+impl Submitter {
+    /// Decides a request and commits what it comes to. When this returns, the world shows it.
+    pub(super) async fn submit(&self, caller: &Caller, request: &Request) -> Result<Effect, Rejection> {
+        let fresh = Uid::from_uuid(uuid::Uuid::now_v7());
+        for _ in 0..ATTEMPTS_MAX {
+            let world = self.history.world();
+            let mut effect = decide(&world, caller, request, clock::now(), fresh)?;
+            if let Request::Bind { pod, node } = request {
+                return self.bind(pod.clone(), node.clone()).await;
+            }
+            let Some(proposal) = &effect.proposal else { return Ok(effect) };
+            let outcome = self.store.commit(proposal.to_txn()).await.map_err(|error| {
+                Rejection::Unavailable { message: format!("the store refused the write: {}", chain(&error)) }
+            })?;
+            match outcome {
+                CommitOutcome::Committed(revision) => {
+                    self.reach(revision).await?;
+                    effect.reply.set_revision(revision);
+                    return Ok(effect);
+                }
+                CommitOutcome::Conflict { current, .. } => {
+                    let newest = match current {
+                        Some(revision) => revision,
+                        None => newest(&*self.store).await,
+                    };
+                    self.reach(newest).await?;
+                }
+                CommitOutcome::Unknown => {
+                    let world = self.reach(newest(&*self.store).await).await?;
+                    // Only this request knows the fresh uid: an object that has it is the one asked for.
+                    if let Some(stored) = world.get(&effect.reply.key()).filter(|stored| stored.object.meta().uid == fresh) {
+                        effect.reply = stored.object.clone();
+                        return Ok(effect);
+                    }
+                }
+            }
+        }
+        Err(Rejection::Unavailable {
+            message: format!("others kept changing the object; gave up after {ATTEMPTS_MAX} attempts"),
+        })
+    }
+
+    /// Waits until the world has reached a revision.
+    pub(super) async fn reach(&self, revision: Revision) -> Result<World, Rejection> {
+        let mut newest = self.history.subscribe();
+        let reached = newest.wait_for(|world| world.revision() >= revision);
+        match tokio::time::timeout(VISIBLE_WITHIN, reached).await {
+            Ok(Ok(world)) => Ok(world.clone()),
+            Ok(Err(_)) => Err(Rejection::Unavailable { message: "the cluster is shut down".to_owned() }),
+            Err(_) => Err(Rejection::Unavailable {
+                message: format!("revision {revision} is recorded but not visible yet; look again later"),
+            }),
+        }
+    }
+
+    async fn bind(&self, pod: Key, node: String) -> Result<Effect, Rejection> {
+        let gone = || Rejection::Unavailable { message: "the cluster is shut down".to_owned() };
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Bind { pod, node, reply }).await.map_err(|_| gone())?;
+        let effect = answer.await.map_err(|_| gone())??;
+        self.reach(effect.reply.meta().resource_version).await?;
+        Ok(effect)
+    }
+}
+
+/// Prints an error with its sources.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

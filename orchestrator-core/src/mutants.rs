@@ -1,0 +1,69 @@
+//! Deliberate bugs, one at a time, to show that the simulator finds them. Only with the feature `mutants`, and
+//! then only where a test turns one on; without it every check is a constant `false`.
+
+/// A deliberate bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mutant {
+    /// After a conflict the key is not looked at again.
+    ConflictForgotten,
+    /// Binds in flight do not count when the next pod is placed.
+    FlightsForgotten,
+    /// An owner is recognised by its name, not its uid.
+    GarbageByName,
+    /// Every seventh commit wakes nobody.
+    LostEvent,
+    /// Pod names depend on when they are made.
+    NamesByRevision,
+    /// A key runs again before the world has seen its own commits.
+    NoRevisionBarrier,
+    /// A replica set writes a pod without the guard that it still wants it.
+    NoScaleGuard,
+    /// A pod's status may be written over a newer one.
+    StatusOverwritten,
+    /// A pod that fitted nowhere is not tried again when room appears.
+    UnfitForgotten,
+    /// A rolling update takes old pods away without waiting for new ones.
+    RolloutUnbounded,
+}
+
+impl Mutant {
+    /// Every deliberate bug.
+    pub const ALL: [Self; 10] = [
+        Self::ConflictForgotten,
+        Self::FlightsForgotten,
+        Self::GarbageByName,
+        Self::LostEvent,
+        Self::NamesByRevision,
+        Self::NoRevisionBarrier,
+        Self::NoScaleGuard,
+        Self::StatusOverwritten,
+        Self::UnfitForgotten,
+        Self::RolloutUnbounded,
+    ];
+}
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static ON: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
+
+/// Whether a deliberate bug is on in this thread.
+#[cfg(feature = "mutants")]
+pub(crate) fn on(mutant: Mutant) -> bool {
+    ON.get() == Some(mutant)
+}
+
+/// Whether a deliberate bug is on: never.
+#[cfg(not(feature = "mutants"))]
+pub(crate) const fn on(_: Mutant) -> bool {
+    false
+}
+
+/// Runs `body` with a deliberate bug turned on in this thread.
+#[cfg(feature = "mutants")]
+pub fn with<T>(mutant: Mutant, body: impl FnOnce() -> T) -> T {
+    ON.set(Some(mutant));
+    let result = body();
+    ON.set(None);
+    result
+}

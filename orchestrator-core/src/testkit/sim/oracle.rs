@@ -1,0 +1,180 @@
+//! `Oracle`: what must be true after every commit, whatever goes wrong. Numbers are those of the invariants.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Deployment, Node, Object, Pod, ReplicaSet, Resource, Uid};
+use crate::scheduler::{ClusterView, feasible};
+use crate::world::{ObjectChange, World};
+
+/// Checks every commit against the invariants.
+#[derive(Debug, Default)]
+pub(super) struct Oracle {
+    /// The node of each pod that ever had one.
+    bound: BTreeMap<Uid, String>,
+    pub(super) commits: u64,
+}
+
+impl Oracle {
+    /// Checks a commit; `world` is the truth after it.
+    ///
+    /// # Errors
+    /// Says which invariant is broken, and how.
+    pub(super) fn check(&mut self, changes: &[ObjectChange], world: &World) -> Result<(), String> {
+        self.commits += 1;
+        for change in changes {
+            self.write_once(change)?;
+            lives_and_dies(change)?;
+            one_controller(change)?;
+            owners_gone(change, world)?;
+            if let (None, Some(Object::Pod(pod))) = (&change.before, &change.after) {
+                not_too_many(pod, world)?;
+            }
+            if let Some(Object::ReplicaSet(set)) = &change.after {
+                within_surge(change, set, world)?;
+            }
+            let node = match &change.after {
+                Some(Object::Pod(pod)) if pod.is_bound() => Some(pod.node_name.clone()),
+                Some(_) | None => None,
+            };
+            if let Some(node) = node {
+                no_overcommit(&node, world)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// S13: a binding is never changed.
+    fn write_once(&mut self, change: &ObjectChange) -> Result<(), String> {
+        let Some(Object::Pod(pod)) = &change.after else { return Ok(()) };
+        if !pod.is_bound() {
+            return match self.bound.get(&pod.metadata.uid) {
+                Some(node) => Err(format!("S13: {} lost its node {node}", change.key)),
+                None => Ok(()),
+            };
+        }
+        match self.bound.insert(pod.metadata.uid, pod.node_name.clone()) {
+            Some(old) if old != pod.node_name => {
+                Err(format!("S13: {} moved from {old} to {}", change.key, pod.node_name))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// S21 and S25: a finished pod stays finished, a deletion asked for is never taken back.
+fn lives_and_dies(change: &ObjectChange) -> Result<(), String> {
+    let (Some(before), Some(after)) = (&change.before, &change.after) else { return Ok(()) };
+    if before.meta().uid != after.meta().uid {
+        return Err(format!("S5: {} became another object without being deleted", change.key));
+    }
+    if before.meta().is_deleting() && !after.meta().is_deleting() {
+        return Err(format!("S25: the deletion of {} was taken back", change.key));
+    }
+    match (before, after) {
+        (Object::Pod(before), Object::Pod(after)) if before.is_finished() => {
+            if before.status.phase == after.status.phase {
+                Ok(())
+            } else {
+                Err(format!("S21: {} came back from {:?}", change.key, before.status.phase))
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// S23: at most one owner manages an object.
+fn one_controller(change: &ObjectChange) -> Result<(), String> {
+    let Some(after) = &change.after else { return Ok(()) };
+    match after.meta().owner_references.iter().filter(|owner| owner.controller).count() {
+        0 | 1 => Ok(()),
+        many => Err(format!("S23: {} is managed by {many} owners", change.key)),
+    }
+}
+
+/// S24: what is deleted at once and has an owner has none that lives, unless its own deletion was asked for before.
+fn owners_gone(change: &ObjectChange, world: &World) -> Result<(), String> {
+    let (Some(before @ (Object::Pod(_) | Object::ReplicaSet(_))), None) = (&change.before, &change.after) else {
+        return Ok(());
+    };
+    if before.meta().is_deleting() {
+        return Ok(());
+    }
+    let lives = |uid: Uid| {
+        world.all::<Deployment>(None).any(|owner| owner.metadata.uid == uid && !owner.metadata.is_deleting())
+    };
+    match before {
+        Object::ReplicaSet(set)
+            if set.spec.replicas != Some(0)
+                && set.metadata.owner_references.iter().any(|owner| lives(owner.uid)) =>
+        {
+            Err(format!("S24: {} was collected though its owner lives", change.key))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// S26: a replica set never has more pods than it wants because it made one.
+fn not_too_many(pod: &Pod, world: &World) -> Result<(), String> {
+    let Some(owner) = pod.metadata.controller() else { return Ok(()) };
+    let namespace = &pod.metadata.namespace;
+    let Some(set) = world.find::<ReplicaSet>(namespace, &owner.name).filter(|set| set.metadata.uid == owner.uid) else {
+        return Err(format!("S26: {} was made for {}, which is gone", pod.metadata.name, owner.name));
+    };
+    let wanted = set.spec.replicas.unwrap_or(1).max(0).unsigned_abs() as usize;
+    let there = world
+        .dependents(owner.uid)
+        .filter(|stored| matches!(&stored.object, Object::Pod(pod) if pod.is_active()))
+        .count();
+    if there > wanted {
+        return Err(format!("S26: {} pods of {}, which wants {wanted}", there, set.metadata.name));
+    }
+    Ok(())
+}
+
+/// S28: growing a replica set never takes its deployment above what it wants and its surge.
+fn within_surge(change: &ObjectChange, set: &ReplicaSet, world: &World) -> Result<(), String> {
+    let wants = |set: &ReplicaSet| set.spec.replicas.unwrap_or(1);
+    let before = match &change.before {
+        Some(Object::ReplicaSet(before)) => wants(before),
+        Some(_) | None => 0,
+    };
+    let Some(owner) = set.metadata.controller().filter(|_| wants(set) > before) else { return Ok(()) };
+    let Some(deployment) = world
+        .find::<Deployment>(&set.metadata.namespace, &owner.name)
+        .filter(|deployment| deployment.metadata.uid == owner.uid)
+    else {
+        return Ok(());
+    };
+    let wanted = deployment.spec.replicas.unwrap_or(1);
+    let rolling = deployment.spec.strategy.rolling_update.clone().unwrap_or_default();
+    let surge = rolling.max_surge.map_or_else(|| (wanted + 3) / 4, |surge| surge.of_ceil(wanted));
+    let total: i32 = world
+        .dependents(owner.uid)
+        .filter_map(|stored| ReplicaSet::from_object(&stored.object).map(|set| wants(set)))
+        .sum();
+    if total > wanted + surge.max(1) {
+        return Err(format!("S28: {} wants {wanted} and may have {surge} more, but has {total}", owner.name));
+    }
+    Ok(())
+}
+
+/// S12 and S14: what is bound to a node fits it.
+fn no_overcommit(node: &str, world: &World) -> Result<(), String> {
+    let Some(found) = world.find::<Node>("", node) else { return Ok(()) };
+    // Taints and readiness may change under a bound pod; what it holds may not exceed the node.
+    let mut open = (**found).clone();
+    open.spec.taints.clear();
+    open.spec.unschedulable = false;
+    for condition in &mut open.status.conditions {
+        condition.status = crate::model::ConditionStatus::True;
+    }
+    let pods: Vec<Pod> = world.pods_on(node).map(|pod| (**pod).clone()).collect();
+    let view = ClusterView::of([open], pods.iter().cloned());
+    for pod in pods.iter().filter(|pod| !pod.is_finished()) {
+        if let Err(reasons) = feasible(pod, node, &view) {
+            let reasons: Vec<_> = reasons.iter().map(ToString::to_string).collect();
+            return Err(format!("S12: {} on {node}: {}", pod.metadata.name, reasons.join(", ")));
+        }
+    }
+    Ok(())
+}

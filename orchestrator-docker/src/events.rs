@@ -1,0 +1,149 @@
+//! `Events`: wakes those who wait for a change, on one subscription to the engine's events.
+//!
+//! Only a hint: a lost event costs a delay until the next periodic list, a needless one costs a list. After each gap in the
+//! subscription everyone is woken once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bollard::models::EventMessage;
+use futures_util::StreamExt;
+use orchestrator_core::runtime::Scope;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::engine::Engine;
+use crate::translate::{LABEL_CLUSTER, LABEL_NODE};
+
+/// The events that mean that something changed by itself.
+const ACTIONS: [&str; 3] = ["destroy", "die", "oom"];
+/// How long to wait before subscribing again, in milliseconds; doubled up to the maximum while it fails.
+const RETRY_MS_MIN: u64 = 100;
+/// See [`RETRY_MS_MIN`].
+const RETRY_MS_MAX: u64 = 5_000;
+
+type Waiters = Mutex<BTreeMap<Scope, Arc<Notify>>>;
+
+/// The subscription, begun when first needed; ends with the value.
+#[derive(Debug)]
+pub(crate) struct Events {
+    engine: Engine,
+    waiters: Arc<Waiters>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Events {
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self { engine, waiters: Arc::default(), task: Mutex::default() }
+    }
+
+    /// Returns what is notified of changes in the scope from now on; also of those that nobody waited for.
+    pub(crate) fn of(&self, scope: &Scope) -> Arc<Notify> {
+        self.subscribe();
+        let mut waiters = lock(&self.waiters);
+        Arc::clone(waiters.entry(scope.clone()).or_default())
+    }
+
+    fn subscribe(&self) {
+        let mut task = lock(&self.task);
+        // The task ends early when the executor it was spawned on does.
+        if task.as_ref().is_none_or(JoinHandle::is_finished) {
+            let (engine, waiters) = (self.engine.clone(), Arc::clone(&self.waiters));
+            *task = Some(tokio::spawn(follow(engine, waiters, now())));
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        if let Some(task) = lock(&self.task).take() {
+            task.abort();
+        }
+    }
+}
+
+async fn follow(engine: Engine, waiters: Arc<Waiters>, mut since: String) {
+    let mut retry_ms = RETRY_MS_MIN;
+    loop {
+        let mut events = engine.events(LABEL_CLUSTER, &ACTIONS, since.clone());
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
+                    retry_ms = RETRY_MS_MIN;
+                    wake(&waiters, &event);
+                    since = after(&event).unwrap_or(since);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the engine's events broke off");
+                    break;
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(retry_ms)).await;
+        retry_ms = (retry_ms * 2).min(RETRY_MS_MAX);
+        lock(&waiters).values().for_each(|waiter| waiter.notify_one());
+    }
+}
+
+fn wake(waiters: &Waiters, event: &EventMessage) {
+    let labels = event.actor.as_ref().and_then(|actor| actor.attributes.as_ref());
+    let label = |name: &str| labels.and_then(|labels| labels.get(name)).cloned();
+    let (Some(cluster), Some(node)) = (label(LABEL_CLUSTER), label(LABEL_NODE)) else { return };
+    if let Some(waiter) = lock(waiters).get(&Scope { cluster, node }) {
+        waiter.notify_one();
+    }
+}
+
+/// Returns the moment after an event, as the engine wants it: `seconds.nanoseconds`.
+fn after(event: &EventMessage) -> Option<String> {
+    let nanos = event.time_nano? + 1;
+    Some(format!("{}.{:09}", nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000)))
+}
+
+/// Returns the present as the engine wants it, in whole seconds: a few old events too many are harmless.
+fn now() -> String {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since_epoch.as_secs().to_string()
+}
+
+/// Nothing here can leave the data half changed, so a panic elsewhere does not matter.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::EventActor;
+
+    use super::*;
+
+    fn event(cluster: &str, node: &str) -> EventMessage {
+        let attributes = [(LABEL_CLUSTER, cluster), (LABEL_NODE, node)]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        EventMessage {
+            actor: Some(EventActor { attributes: Some(attributes.into()), ..Default::default() }),
+            time_nano: Some(1_793_000_000_000_000_004),
+            ..Default::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_wakes_only_its_scope_and_is_kept_for_a_late_waiter() {
+        let scope = |node: &str| Scope { cluster: "home".to_owned(), node: node.to_owned() };
+        let (mine, other) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let waiters = Waiters::default();
+        lock(&waiters).insert(scope("n1"), Arc::clone(&mine));
+        lock(&waiters).insert(scope("n2"), Arc::clone(&other));
+        wake(&waiters, &event("home", "n1"));
+        wake(&waiters, &event("elsewhere", "n2"));
+        mine.notified().await;
+        let woken = tokio::time::timeout(Duration::ZERO, other.notified()).await;
+        assert!(woken.is_err(), "another scope's event");
+    }
+
+    #[test]
+    fn a_new_subscription_goes_on_after_the_last_event() {
+        assert_eq!(after(&event("home", "n1")).as_deref(), Some("1793000000.000000005"));
+    }
+}

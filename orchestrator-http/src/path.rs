@@ -1,0 +1,269 @@
+//! The grammar of paths: from `/apis/apps/v1/namespaces/default/deployments/web/scale` to what it names.
+
+use orchestrator_core::model::{Key, Kind, is_dns_label, is_dns_subdomain};
+
+use crate::registry::{self, OWN_GROUP, SUBRESOURCES_ABSENT, Subresource, VERSION};
+use crate::status::Failure;
+
+/// What a path names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// The objects of a kind; of one namespace, or (with `None`) of all, or of a kind that has no namespaces.
+    Collection { kind: Kind, namespace: Option<String> },
+    /// `/api`.
+    CoreVersions,
+    /// Why a pod is where it is.
+    Explain { pod: Key },
+    /// `/apis/{group}`.
+    Group { group: &'static str },
+    /// `/apis`.
+    Groups,
+    /// `/livez`, `/readyz`, `/healthz`.
+    Health,
+    /// `/metrics`.
+    Metrics,
+    /// One object.
+    Object { key: Key },
+    /// `/openapi/v2`.
+    OpenApi,
+    /// `/api/v1` or `/apis/{group}/{version}`.
+    Resources { group: &'static str },
+    /// Something below an object.
+    Sub { key: Key, sub: Subresource },
+    /// `/version`.
+    Version,
+}
+
+impl Route {
+    /// A word for metrics, the same for every object of a kind.
+    pub(crate) const fn resource(&self) -> &'static str {
+        match self {
+            Self::Collection { kind, .. } => kind.plural(),
+            Self::CoreVersions | Self::Group { .. } | Self::Groups | Self::Resources { .. } => {
+                "discovery"
+            }
+            Self::Explain { .. } => "explain",
+            Self::Health => "health",
+            Self::Metrics => "metrics",
+            Self::Object { key } | Self::Sub { key, .. } => key.kind.plural(),
+            Self::OpenApi => "openapi",
+            Self::Version => "version",
+        }
+    }
+}
+
+/// Finds what a path names. Each segment is percent-decoded by itself, so that no name can climb out of its place.
+///
+/// # Errors
+/// 400 for a segment that could never be part of a path, 404 for what is not served, 501 for what Kubernetes has
+/// and this server does not.
+pub(crate) fn parse(path: &str) -> Result<Route, Failure> {
+    let trimmed = path.trim_start_matches('/').trim_end_matches('/');
+    let segments = trimmed.split('/').map(decode_segment).collect::<Result<Vec<_>, _>>()?;
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    match segments.as_slice() {
+        ["livez" | "readyz" | "healthz"] => Ok(Route::Health),
+        ["version"] => Ok(Route::Version),
+        ["metrics"] => Ok(Route::Metrics),
+        ["openapi", "v2"] => Ok(Route::OpenApi),
+        ["api"] => Ok(Route::CoreVersions),
+        ["apis"] => Ok(Route::Groups),
+        ["api", version, rest @ ..] if *version == VERSION => in_group("", rest),
+        ["apis", group] => known_group(group).map(|group| Route::Group { group }),
+        ["apis", group, version, rest @ ..] if *version == VERSION => {
+            in_group(known_group(group)?, rest)
+        }
+        _ => Err(Failure::no_such_path()),
+    }
+}
+
+fn decode_segment(segment: &str) -> Result<String, Failure> {
+    let bad = |decoded: &str| {
+        Failure::bad_request(format!(
+            "{decoded:?} in the path can be no name: at most 253 letters, digits, '-' and '.' make one"
+        ))
+    };
+    let decoded = crate::query::percent_decode(segment)
+        .ok_or_else(|| Failure::bad_request(format!("{segment:?} in the path is not UTF-8")))?;
+    let climbs = matches!(decoded.as_str(), "." | "..");
+    if climbs || decoded.len() > 253 || decoded.contains(['/', '\\', '%']) {
+        return Err(bad(&decoded));
+    }
+    if decoded.chars().any(char::is_control) {
+        return Err(bad(&decoded));
+    }
+    Ok(decoded)
+}
+
+fn known_group(name: &str) -> Result<&'static str, Failure> {
+    if name == OWN_GROUP {
+        return Ok(OWN_GROUP);
+    }
+    registry::RESOURCES
+        .iter()
+        .map(|resource| resource.kind.group())
+        .find(|group| !group.is_empty() && *group == name)
+        .ok_or_else(Failure::no_such_path)
+}
+
+fn in_group(group: &'static str, rest: &[&str]) -> Result<Route, Failure> {
+    match (group, rest) {
+        (_, []) => Ok(Route::Resources { group }),
+        (OWN_GROUP, ["namespaces", namespace, "pods", name, "explain"]) => {
+            Ok(Route::Explain { pod: key(Kind::Pod, namespace, name)? })
+        }
+        (OWN_GROUP, _) => Err(Failure::no_such_path()),
+        ("", ["namespaces", name]) => Ok(Route::Object { key: key(Kind::Namespace, "", name)? }),
+        ("", ["namespaces", name, sub]) if registry::find("", sub).is_none() => {
+            below(key(Kind::Namespace, "", name)?, sub)
+        }
+        (_, ["namespaces", namespace, plural, rest @ ..]) => {
+            let kind = kind(group, plural)?;
+            if !kind.is_namespaced() {
+                return Err(Failure::no_such_path());
+            }
+            check_namespace(namespace)?;
+            in_resource(kind, Some(namespace), rest)
+        }
+        (_, [plural, rest @ ..]) => {
+            let kind = kind(group, plural)?;
+            if kind.is_namespaced() && !rest.is_empty() {
+                return Err(Failure::no_such_path());
+            }
+            in_resource(kind, None, rest)
+        }
+    }
+}
+
+fn kind(group: &str, plural: &str) -> Result<Kind, Failure> {
+    let resource = registry::find(group, plural).ok_or_else(Failure::no_such_path)?;
+    Ok(resource.kind)
+}
+
+fn in_resource(kind: Kind, namespace: Option<&str>, rest: &[&str]) -> Result<Route, Failure> {
+    match rest {
+        [] => Ok(Route::Collection { kind, namespace: namespace.map(str::to_owned) }),
+        [name] => Ok(Route::Object { key: key(kind, namespace.unwrap_or_default(), name)? }),
+        [name, sub] => below(key(kind, namespace.unwrap_or_default(), name)?, sub),
+        _ => Err(Failure::no_such_path()),
+    }
+}
+
+fn below(key: Key, name: &str) -> Result<Route, Failure> {
+    let resource = registry::of(key.kind).ok_or_else(Failure::no_such_path)?;
+    if let Some(sub) = resource.subresources.iter().find(|sub| sub.name() == name) {
+        return Ok(Route::Sub { key, sub: *sub });
+    }
+    if SUBRESOURCES_ABSENT.contains(&name) {
+        return Err(Failure::not_implemented(&format!("{}/{name}", key.kind.plural())));
+    }
+    Err(Failure::no_such_path())
+}
+
+fn key(kind: Kind, namespace: &str, name: &str) -> Result<Key, Failure> {
+    if kind.is_namespaced() {
+        check_namespace(namespace)?;
+    }
+    if !is_dns_subdomain(name) {
+        return Err(Failure::bad_request(format!(
+            "{name:?} can be no name of a {kind}: a lower-case RFC 1123 subdomain is needed, such as \"web-1\""
+        )));
+    }
+    Ok(Key::new(kind, namespace, name))
+}
+
+fn check_namespace(namespace: &str) -> Result<(), Failure> {
+    if is_dns_label(namespace) {
+        return Ok(());
+    }
+    Err(Failure::bad_request(format!(
+        "{namespace:?} can be no namespace: a lower-case RFC 1123 label is needed, such as \"default\""
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(path: &str, code: u16) {
+        let failure = parse(path).expect_err(path);
+        assert_eq!(failure.code.as_u16(), code, "{path}: {}", failure.message);
+    }
+
+    #[test]
+    fn the_paths_of_kubernetes_name_what_they_name_there() {
+        let pod = Key::pod("default", "web-1");
+        let check = |path: &str, route: Route| assert_eq!(parse(path), Ok(route), "{path}");
+        check("/api/v1/pods", Route::Collection { kind: Kind::Pod, namespace: None });
+        check("/api/v1/nodes/n1", Route::Object { key: Key::node("n1") });
+        check(
+            "/api/v1/nodes/n1.example/status",
+            Route::Sub { key: Key::node("n1.example"), sub: Subresource::Status },
+        );
+        check("/api/v1/namespaces/default/pods/web-1", Route::Object { key: pod.clone() });
+        check(
+            "/api/v1/namespaces/default/pods/web-1/log",
+            Route::Sub { key: pod.clone(), sub: Subresource::Log },
+        );
+        check("/api/v1/namespaces", Route::Collection { kind: Kind::Namespace, namespace: None });
+        check("/api/v1/namespaces/x", Route::Object { key: Key::cluster(Kind::Namespace, "x") });
+        check(
+            "/api/v1/namespaces/x/status",
+            Route::Sub { key: Key::cluster(Kind::Namespace, "x"), sub: Subresource::Status },
+        );
+        check(
+            "/apis/apps/v1/namespaces/x/deployments/",
+            Route::Collection { kind: Kind::Deployment, namespace: Some("x".into()) },
+        );
+        check("/apis/apps/v1", Route::Resources { group: "apps" });
+        check(
+            "/apis/orchestrator.dev/v1/namespaces/default/pods/web-1/explain",
+            Route::Explain { pod },
+        );
+        check("/api/", Route::CoreVersions);
+    }
+
+    #[test]
+    fn what_is_not_served_is_404_and_what_comes_later_501() {
+        for path in [
+            "/",
+            "/x",
+            "/api/v2/pods",
+            "/apis/batch/v1/jobs",
+            "/api/v1/deployments",
+            "/api/v1/gadgets",
+            "/api/v1/namespaces/default/nodes",
+            "/api/v1/pods/web-1",
+            "/apis/apps/v1/namespaces/default",
+            "/api/v1/namespaces/default/pods/a/b",
+            "/api/v1/namespaces/default/pods/a/log/x",
+            "/api//v1/pods",
+        ] {
+            refused(path, 404);
+        }
+        refused("/api/v1/namespaces/default/pods/a/exec", 501);
+    }
+
+    #[test]
+    fn a_name_cannot_climb_out_of_its_place() {
+        for name in [
+            "..",
+            ".",
+            "..%2fx",
+            "%2e%2e",
+            "..%2f..%2fetc",
+            "a%00b",
+            "a%0ab",
+            "A",
+            "a_b",
+            "%25",
+            "a%5cb",
+            &"a".repeat(300),
+        ] {
+            refused(&format!("/api/v1/namespaces/default/pods/{name}"), 400);
+            refused(&format!("/api/v1/namespaces/{name}/pods"), 400);
+        }
+        refused("/api/v1/namespaces/default/pods/%ff", 400);
+    }
+}

@@ -1,0 +1,187 @@
+//! The table of resources: what is served under which name, and what may be done with it.
+
+use orchestrator_core::model::Kind;
+
+/// A resource below an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subresource {
+    /// Binds a pod to a node.
+    Binding,
+    /// The log of a pod's container.
+    Log,
+    /// The number of replicas.
+    Scale,
+    /// The status.
+    Status,
+}
+
+impl Subresource {
+    /// The name in paths.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Binding => "binding",
+            Self::Log => "log",
+            Self::Scale => "scale",
+            Self::Status => "status",
+        }
+    }
+
+    /// What may be done with it.
+    pub(crate) const fn verbs(self) -> &'static [&'static str] {
+        match self {
+            Self::Binding => &["create"],
+            Self::Log => &["get"],
+            Self::Scale | Self::Status => &["get", "patch", "update"],
+        }
+    }
+}
+
+/// What Kubernetes has below objects and this server does not (yet); answered with 501.
+pub(crate) const SUBRESOURCES_ABSENT: [&str; 8] = [
+    "attach",
+    "ephemeralcontainers",
+    "eviction",
+    "exec",
+    "finalize",
+    "portforward",
+    "proxy",
+    "resize",
+];
+
+/// A resource that is served.
+#[derive(Debug)]
+pub(crate) struct Resource {
+    pub(crate) kind: Kind,
+    pub(crate) singular: &'static str,
+    pub(crate) short_names: &'static [&'static str],
+    pub(crate) categories: &'static [&'static str],
+    pub(crate) subresources: &'static [Subresource],
+}
+
+/// What may be done with every resource.
+pub(crate) const VERBS: [&str; 8] =
+    ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+/// Every resource that is served, in the order of discovery.
+pub(crate) static RESOURCES: [Resource; 9] = [
+    Resource {
+        kind: Kind::ConfigMap,
+        singular: "configmap",
+        short_names: &["cm"],
+        categories: &[],
+        subresources: &[],
+    },
+    Resource {
+        kind: Kind::Event,
+        singular: "event",
+        short_names: &["ev"],
+        categories: &[],
+        subresources: &[],
+    },
+    Resource {
+        kind: Kind::Namespace,
+        singular: "namespace",
+        short_names: &["ns"],
+        categories: &[],
+        subresources: &[Subresource::Status],
+    },
+    Resource {
+        kind: Kind::Node,
+        singular: "node",
+        short_names: &["no"],
+        categories: &[],
+        subresources: &[Subresource::Status],
+    },
+    Resource {
+        kind: Kind::Pod,
+        singular: "pod",
+        short_names: &["po"],
+        categories: &["all"],
+        subresources: &[Subresource::Binding, Subresource::Log, Subresource::Status],
+    },
+    Resource {
+        kind: Kind::Secret,
+        singular: "secret",
+        short_names: &[],
+        categories: &[],
+        subresources: &[],
+    },
+    Resource {
+        kind: Kind::Service,
+        singular: "service",
+        short_names: &["svc"],
+        categories: &["all"],
+        subresources: &[Subresource::Status],
+    },
+    Resource {
+        kind: Kind::Deployment,
+        singular: "deployment",
+        short_names: &["deploy"],
+        categories: &["all"],
+        subresources: &[Subresource::Scale, Subresource::Status],
+    },
+    Resource {
+        kind: Kind::ReplicaSet,
+        singular: "replicaset",
+        short_names: &["rs"],
+        categories: &["all"],
+        subresources: &[Subresource::Scale, Subresource::Status],
+    },
+];
+
+/// The version of every group that is served.
+pub(crate) const VERSION: &str = "v1";
+/// The group of what Kubernetes has no verb for.
+pub(crate) const OWN_GROUP: &str = "orchestrator.dev";
+
+/// Finds the resource of a kind.
+pub(crate) fn of(kind: Kind) -> Option<&'static Resource> {
+    RESOURCES.iter().find(|resource| resource.kind == kind)
+}
+
+/// Finds the resource with a plural name in a group.
+pub(crate) fn find(group: &str, plural: &str) -> Option<&'static Resource> {
+    RESOURCES
+        .iter()
+        .find(|resource| resource.kind.group() == group && resource.kind.plural() == plural)
+}
+
+/// Finds a kind by what a person may call it: its kind, plural, singular or short name, in any case, with or without
+/// its group (`deploy`, `Deployment`, `deployments.apps`).
+pub fn kind_by_any_name(name: &str) -> Option<Kind> {
+    let name = name.to_ascii_lowercase();
+    RESOURCES
+        .iter()
+        .find(|resource| {
+            let group = resource.kind.group();
+            let bare = name.strip_suffix(group).and_then(|rest| rest.strip_suffix('.'));
+            let bare = if group.is_empty() { None } else { bare }.unwrap_or(&name);
+            bare == resource.singular
+                || bare == resource.kind.plural()
+                || resource.short_names.contains(&bare)
+        })
+        .map(|resource| resource.kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_served_and_found_by_any_of_its_names() {
+        for kind in Kind::ALL {
+            let resource = of(kind).expect("in the table");
+            assert_eq!(resource.singular, kind.name().to_lowercase());
+            for name in resource.short_names.iter().chain([
+                &resource.singular,
+                &kind.plural(),
+                &kind.name(),
+            ]) {
+                assert_eq!(kind_by_any_name(name), Some(kind), "{name}");
+            }
+        }
+        assert_eq!(kind_by_any_name("deployments.apps"), Some(Kind::Deployment));
+        assert_eq!(kind_by_any_name("pods.apps"), None);
+        assert_eq!(kind_by_any_name("gadget"), None);
+    }
+}

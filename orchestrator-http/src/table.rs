@@ -1,0 +1,415 @@
+//! Tables: the columns that `kubectl get` shows, made on the server.
+
+use orchestrator_core::model::{
+    Container, Event, EventType, Key, Kind, Node, NodeSpec, Object, ObjectReference, Pod,
+    PodTemplate, Service, Time,
+};
+use serde_json::{Value, json};
+
+use crate::age::brief;
+use crate::fields::phase;
+
+/// How much of the object each row carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IncludeObject {
+    Metadata,
+    None,
+    Object,
+}
+
+/// A column: name, type, format, whether only wide output shows it.
+type Column = (&'static str, &'static str, &'static str, bool);
+
+const NAME: Column = ("Name", "string", "name", false);
+const AGE: Column = ("Age", "string", "", false);
+
+const fn text(name: &'static str) -> Column {
+    (name, "string", "", false)
+}
+
+const fn number(name: &'static str) -> Column {
+    (name, "integer", "", false)
+}
+
+const fn wide(name: &'static str) -> Column {
+    (name, "string", "", true)
+}
+
+/// Returns the table's columns for a kind.
+pub(crate) fn columns(kind: Kind) -> Value {
+    let columns: &[Column] = match kind {
+        Kind::ConfigMap => &[NAME, number("Data"), AGE],
+        Kind::Deployment => &[
+            NAME,
+            text("Ready"),
+            number("Up-to-date"),
+            number("Available"),
+            AGE,
+            wide("Containers"),
+            wide("Images"),
+            wide("Selector"),
+        ],
+        Kind::Event => &[
+            text("Last Seen"),
+            text("Type"),
+            text("Reason"),
+            text("Object"),
+            wide("Subobject"),
+            wide("Source"),
+            text("Message"),
+            wide("First Seen"),
+            ("Count", "integer", "", true),
+            ("Name", "string", "name", true),
+        ],
+        Kind::Namespace => &[NAME, text("Status"), AGE],
+        Kind::Node => &[
+            NAME,
+            text("Status"),
+            text("Roles"),
+            AGE,
+            text("Version"),
+            wide("Internal-IP"),
+            wide("External-IP"),
+            wide("OS-Image"),
+            wide("Kernel-Version"),
+            wide("Container-Runtime"),
+        ],
+        Kind::Pod => &[
+            NAME,
+            text("Ready"),
+            text("Status"),
+            text("Restarts"),
+            AGE,
+            wide("IP"),
+            wide("Node"),
+            wide("Nominated Node"),
+            wide("Readiness Gates"),
+        ],
+        Kind::ReplicaSet => &[
+            NAME,
+            number("Desired"),
+            number("Current"),
+            number("Ready"),
+            AGE,
+            wide("Containers"),
+            wide("Images"),
+            wide("Selector"),
+        ],
+        Kind::Secret => &[NAME, text("Type"), number("Data"), AGE],
+        Kind::Service => &[
+            NAME,
+            text("Type"),
+            text("Cluster-IP"),
+            text("External-IP"),
+            text("Port(s)"),
+            AGE,
+            wide("Selector"),
+        ],
+        _ => &[NAME, AGE],
+    };
+    columns
+        .iter()
+        .map(|(name, kind, format, is_wide)| {
+            json!({
+                "name": name, "type": kind, "format": format, "description": name,
+                "priority": i32::from(*is_wide),
+            })
+        })
+        .collect()
+}
+
+/// Returns the table's row of an object.
+pub(crate) fn row(object: &Object, include: IncludeObject, now: Time) -> Value {
+    let included = match include {
+        IncludeObject::None => Value::Null,
+        IncludeObject::Metadata => partial(object),
+        IncludeObject::Object => object.to_value(),
+    };
+    json!({ "cells": cells(object, now), "object": included })
+}
+
+/// Returns an object's metadata as an object of its own.
+pub(crate) fn partial(object: &Object) -> Value {
+    json!({
+        "kind": "PartialObjectMetadata",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": object.meta(),
+    })
+}
+
+fn cells(object: &Object, now: Time) -> Value {
+    let meta = object.meta();
+    let name = &meta.name;
+    let age = age(meta.creation_timestamp, now);
+    match object {
+        Object::ConfigMap(map) => {
+            let value = serde_json::to_value(&**map).unwrap_or_default();
+            json!([name, size(&value, "data") + size(&value, "binaryData"), age])
+        }
+        Object::Deployment(deployment) => {
+            let status = &deployment.status;
+            let wanted = deployment.spec.replicas.unwrap_or(1);
+            let (containers, images) = programs(&deployment.spec.template);
+            json!([
+                name,
+                format!("{}/{wanted}", status.ready_replicas),
+                status.updated_replicas,
+                status.available_replicas,
+                age,
+                containers,
+                images,
+                or_none(&deployment.spec.selector.to_string()),
+            ])
+        }
+        Object::Event(event) => event_cells(event, now),
+        Object::Namespace(namespace) => {
+            let terminating = namespace.status.phase
+                == Some(orchestrator_core::model::NamespacePhase::Terminating);
+            json!([name, if terminating { "Terminating" } else { "Active" }, age])
+        }
+        Object::Node(node) => node_cells(node, &age),
+        Object::Pod(pod) => pod_cells(pod, &age, now),
+        Object::ReplicaSet(set) => {
+            let (containers, images) = programs(&set.spec.template);
+            json!([
+                name,
+                set.spec.replicas.unwrap_or(1),
+                set.status.replicas,
+                set.status.ready_replicas,
+                age,
+                containers,
+                images,
+                or_none(&set.spec.selector.to_string()),
+            ])
+        }
+        Object::Secret(secret) => json!([name, secret.kind, secret.data.0.len(), age]),
+        Object::Service(service) => service_cells(service, &age),
+        _ => json!([name, age]),
+    }
+}
+
+fn size(value: &Value, field: &str) -> usize {
+    value.get(field).and_then(Value::as_object).map_or(0, serde_json::Map::len)
+}
+
+fn age(since: Option<Time>, now: Time) -> String {
+    match since {
+        Some(since) => brief(now.as_seconds() - since.as_seconds()),
+        None => "<unknown>".to_owned(),
+    }
+}
+
+fn or_none(text: &str) -> String {
+    if text.is_empty() { "<none>".to_owned() } else { text.to_owned() }
+}
+
+fn programs(template: &PodTemplate) -> (String, String) {
+    let join = |each: fn(&Container) -> &str| {
+        template.spec.containers.iter().map(each).collect::<Vec<_>>().join(",")
+    };
+    (join(|container| &container.name), join(|container| &container.image))
+}
+
+fn event_cells(event: &Event, now: Time) -> Value {
+    let ObjectReference { kind, name, field_path, .. } = &event.involved_object;
+    let last = event.last_timestamp.or(event.metadata.creation_timestamp);
+    let first = event.first_timestamp.or(event.metadata.creation_timestamp);
+    let source = match event.source.component.as_str() {
+        "" => event.reporting_component.clone(),
+        component if event.source.host.is_empty() => component.to_owned(),
+        component => format!("{component}, {}", event.source.host),
+    };
+    let level = match event.kind {
+        EventType::Normal => "Normal",
+        EventType::Warning => "Warning",
+    };
+    json!([
+        age(last, now),
+        level,
+        event.reason,
+        format!("{}/{name}", kind.to_lowercase()),
+        field_path,
+        source,
+        event.message.trim(),
+        age(first, now),
+        event.count.max(1),
+        event.metadata.name,
+    ])
+}
+
+fn node_cells(node: &Node, age: &str) -> Value {
+    let NodeSpec { unschedulable, .. } = node.spec;
+    let mut status = if node.is_ready() { "Ready" } else { "NotReady" }.to_owned();
+    if unschedulable {
+        status.push_str(",SchedulingDisabled");
+    }
+    const ROLE: &str = "node-role.kubernetes.io/";
+    let roles: Vec<_> =
+        node.metadata.labels.keys().filter_map(|label| label.strip_prefix(ROLE)).collect();
+    let address = |kind: &str| {
+        let found = node.status.addresses.iter().find(|address| address.kind == kind);
+        or_none(found.map_or("", |address| &address.address))
+    };
+    let info = &node.status.node_info;
+    json!([
+        node.metadata.name,
+        status,
+        or_none(&roles.join(",")),
+        age,
+        info.kubelet_version,
+        address("InternalIP"),
+        address("ExternalIP"),
+        info.os_image,
+        info.kernel_version,
+        info.container_runtime_version,
+    ])
+}
+
+fn pod_cells(pod: &Pod, age: &str, now: Time) -> Value {
+    let statuses = &pod.status.container_statuses;
+    let ready = statuses.iter().filter(|status| status.ready).count();
+    let restarts: i64 = statuses.iter().map(|status| i64::from(status.restart_count)).sum();
+    let last_restart = statuses
+        .iter()
+        .filter_map(|status| status.last_state.terminated.as_ref()?.finished_at)
+        .max();
+    let restarts = match last_restart {
+        Some(at) if restarts > 0 => {
+            format!("{restarts} ({} ago)", brief(now.as_seconds() - at.as_seconds()))
+        }
+        Some(_) | None => restarts.to_string(),
+    };
+    json!([
+        pod.metadata.name,
+        format!("{ready}/{}", pod.spec.containers.len()),
+        pod_status(pod),
+        restarts,
+        age,
+        or_none(&pod.status.pod_ip),
+        or_none(&pod.node_name),
+        "<none>",
+        "<none>",
+    ])
+}
+
+/// The word in a pod's status column: the most telling of its phase and its containers' reasons.
+pub(crate) fn pod_status(pod: &Pod) -> String {
+    if pod.metadata.is_deleting() {
+        return "Terminating".to_owned();
+    }
+    let mut word = match pod.status.reason.as_str() {
+        "" => phase(pod.status.phase),
+        reason => reason,
+    }
+    .to_owned();
+    let mut has_running = false;
+    for status in pod.status.container_statuses.iter().rev() {
+        let state = &status.state;
+        if let Some(waiting) = state.waiting.as_ref().filter(|waiting| !waiting.reason.is_empty()) {
+            word.clone_from(&waiting.reason);
+        } else if let Some(ended) = &state.terminated {
+            word = match (ended.reason.as_str(), ended.exit_code) {
+                ("", code) => format!("ExitCode:{code}"),
+                (reason, _) => reason.to_owned(),
+            };
+        } else if status.ready && state.running.is_some() {
+            has_running = true;
+        }
+    }
+    if word == "Completed" && has_running {
+        word = if pod.is_ready() { "Running" } else { "NotReady" }.to_owned();
+    }
+    word
+}
+
+fn service_cells(service: &Service, age: &str) -> Value {
+    let spec = &service.spec;
+    let ports: Vec<_> = spec
+        .ports
+        .iter()
+        .map(|port| {
+            let protocol = if port.protocol.is_empty() { "TCP" } else { &port.protocol };
+            format!("{}/{protocol}", port.port)
+        })
+        .collect();
+    let selector: Vec<_> =
+        spec.selector.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let kind = if spec.kind.is_empty() { "ClusterIP" } else { &spec.kind };
+    json!([
+        service.metadata.name,
+        kind,
+        or_none(&spec.cluster_ip),
+        "<none>",
+        or_none(&ports.join(",")),
+        age,
+        or_none(&selector.join(",")),
+    ])
+}
+
+/// Returns a table of rows.
+pub(crate) fn table(metadata: &Value, columns: &Value, rows: Vec<Value>) -> Value {
+    json!({
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": metadata,
+        "columnDefinitions": columns,
+        "rows": rows,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use orchestrator_core::model::{
+        ConfigMap, ContainerState, ContainerStatus, Deployment, Namespace, ReplicaSet, Secret,
+        StateWaiting,
+    };
+
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_cell_per_column() {
+        let objects: [Object; 9] = [
+            ConfigMap::default().into(),
+            Deployment::new("web", "x").into(),
+            Event::default().into(),
+            Namespace::default().into(),
+            Node::default().into(),
+            Pod::new("a", "x").into(),
+            ReplicaSet::default().into(),
+            Secret::default().into(),
+            Service::default().into(),
+        ];
+        for object in objects {
+            let row = row(&object, IncludeObject::Metadata, Time::from_seconds(0));
+            let columns = columns(object.kind());
+            let count = |value: &Value| value.as_array().map(Vec::len);
+            assert_eq!(count(&row["cells"]), count(&columns), "{}", object.kind());
+            assert_eq!(row["object"]["kind"], "PartialObjectMetadata");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_cannot_start_says_why_in_its_status() {
+        let mut pod = Pod::new("a", "x");
+        assert_eq!(pod_status(&pod), "Pending");
+        let waiting =
+            StateWaiting { reason: "ImagePullBackOff".to_owned(), ..StateWaiting::default() };
+        pod.status.container_statuses = vec![ContainerStatus {
+            state: ContainerState { waiting: Some(waiting), ..ContainerState::default() },
+            ..ContainerStatus::default()
+        }];
+        assert_eq!(pod_status(&pod), "ImagePullBackOff");
+    }
+
+    #[test]
+    fn a_key_is_enough_to_point_at_an_object() {
+        let involved_object = ObjectReference::to(
+            &Key::pod("default", "a"),
+            orchestrator_core::model::Uid::default(),
+        );
+        let event = Object::from(Event { involved_object, ..Event::default() });
+        let row = row(&event, IncludeObject::None, Time::from_seconds(0));
+        assert_eq!(row["cells"][3], "pod/a");
+        assert!(row["object"].is_null());
+    }
+}
