@@ -5,9 +5,15 @@
 //! Depends on `model` and `world`.
 
 mod deployment;
+mod event_expiry;
+mod garbage_collector;
+mod namespace;
+mod node_health;
 mod ownership;
 mod pod_counts;
+mod pod_gc;
 mod replica_set;
+mod taint_eviction;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -16,10 +22,32 @@ use crate::model::{EventType, Key, Timestamp, Uid};
 use crate::world::{Change, Proposal, World};
 
 pub use deployment::{CLAIMS_MAX, DeploymentController, ROLLOUT_WRITES_MAX};
+pub use event_expiry::{EVENT_SWEEP_MS, EVENT_TTL_MS, EVENTS_MAX, EventExpiry};
+pub use garbage_collector::{COLLECTOR_RECHECK_MS, GarbageCollector};
+pub use namespace::NamespaceController;
+pub use node_health::{NODE_GRACE_MS, NodeHealth};
+pub use pod_gc::{FINISHED_PODS_MAX, PodCollector};
 pub use replica_set::{
     FINISHED_KEPT_MAX, REPLICA_BURST_MAX, REPLICAS_MAX, ReplicaSetController, SLOT_ATTEMPTS_MAX,
     SLOT_BACKOFF_MS, SLOT_BACKOFF_MS_MAX,
 };
+pub use taint_eviction::{
+    DEFAULT_TOLERATION_SECONDS, DISRUPTION_PERCENT, DISRUPTION_RECHECK_MS, TaintEviction,
+};
+
+/// Lists the built-in controllers: all but placement, which is the engine's.
+pub fn built_in() -> Vec<Box<dyn Controller>> {
+    vec![
+        Box::new(DeploymentController),
+        Box::new(EventExpiry),
+        Box::new(GarbageCollector),
+        Box::new(NamespaceController),
+        Box::new(NodeHealth),
+        Box::new(PodCollector),
+        Box::new(ReplicaSetController),
+        Box::new(TaintEviction),
+    ]
+}
 
 /// The most transactions a decision may hold; what is left is done when the key runs again.
 pub const DECISION_PROPOSALS_MAX: usize = 512;

@@ -209,6 +209,7 @@ impl World {
             .dependents_from(Uid::default(), first)
             .take_while(move |key| key.kind == kind && *key.namespace == *namespace)
             .filter_map(|key| self.objects.get(key))
+            .filter(|stored| stored.object.meta().owner_references.is_empty())
     }
 
     /// Lists the pods bound to a node, in key order.

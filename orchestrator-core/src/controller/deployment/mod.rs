@@ -65,6 +65,8 @@ impl Controller for DeploymentController {
         }
         let stored = world.get(key);
         match stored.and_then(|stored| Some((stored, Deployment::from_object(&stored.object)?))) {
+            // Without a uid nothing can belong to it.
+            Some((_, deployment)) if deployment.metadata.uid.is_nil() => Decision::nothing(),
             Some((stored, deployment)) => Run::new(stored, deployment, world, now).decide(),
             None => Decision::nothing(),
         }
@@ -97,6 +99,7 @@ fn is_sound(deployment: &Deployment) -> bool {
 fn may_own(deployment: &Deployment, set: &ReplicaSet) -> bool {
     !deployment.metadata.is_deleting()
         && !set.metadata.is_deleting()
+        && !deployment.metadata.uid.is_nil()
         && is_sound(deployment)
         && deployment.spec.selector.matches(&set.metadata.labels)
 }

@@ -71,6 +71,8 @@ impl Controller for ReplicaSetController {
             .get(key)
             .and_then(|stored| Some((stored, ReplicaSet::from_object(&stored.object)?)))
         {
+            // Without a uid nothing can belong to it.
+            Some((_, set)) if set.metadata.uid.is_nil() => Decision::nothing(),
             Some((stored, set)) => Run::new(stored, set, world, now).decide(),
             None => Decision::nothing(),
         }
@@ -102,6 +104,7 @@ fn is_sound(set: &ReplicaSet) -> bool {
 
 fn may_own(set: &ReplicaSet, pod: &Pod) -> bool {
     !set.metadata.is_deleting()
+        && !set.metadata.uid.is_nil()
         && is_sound(set)
         && pod.is_active()
         && set.spec.selector.matches(&pod.metadata.labels)

@@ -1,0 +1,231 @@
+//! `GarbageCollector`: what goes with its owners, in which order, and what goes at last.
+//!
+//! Depends on `model` and `world`. What must hold: an object is collected only if every one of its owners is
+//! absent, by uid, from one consistent world; uids are never used again, so that cannot become untrue (S24).
+//! Nothing is concluded from a record that could not be read.
+
+use std::collections::BTreeSet;
+
+use super::{Change, Controller, DECISION_PROPOSALS_MAX, Decision, TimerReason};
+use crate::model::{
+    FOREGROUND_FINALIZER, Key, Kind, ORPHAN_FINALIZER, Object, ObjectMeta, OwnerReference,
+    Timestamp, Uid,
+};
+use crate::world::{Proposal, Stored, World, graceful_delete, is_held};
+
+/// How often an owner that waits for its dependents is looked at again without a change, in milliseconds.
+pub const COLLECTOR_RECHECK_MS: i64 = 30_000;
+
+/// Collects what has no owner left: in the background, in the foreground, or not at all (orphan).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GarbageCollector;
+
+impl Controller for GarbageCollector {
+    fn name(&self) -> &'static str {
+        "garbage-collector"
+    }
+
+    fn interest(&self, change: &Change, keys: &mut BTreeSet<Key>) {
+        let Change::Object(change) = change else { return };
+        let [before, after] =
+            [&change.before, &change.after].map(|side| side.as_ref().map(Object::meta));
+        let held = [&change.before, &change.after].map(|side| side.as_ref().map(is_held));
+        let matters = |meta: &ObjectMeta| !meta.owner_references.is_empty() || meta.is_deleting();
+        if let (Some(before), Some(after)) = (before, after) {
+            let same = before.uid == after.uid
+                && before.owner_references == after.owner_references
+                && before.finalizers == after.finalizers
+                && before.is_deleting() == after.is_deleting()
+                && held[0] == held[1];
+            if same {
+                return;
+            }
+        }
+        // An object that is gone leaves dependents behind, an object that changes may be one.
+        if after.is_none_or(matters) {
+            keys.insert(change.key.clone());
+        }
+        for side in [before, after].into_iter().flatten() {
+            for owner in &side.owner_references {
+                keys.extend(key_of(owner, &side.namespace));
+            }
+        }
+    }
+
+    fn reconcile(&self, key: &Key, world: &World, now: Timestamp) -> Decision {
+        let mut run = Run { world, now, decision: Decision::nothing() };
+        run.collect_left_behind(key);
+        if let Some(stored) = world.get(key) {
+            if stored.object.meta().is_deleting() {
+                run.advance_deletion(stored);
+            } else {
+                run.check_owners(stored);
+            }
+        }
+        run.decision
+    }
+}
+
+/// How an owner stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// There is no such object.
+    Absent,
+    /// It is there, or nobody knows.
+    Present,
+    /// It is being deleted and waits for its dependents to go.
+    Waiting,
+}
+
+/// One look at one key.
+struct Run<'w> {
+    world: &'w World,
+    now: Timestamp,
+    decision: Decision,
+}
+
+impl<'w> Run<'w> {
+    /// Looks at what depended on earlier objects of this name.
+    fn collect_left_behind(&mut self, key: &Key) {
+        let world = self.world;
+        let left = world.absent_owners().flat_map(|owner| {
+            world.dependents(owner).filter(move |dependent| {
+                let meta = dependent.object.meta();
+                meta.owner_references.iter().any(|reference| {
+                    reference.uid == owner
+                        && key_of(reference, &meta.namespace).is_some_and(|named| named == *key)
+                })
+            })
+        });
+        for dependent in left {
+            if !dependent.object.meta().is_deleting() {
+                self.check_owners(dependent);
+            }
+        }
+    }
+
+    /// Deletes an object without owners left; takes lost owners off one that has others.
+    fn check_owners(&mut self, stored: &Stored) {
+        let meta = stored.object.meta();
+        let standings: Vec<_> = meta
+            .owner_references
+            .iter()
+            .map(|owner| self.standing(owner, &meta.namespace))
+            .collect();
+        if standings.iter().all(|standing| *standing == Standing::Present) {
+            return;
+        }
+        if standings.contains(&Standing::Present) {
+            let mut object = stored.object.clone();
+            let mut keep = standings.iter().map(|standing| *standing == Standing::Present);
+            object.meta_mut().owner_references.retain(|_| keep.next().unwrap_or(true));
+            self.propose(Proposal::put_main(stored, object));
+        } else if standings.contains(&Standing::Waiting) {
+            self.delete_in_foreground(stored);
+        } else {
+            self.delete(stored);
+        }
+    }
+
+    /// Does what holds an object that is being deleted, and removes it when nothing holds it any more.
+    fn advance_deletion(&mut self, stored: &Stored) {
+        let meta = stored.object.meta();
+        if meta.has_finalizer(ORPHAN_FINALIZER) {
+            let dependents: Vec<_> = self.dependents(meta.uid).collect();
+            if dependents.is_empty() {
+                self.release(stored, ORPHAN_FINALIZER);
+            }
+            for dependent in dependents {
+                self.propose(super::ownership::release(dependent, meta.uid));
+            }
+        } else if meta.has_finalizer(FOREGROUND_FINALIZER) {
+            let dependents: Vec<_> =
+                self.dependents(meta.uid).filter(|d| blocks(d, meta.uid)).collect();
+            if dependents.is_empty() {
+                self.release(stored, FOREGROUND_FINALIZER);
+                return;
+            }
+            for dependent in dependents {
+                if !dependent.object.meta().is_deleting() {
+                    self.check_owners(dependent);
+                }
+            }
+            let again = self.now.plus_millis(COLLECTOR_RECHECK_MS);
+            self.decision.recheck(again, TimerReason::Periodic);
+        } else if !is_held(&stored.object) {
+            self.propose(Proposal::delete(stored));
+        }
+    }
+
+    /// Takes a finalizer off; the object goes with it if that was the last thing to hold it.
+    fn release(&mut self, stored: &Stored, finalizer: &str) {
+        let mut object = stored.object.clone();
+        object.meta_mut().finalizers.retain(|name| name != finalizer);
+        if is_held(&object) {
+            self.propose(Proposal::put_main(stored, object));
+        } else {
+            self.propose(Proposal::delete(stored));
+        }
+    }
+
+    fn delete(&mut self, stored: &Stored) {
+        if let Some(proposal) = graceful_delete(stored, None, self.now) {
+            self.propose(proposal);
+        }
+    }
+
+    /// Deletes a dependent of a waiting owner; it waits for its own dependents in turn.
+    fn delete_in_foreground(&mut self, stored: &Stored) {
+        let uid = stored.object.meta().uid;
+        if !self.dependents(uid).any(|dependent| blocks(dependent, uid)) {
+            return self.delete(stored);
+        }
+        let mut waiting = stored.clone();
+        let meta = waiting.object.meta_mut();
+        if !meta.has_finalizer(FOREGROUND_FINALIZER) {
+            meta.finalizers.push(FOREGROUND_FINALIZER.to_owned());
+        }
+        self.delete(&waiting);
+    }
+
+    fn standing(&self, owner: &OwnerReference, namespace: &str) -> Standing {
+        if owner.uid.is_nil() {
+            // A reference to nobody in particular proves nothing.
+            return Standing::Present;
+        }
+        if let Some(found) = self.world.by_uid(owner.uid) {
+            let meta = found.object.meta();
+            let waits = meta.is_deleting() && meta.has_finalizer(FOREGROUND_FINALIZER);
+            return if waits { Standing::Waiting } else { Standing::Present };
+        }
+        match key_of(owner, namespace) {
+            Some(key) if !self.world.is_quarantined(&key) => Standing::Absent,
+            // A record that cannot be read, or a kind that is not kept here, may be the owner.
+            Some(_) | None => Standing::Present,
+        }
+    }
+
+    /// Lists what names this uid as an owner. Those without owner are filed under the nil uid: they are nobody's.
+    fn dependents(&self, owner: Uid) -> impl Iterator<Item = &'w Stored> + use<'w> {
+        let world = self.world;
+        let dependents = (!owner.is_nil()).then(|| world.dependents(owner));
+        dependents.into_iter().flatten()
+    }
+
+    fn propose(&mut self, proposal: Proposal) {
+        if self.decision.proposals.len() < DECISION_PROPOSALS_MAX {
+            self.decision.propose(proposal);
+        }
+    }
+}
+
+/// Whether foreground deletion of the owner waits for this dependent.
+fn blocks(dependent: &Stored, owner: Uid) -> bool {
+    let references = &dependent.object.meta().owner_references;
+    references.iter().any(|reference| reference.uid == owner && reference.block_owner_deletion)
+}
+
+/// The key an owner reference names; `None` for kinds that are not kept here.
+fn key_of(owner: &OwnerReference, namespace: &str) -> Option<Key> {
+    Kind::from_name(&owner.kind).map(|kind| Key::new(kind, namespace, &owner.name))
+}

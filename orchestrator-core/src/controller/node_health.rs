@@ -1,0 +1,171 @@
+//! `NodeHealth`: whether nodes answer, told by their `Ready` condition and by taints.
+//!
+//! Depends on `model` and `world`. Heartbeats are signals, so a node's silence is a matter of `now`. A node never
+//! heard is not condemned: after a start every node counts as just heard.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Change, Controller, DECISION_PROPOSALS_MAX, Decision, EventNote, TimerReason};
+use crate::model::{
+    Condition, ConditionStatus, EventType, Key, Kind, Node, NodeCondition, Pod, Resource,
+    TAINT_NOT_READY, TAINT_UNREACHABLE, TAINT_UNSCHEDULABLE, Taint, TaintEffect, Time, Timestamp,
+    set_condition,
+};
+use crate::world::{Proposal, World};
+
+/// How long a node may be silent before it counts as unreachable, in milliseconds (Kubernetes' default).
+pub const NODE_GRACE_MS: i64 = 40_000;
+
+/// Why `Ready` is `Unknown`.
+const SILENT: &str = "NodeStatusUnknown";
+
+/// Tells which nodes answer, are ready and take pods.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NodeHealth;
+
+impl Controller for NodeHealth {
+    fn name(&self) -> &'static str {
+        "node-health"
+    }
+
+    fn interest(&self, change: &Change, keys: &mut BTreeSet<Key>) {
+        match change {
+            Change::Object(change) if change.key.kind == Kind::Node => {
+                keys.insert(change.key.clone());
+            }
+            Change::Object(_) => {}
+            Change::Signal(signal) => {
+                keys.insert(Key::node(signal.node()));
+            }
+        }
+    }
+
+    fn reconcile(&self, key: &Key, world: &World, now: Timestamp) -> Decision {
+        let mut decision = Decision::nothing();
+        let Some(stored) = world.get(key) else { return decision };
+        let Some(node) = Node::from_object(&stored.object) else { return decision };
+        let heard = world.signal(&node.metadata.name).last_heard;
+        let silent_at = heard.map(|heard| heard.plus_millis(NODE_GRACE_MS));
+        let is_silent = silent_at.is_some_and(|at| at <= now);
+        if let Some(at) = silent_at.filter(|at| now < *at) {
+            decision.recheck(at, TimerReason::Periodic);
+        }
+        let ready = ready(node);
+        let new = judge(ready, is_silent, heard.is_some());
+        if let Some(new) = &new {
+            note(&mut decision, node, new);
+            decision.propose(Proposal::put_status(stored, with_ready(node, new.clone(), now)));
+        }
+        let status = new.as_ref().or(ready).map(|condition| condition.status);
+        let unreachable = status == Some(ConditionStatus::Unknown) || is_silent;
+        let taints = taints(node, unreachable, status == Some(ConditionStatus::False), now);
+        if taints != node.spec.taints {
+            let mut node = Node::clone(node);
+            node.spec.taints = taints;
+            node.metadata.generation = node.metadata.generation.saturating_add(1);
+            // The first status is guarded by the main record, which this would change.
+            if new.is_none() || stored.status.is_some() {
+                decision.propose(Proposal::put_main(stored, node));
+            }
+        }
+        if unreachable {
+            doubt_pods(&mut decision, world, &node.metadata.name, now);
+        }
+        decision
+    }
+}
+
+fn ready(node: &Node) -> Option<&NodeCondition> {
+    node.status.conditions.iter().find(|condition| condition.kind == "Ready")
+}
+
+/// What `Ready` shall say; `None` leaves it. Only what was True is doubted, so that what is believed again was True.
+fn judge(ready: Option<&NodeCondition>, is_silent: bool, is_heard: bool) -> Option<NodeCondition> {
+    let ready = ready?;
+    let (status, reason, message) = match ready.status {
+        ConditionStatus::True if is_silent => {
+            (ConditionStatus::Unknown, SILENT, "the node's agent is silent")
+        }
+        ConditionStatus::Unknown if !is_silent && is_heard && ready.reason == SILENT => {
+            (ConditionStatus::True, "NodeHeard", "the node's agent is heard again")
+        }
+        ConditionStatus::False | ConditionStatus::True | ConditionStatus::Unknown => return None,
+    };
+    let (reason, message) = (reason.to_owned(), message.to_owned());
+    Some(NodeCondition { status, reason, message, ..ready.clone() })
+}
+
+fn with_ready(node: &Node, new: NodeCondition, now: Timestamp) -> Node {
+    let mut node = node.clone();
+    for condition in node.status.conditions.iter_mut().filter(|found| found.kind == new.kind) {
+        *condition = NodeCondition { last_transition_time: Some(now.to_time()), ..new.clone() };
+    }
+    node
+}
+
+/// The node's taints with those kept here brought up to date; other people's stay.
+fn taints(node: &Node, unreachable: bool, not_ready: bool, now: Timestamp) -> Vec<Taint> {
+    use TaintEffect::{NoExecute, NoSchedule};
+    let wanted = [
+        (TAINT_NOT_READY, NoExecute, not_ready && !unreachable),
+        (TAINT_NOT_READY, NoSchedule, not_ready && !unreachable),
+        (TAINT_UNREACHABLE, NoExecute, unreachable),
+        (TAINT_UNREACHABLE, NoSchedule, unreachable),
+        (TAINT_UNSCHEDULABLE, NoSchedule, node.spec.unschedulable),
+    ];
+    let mut taints = node.spec.taints.clone();
+    for (key, effect, wanted) in wanted {
+        let is_it = |taint: &Taint| taint.key == key && taint.effect == effect;
+        let has = taints.iter().any(is_it);
+        if has && !wanted {
+            taints.retain(|taint| !is_it(taint));
+        } else if wanted && !has {
+            let time_added = Some(now.to_time());
+            taints.push(Taint { key: key.to_owned(), effect, time_added, ..Taint::default() });
+        }
+    }
+    // From when on pods leave must be known (and must not begin anew with each look).
+    for taint in taints.iter_mut().filter(|taint| taint.effect == NoExecute) {
+        taint.time_added = taint.time_added.or(Some(now.to_time()));
+    }
+    taints
+}
+
+/// Marks ready pods of a silent node as not ready: nobody should be sent there. The agent says so itself when it is
+/// back.
+fn doubt_pods(decision: &mut Decision, world: &World, node: &str, now: Timestamp) {
+    let ready = world.pods_on(node).filter(|pod| pod.is_ready() && pod.is_active());
+    let pods = ready.filter_map(|pod| Some((world.get(&pod.key())?, pod)));
+    for (stored, pod) in pods.take(DECISION_PROPOSALS_MAX - decision.proposals.len()) {
+        decision.propose(Proposal::put_status(stored, doubted(pod, now.to_time())));
+    }
+}
+
+fn doubted(pod: &Arc<Pod>, now: Time) -> Pod {
+    let mut pod = Pod::clone(pod);
+    let condition = Condition {
+        kind: "Ready".to_owned(),
+        status: ConditionStatus::False,
+        reason: "NodeNotReady".to_owned(),
+        message: "the node does not answer".to_owned(),
+        ..Condition::default()
+    };
+    set_condition(&mut pod.status.conditions, condition, now);
+    pod
+}
+
+fn note(decision: &mut Decision, node: &Node, new: &NodeCondition) {
+    let answers = new.status == ConditionStatus::True;
+    decision.events.push(EventNote {
+        about: node.key(),
+        uid: node.metadata.uid,
+        kind: if answers { EventType::Normal } else { EventType::Warning },
+        reason: if answers { "NodeReady" } else { "NodeNotReady" }.to_owned(),
+        message: new.message.clone(),
+    });
+}
+
+pub(super) fn is_unready(node: &Node) -> bool {
+    ready(node).is_some_and(|condition| condition.status != ConditionStatus::True)
+}
