@@ -6,6 +6,8 @@ pub mod clock;
 pub mod fake_link;
 pub mod fault_store;
 pub mod runtime;
+pub mod controller;
+pub mod objects;
 pub mod sandbox;
 pub mod scheduler;
 pub mod sim_runtime;

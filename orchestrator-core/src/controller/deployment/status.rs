@@ -175,7 +175,8 @@ impl Run<'_> {
 
 /// Whether more is new, ready or available, or less is old, than before.
 fn has_progressed(old: &DeploymentStatus, new: &DeploymentStatus) -> bool {
-    let outdated = |status: &DeploymentStatus| status.replicas - status.updated_replicas;
+    let outdated =
+        |status: &DeploymentStatus| i64::from(status.replicas) - i64::from(status.updated_replicas);
     new.updated_replicas > old.updated_replicas
         || outdated(new) < outdated(old)
         || new.ready_replicas > old.ready_replicas
