@@ -15,13 +15,13 @@ use orchestrator_core::runtime::{
 use crate::engine::{ConnectError, Engine};
 use crate::error::EngineError;
 use crate::events::Events;
+use crate::exec;
 use crate::image::{self, ImageFile};
 use crate::logs::{self, DockerLog};
 use crate::network::Networks;
 use crate::observe::{self, Detail, Listed, ListedKey, Phase};
 use crate::translate::{self, SandboxFacts};
 use crate::usage::{self, Target};
-use crate::exec;
 
 /// Where the engine listens unless `$DOCKER_HOST` says otherwise.
 const HOST_DEFAULT: &str = "unix:///var/run/docker.sock";
@@ -176,7 +176,9 @@ impl Inner {
                     last = Some(error);
                     continue;
                 }
-                outcome => outcome.map(|_| Phase::Created).map_err(|it| it.into_runtime(action()))?,
+                outcome => {
+                    outcome.map(|_| Phase::Created).map_err(|it| it.into_runtime(action()))?
+                }
             };
             match made {
                 Phase::Created => {}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use orchestrator_core::model::Protocol;
 use orchestrator_core::runtime::{ContainerKey, Limits, LogSource, PortMapping, RuntimeError};
 use orchestrator_core::testkit::runtime::bench::eventually;
-use orchestrator_core::testkit::runtime::{Bench, RuntimeFixture, check};
+use orchestrator_core::testkit::runtime::{Bench, check};
 use orchestrator_docker::ImageFile;
 use tokio::net::TcpStream;
 
@@ -87,8 +87,7 @@ async fn a_container_out_of_memory_says_so() {
         let pod = bench.new_pod().await;
         // The text grows until the shell that holds it is killed.
         let mut spec = bench.container(&pod.key, "main", "x=0123456789; while :; do x=$x$x; done");
-        spec.limits =
-            Limits { memory_bytes: 32 << 20, cpu_milli: 900, cpu_request_milli: 100 };
+        spec.limits = Limits { memory_bytes: 32 << 20, cpu_milli: 900, cpu_request_milli: 100 };
         let key = bench.run_spec(&spec).await;
         let exit = bench.exit(&key).await;
         assert_eq!((exit.code, exit.oom_killed), (137, true));
@@ -126,8 +125,9 @@ async fn an_imported_image_runs_its_program() {
             mode,
             content: content.into(),
         };
-        let files = [file("/opt/app", 0o755, busybox), file("/etc/greeting", 0o644, b"hi\n".into())];
-        let changes = [r#"ENTRYPOINT ["/opt/app", "cat"]"#, r#"CMD ["/etc/greeting"]"#];
+        let files =
+            [file("/opt/busybox", 0o755, busybox), file("/etc/greeting", 0o644, b"hi\n".into())];
+        let changes = [r#"ENTRYPOINT ["/opt/busybox", "cat"]"#, r#"CMD ["/etc/greeting"]"#];
         let changes = changes.map(str::to_owned);
         let image = format!("orchestrator.dev/test-{}:1", bench.scope.cluster);
         let id = docker.import_image(&image, &files, &changes).await.expect("imported");
