@@ -221,3 +221,21 @@ async fn an_ended_container_is_not_run_again_by_a_repeated_start() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_timed_out_does_not_run_on() {
+    check(DockerFixture::new().await, |bench: Arc<Bench>| async move {
+        let key = bench.run_ready(FOREVER).await;
+        let program = |script: &str| ["/bin/sh", "-c", script].map(str::to_owned);
+        let late = program("sleep 1234 | cat");
+        let outcome = bench.runtime.exec(&key, &late, 300).await.expect("killed");
+        assert_eq!(outcome.code, 137);
+        assert!(outcome.output.contains("within 300 ms"), "{outcome:?}");
+        eventually("the program is gone", || async {
+            let seen = bench.runtime.exec(&key, &program("ps -o args"), 50_000).await;
+            (!seen.expect("listed").output.contains("sleep 1234")).then_some(())
+        })
+        .await;
+    })
+    .await;
+}
