@@ -3,6 +3,8 @@
 pub mod api;
 pub mod controller;
 mod hash;
+pub mod history;
+pub mod mem;
 pub mod model;
 pub mod node;
 pub mod runtime;

@@ -244,7 +244,7 @@ pub enum StoreError {
 /// - **ST4** A conflict names the first offending record, guards before writes, and its current revision.
 /// - **ST5** A transaction is atomic: all of its writes bear one revision and arrive in one batch.
 /// - **ST6** `Expect::Absent` holds only for records that do not exist; `At` only for that very revision, also after delete and re-creation.
-/// - **ST7** Guards write nothing.
+/// - **ST7** Guards write nothing; a transaction without writes changes nothing and answers the newest revision.
 /// - **ST8** All pages of one listing show one revision, each record once, in key order (S9).
 /// - **ST9** A watch yields every later commit once, in order, without gaps, deletions included (S6), or fails with `Compacted`.
 /// - **ST10** A watch after a compacted revision fails with `Compacted`; it never skips silently.
