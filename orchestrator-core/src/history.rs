@@ -71,14 +71,17 @@ impl History {
     /// Adds batches, whose revisions must increase, and wakes every waiting cursor.
     pub fn push(&self, batches: impl IntoIterator<Item = Batch>) {
         let mut state = self.lock();
+        let before = state.newest;
         for batch in batches {
             assert!(batch.revision > state.newest, "revisions increase");
             state.newest = batch.revision;
             state.bytes += weight(&batch);
             state.batches.push_back(Arc::new(batch));
         }
-        state.trim();
-        wake(state);
+        if state.newest > before {
+            state.trim();
+            wake(state);
+        }
     }
 
     /// Changes the limits, and forgets what is over them.
@@ -104,6 +107,11 @@ impl History {
         let mut state = self.lock();
         state.closed = true;
         wake(state);
+    }
+
+    /// Whether the history has ended.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// Follows every batch after `after`, which may lie in the future.

@@ -11,3 +11,5 @@ pub mod runtime;
 pub mod scheduler;
 pub mod store;
 pub mod world;
+#[cfg(feature = "testkit")]
+pub mod testkit;

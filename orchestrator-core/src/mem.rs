@@ -252,3 +252,26 @@ fn parse_token(token: &PageToken) -> Option<(u64, RecordKey)> {
     let object = words.next()?.parse().ok()?;
     Some((listing, RecordKey { object, part }))
 }
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests {
+    use super::*;
+    use crate::testkit::store::StoreFixture;
+
+    struct Mem;
+
+    #[async_trait]
+    impl StoreFixture for Mem {
+        type Store = MemStore;
+
+        async fn fresh(&self) -> Arc<MemStore> {
+            Arc::new(MemStore::new().with_page_max(7).with_history_max(200))
+        }
+
+        async fn compact(&self, store: &MemStore, revision: Revision) {
+            store.compact(revision);
+        }
+    }
+
+    crate::store_conformance!(Mem);
+}

@@ -118,16 +118,18 @@ pub struct Txn {
 }
 
 impl Txn {
+    /// The bytes of all values together.
+    pub fn bytes(&self) -> usize {
+        let lengths = self.writes.iter().map(|write| match write {
+            Write::Put { value, .. } => value.len(),
+            Write::Delete { .. } => 0,
+        });
+        lengths.sum()
+    }
+
     /// Returns why the transaction is over a limit or names a record twice; `None` when it is well-formed.
     pub fn defect(&self) -> Option<String> {
-        let bytes: usize = self
-            .writes
-            .iter()
-            .map(|write| match write {
-                Write::Put { value, .. } => value.len(),
-                Write::Delete { .. } => 0,
-            })
-            .sum();
+        let bytes = self.bytes();
         let mut keys: Vec<_> = self
             .writes
             .iter()
