@@ -1,0 +1,226 @@
+//! Decides whether a file may be opened, and opens it: the refusals that keep other people's data safe.
+//!
+//! Invariant: a file that is refused is left as it was, byte for byte. Therefore SQLite, which repairs and
+//! rewrites on opening, sees only files whose header says they are ours.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::error::OpenError;
+use crate::options::SqliteOptions;
+use crate::schema::{APPLICATION_ID, FORMAT_VERSION, migrate, version};
+
+/// The free bytes without which a database is not opened.
+const FREE_BYTES_MIN: usize = 1 << 20;
+/// The most bytes of the write-ahead log that stay allocated when it is empty.
+const WAL_BYTES_KEPT_MAX: u64 = 16 << 20;
+/// Statements a connection keeps prepared.
+const STATEMENTS_MAX: usize = 16;
+/// How long another program (a backup, a shell) may hold the database before a call fails.
+const BUSY_WAIT_MAX: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// An open database that no other store has open.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// The connection that writes.
+    pub connection: Connection,
+    /// Held as long as the database is open; to be dropped after the connection.
+    pub lock: File,
+    /// The absolute path of the database.
+    pub path: PathBuf,
+}
+
+/// Opens the database at `path`, which is created if there is none.
+pub(crate) fn open(path: &Path, options: &SqliteOptions) -> Result<Opened, OpenError> {
+    let path = resolve(path).map_err(|error| OpenError::from_io(path, error))?;
+    let lock_path = lock_path(&path);
+    if !lock_path.exists() {
+        // Looked at before the lock file is made: nothing is put beside a file that is not ours. With a
+        // lock file there, somebody may have the database open, and closing a second descriptor of it
+        // would release the locks of SQLite in this process.
+        check_header(&path)?;
+    }
+    check_writable(&path)?;
+    let mut lock = acquire(&path, &lock_path)?;
+    check_header(&path)?;
+    check_space(&mut lock).map_err(|error| OpenError::from_io(&path, error))?;
+    create(&path).map_err(|error| OpenError::from_io(&path, error))?;
+    let connection =
+        connect(&path, options).map_err(|error| OpenError::from_sqlite(&path, error))?;
+    Ok(Opened { connection: connection?, lock, path })
+}
+
+/// Opens a further connection, which reads.
+pub(crate) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.busy_timeout(BUSY_WAIT_MAX)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+/// Follows symbolic links, so that one database has one lock.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    match fs::canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let path = std::path::absolute(path)?;
+            let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+                return Err(error);
+            };
+            Ok(fs::canonicalize(directory)?.join(name))
+        }
+        other => other,
+    }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(".lock");
+    name.into()
+}
+
+/// Reads the header without SQLite: our id, and no newer version; an absent or empty file is fine.
+fn check_header(path: &Path) -> Result<(), OpenError> {
+    const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+    let owned = || path.to_owned();
+    let mut header = Vec::with_capacity(100);
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(OpenError::from_io(path, error)),
+        Ok(file) => {
+            let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+            if !regular {
+                return Err(OpenError::NotADatabase { path: owned() });
+            }
+            file.take(100)
+                .read_to_end(&mut header)
+                .map_err(|error| OpenError::from_io(path, error))?;
+        }
+    }
+    if header.is_empty() {
+        return Ok(());
+    }
+    if header.len() < 100 || !header.starts_with(MAGIC) {
+        return Err(OpenError::NotADatabase { path: owned() });
+    }
+    let number = |at: usize| {
+        u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    let (found, version) = (number(68), number(60));
+    if found != APPLICATION_ID {
+        return Err(OpenError::Foreign { path: owned(), found });
+    }
+    check_version(path, version)
+}
+
+fn check_version(path: &Path, found: u32) -> Result<(), OpenError> {
+    if found > FORMAT_VERSION {
+        return Err(OpenError::Newer { path: path.to_owned(), found, supported: FORMAT_VERSION });
+    }
+    Ok(())
+}
+
+/// Refuses a file or directory that is marked read-only, also for a user whom the marks do not stop.
+fn check_writable(path: &Path) -> Result<(), OpenError> {
+    for place in [Some(path), path.parent()].into_iter().flatten() {
+        match fs::metadata(place) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(OpenError::from_io(place, error)),
+            Ok(metadata) if metadata.permissions().readonly() => {
+                return Err(OpenError::ReadOnly { path: place.to_owned() });
+            }
+            Ok(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn acquire(path: &Path, lock_path: &Path) -> Result<File, OpenError> {
+    let failed = |error| OpenError::from_io(lock_path, error);
+    let mut lock = private().create(true).open(lock_path).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let known = (&mut lock).take(16).read_to_string(&mut holder).is_ok();
+            let holder = match holder.trim() {
+                pid if known && !pid.is_empty() => format!("process {pid}"),
+                _ => "another process".to_owned(),
+            };
+            Err(OpenError::InUse { path: path.to_owned(), holder })
+        }
+    }
+}
+
+/// Fails when there is no room to work; leaves the number of this process in the lock file.
+fn check_space(lock: &mut File) -> io::Result<()> {
+    lock.write_all(&vec![0; FREE_BYTES_MIN])?;
+    // A device, which has no length, is no place to lock; but it is harmless.
+    lock.set_len(0)?;
+    lock.seek(SeekFrom::Start(0))?;
+    writeln!(lock, "{}", std::process::id())
+}
+
+/// Makes an empty file that only this user can read: the database holds secrets.
+fn create(path: &Path) -> io::Result<()> {
+    match private().create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    options
+}
+
+fn connect(
+    path: &Path,
+    options: &SqliteOptions,
+) -> rusqlite::Result<Result<Connection, OpenError>> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_WAIT_MAX)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Until the version is known to be ours nothing may be moved from the log into the file.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    if let Err(newer) = check_version(path, version(&connection)?) {
+        return Ok(Err(newer));
+    }
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    let migrated = migrate(&mut connection)?;
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        let source = format!("journal mode is {mode}, not wal: the file system is not supported");
+        return Ok(Err(OpenError::Backend { path: path.to_owned(), source: source.into() }));
+    }
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // The writer checkpoints itself: SQLite's own automatic checkpoint would swallow a failed sync.
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
+    connection.pragma_update_and_check(
+        None,
+        "journal_size_limit",
+        WAL_BYTES_KEPT_MAX.cast_signed(),
+        |_| Ok(()),
+    )?;
+    let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    let pages_max = (options.database_bytes_max / page_bytes.cast_unsigned()).max(1).cast_signed();
+    connection.pragma_update_and_check(None, "max_page_count", pages_max, |_| Ok(()))?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    if migrated {
+        // The header that `check_header` reads must show the new version.
+        connection.pragma_update_and_check(None, "wal_checkpoint", "TRUNCATE", |_| Ok(()))?;
+    }
+    Ok(Ok(connection))
+}
