@@ -1,7 +1,7 @@
 //! `SqliteStore`: the handle that callers hold; it talks to the writer thread and to the readers.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -31,6 +31,7 @@ const QUEUE_MAX: usize = 1_024;
 /// Dropping the store waits for what was asked for and closes the database, as [`SqliteStore::close`] does.
 pub struct SqliteStore {
     commands: Sender<Command>,
+    path: PathBuf,
     places: Arc<Semaphore>,
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -63,7 +64,7 @@ impl SqliteStore {
         let path = path.as_ref().to_owned();
         let (commands, receiver) = channel();
         let (ready, opened) = oneshot::channel();
-        let io_path = path.clone();
+        let asked_path = path.clone();
         let spawned =
             thread::Builder::new().name("orchd-sqlite-writer".to_owned()).spawn(move || {
                 match prepare(&path, &options) {
@@ -75,16 +76,21 @@ impl SqliteStore {
                     }
                 }
             });
-        let thread = spawned.map_err(|error| OpenError::from_io(&io_path, error))?;
+        let thread = spawned.map_err(|error| OpenError::from_io(&asked_path, error))?;
         let shared = match opened.await {
             Ok(result) => result?,
             Err(_) => {
                 let source = "the writer thread ended".into();
-                return Err(OpenError::Backend { path: io_path, source });
+                return Err(OpenError::Backend { path: asked_path, source });
             }
         };
         let places = Arc::new(Semaphore::new(QUEUE_MAX));
-        Ok(Self { commands, places, shared, thread: Mutex::new(Some(thread)) })
+        Ok(Self { commands, path: asked_path, places, shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// The path it was opened with.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Finishes what was asked for, closes the database and unlocks it. Further calls fail with `Closed`.
@@ -132,7 +138,10 @@ impl Drop for SqliteStore {
 
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteStore").field("shared", &self.shared).finish_non_exhaustive()
+        f.debug_struct("SqliteStore")
+            .field("path", &self.path)
+            .field("shared", &self.shared)
+            .finish_non_exhaustive()
     }
 }
 
