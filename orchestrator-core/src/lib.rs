@@ -19,3 +19,5 @@ pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod world;
+#[cfg(feature = "testkit")]
+pub mod testkit;

@@ -15,3 +15,11 @@ pub mod store;
 mod store_clauses;
 pub mod store_model;
 pub mod strategies;
+//! What tests a cluster or an adapter: conformance suites, models, and parts that fail on purpose.
+//!
+//! Feature `testkit`. The rules of the core on clocks and threads hold here only where a file says so.
+
+pub mod fault_store;
+pub mod store;
+mod store_clauses;
+pub mod store_model;
