@@ -3,15 +3,17 @@
 pub mod api;
 pub mod controller;
 #[cfg(feature = "driver")]
-#[allow(clippy::disallowed_methods)]
+#[allow(clippy::disallowed_methods)] // the shell is where clock and environment are
 pub mod driver;
 pub mod engine;
 mod hash;
 pub mod history;
-pub mod mem;
 #[cfg(feature = "manifest")]
 pub mod manifest;
+pub mod mem;
 pub mod model;
+#[doc(hidden)]
+pub mod mutants;
 pub mod node;
 pub mod runtime;
 pub mod scheduler;
@@ -19,5 +21,3 @@ pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod world;
-#[cfg(feature = "testkit")]
-pub mod testkit;
