@@ -10,6 +10,6 @@ pub mod node;
 pub mod runtime;
 pub mod scheduler;
 pub mod store;
-pub mod world;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+pub mod world;
