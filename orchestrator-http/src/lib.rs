@@ -7,6 +7,7 @@
 mod age;
 mod api;
 mod body;
+mod client;
 mod discovery;
 mod fields;
 mod kubeconfig;
@@ -24,6 +25,10 @@ mod table;
 pub use age::brief as brief_duration;
 pub use api::{Api, Transport};
 pub use body::{BODY_BYTES_MAX, Body};
+pub use client::{
+    ByteStream, Cause, Client, ClientError, DeleteParams, LogParams, Reply, Selector, WatchEvent,
+    WatchStream, WriteParams,
+};
 pub use kubeconfig::{ClientConfig, KubeconfigError, read_kubeconfig};
 pub use pki::{Pki, PkiError, Token};
 pub use registry::kind_by_any_name;

@@ -138,9 +138,12 @@ impl Collector for ClusterCollector {
     }
 }
 
+/// A series: its labels and its value.
+type Row = (Labels, f64);
+
 impl ClusterCollector {
     fn usage(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let mut series: [(&str, &str, Vec<(Labels, f64)>); 8] = [
+        let mut series: [(&str, &str, Vec<Row>); 8] = [
             ("node_cpu_cores", "Cores in use on the node", Vec::new()),
             ("node_memory_bytes", "Memory in use on the node", Vec::new()),
             ("node_disk_bytes", "Disk in use where pods keep their data", Vec::new()),
