@@ -2,4 +2,6 @@
 //!
 //! Feature `testkit`. The rules of the core on clocks and threads hold here only where a file says so.
 
+pub mod controller;
+pub mod objects;
 pub mod sandbox;
