@@ -1,6 +1,7 @@
 //! Strategies for clusters: objects of every kind whose names, labels and owners meet.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use proptest::collection::vec;
@@ -31,12 +32,22 @@ pub enum Shape {
 }
 
 /// Objects and what is heard of nodes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Cluster {
     /// The objects, at most one of a key.
     pub objects: Vec<Object>,
     /// Heartbeats.
     pub heard: Vec<Signal>,
+}
+
+/// Prints a line of JSON for each object: what a failing test shows.
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for object in &self.objects {
+            write!(f, "\n  {}", object.to_value())?;
+        }
+        self.heard.iter().try_for_each(|signal| write!(f, "\n  {signal:?}"))
+    }
 }
 
 /// The uid of a life of an object: the same for equal arguments.

@@ -98,10 +98,6 @@ impl Run<'_> {
             let message = "the deployment is paused".to_owned();
             return say(ConditionStatus::Unknown, "DeploymentPaused", message);
         }
-        if self.created.is_some() {
-            let message = format!("replica set {name} is made");
-            return say(ConditionStatus::True, "NewReplicaSetCreated", message);
-        }
         if self.is_complete(new) {
             let message = format!("replica set {name} is available");
             return say(ConditionStatus::True, "NewReplicaSetAvailable", message);
@@ -111,9 +107,8 @@ impl Run<'_> {
             return None;
         }
         let begins = matches!(reason, "" | "NewReplicaSetAvailable" | "DeploymentPaused");
-        let retried = reason == "ProgressDeadlineExceeded"
-            && old.observed_generation < new.observed_generation;
-        if begins || retried || has_progressed(old, new) {
+        let changed = old.observed_generation < new.observed_generation;
+        if begins || changed || has_progressed(old, new) {
             let message = format!("replica set {name} is progressing");
             let verdict = say(ConditionStatus::True, "ReplicaSetUpdated", message);
             return verdict.map(|verdict| Verdict { renewed: true, ..verdict });

@@ -294,3 +294,6 @@ impl<'w> Run<'w> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;
