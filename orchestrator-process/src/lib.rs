@@ -1,1 +1,36 @@
-//! Crate.
+//! Pods as operating system processes: [`ProcessRuntime`], a [`Runtime`](orchestrator_core::runtime::Runtime) that needs no engine.
+//!
+//! A container is a command in a session of its own under a tiny supervisor, a daemon that outlives the program that started
+//! it: it keeps the log, writes down how the command ended, and leaves no process behind. Each pod has an address of its own
+//! in 127.64.0.0/10; a program that binds to `$POD_IP` shares its port with nobody.
+//!
+//! A port of the host is forwarded (TCP) to the pod's address by another such daemon: from the addresses that the host has
+//! when the pod is made, IPv4 unless the port names an address itself.
+//!
+//! Everything known lives in one directory (see [`ProcessRuntime::open`]); a second instance on it sees the same.
+//!
+//! # What a container gets
+//! - Environment: its own variables, `POD_IP`, `POD_NAME`, `POD_NAMESPACE`, `ORCHESTRATOR_CONTAINER` (its directory; this
+//!   is how its processes are recognised), and, of the program that opened the runtime, `PATH` and `HOME`.
+//! - Working directory `/` unless it names one; standard input is `/dev/null`; no other descriptor.
+//! - The user, file system, network and limits of the program that opened the runtime: there is no isolation, and limits
+//!   on CPU and memory are not enforced.
+//! - A log of at most [`LOG_BYTES_MAX`] bytes, and one older of the same size.
+//!
+//! On systemd, set `KillMode=process` for the service: otherwise a stop of it ends the pods, too.
+
+mod address;
+mod bell;
+mod container;
+mod error;
+mod exec;
+mod layout;
+mod log;
+mod proc;
+mod record;
+mod runtime;
+mod sandbox;
+mod supervisor;
+
+pub use self::runtime::ProcessRuntime;
+pub use self::supervisor::LOG_BYTES_MAX;

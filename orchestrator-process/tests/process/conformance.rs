@@ -1,0 +1,5 @@
+//! The conformance suite of `Runtime`.
+
+use crate::fixture::Fixture;
+
+orchestrator_core::runtime_conformance!(Fixture::new());

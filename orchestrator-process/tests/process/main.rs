@@ -1,0 +1,7 @@
+//! Tests of the process runtime on real processes: the conformance suite, and what is its own.
+
+mod conformance;
+mod fixture;
+mod helper;
+mod own;
+mod survival;
