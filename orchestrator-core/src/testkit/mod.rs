@@ -8,8 +8,6 @@ pub mod fake_link;
 pub mod fault_store;
 pub mod objects;
 pub mod runtime;
-pub mod controller;
-pub mod objects;
 pub mod sandbox;
 pub mod scheduler;
 pub mod sim;
