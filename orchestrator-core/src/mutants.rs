@@ -18,12 +18,12 @@ pub enum Mutant {
     NoRevisionBarrier,
     /// A replica set writes a pod without the guard that it still wants it.
     NoScaleGuard,
-    /// A pod's status may be written over a newer one.
-    StatusOverwritten,
-    /// A pod that fitted nowhere is not tried again when room appears.
-    UnfitForgotten,
+    /// Writes happen whatever their preconditions say.
+    PreconditionsIgnored,
     /// A rolling update takes old pods away without waiting for new ones.
     RolloutUnbounded,
+    /// A pod that fitted nowhere is not tried again when room appears.
+    UnfitForgotten,
 }
 
 impl Mutant {
@@ -36,9 +36,9 @@ impl Mutant {
         Self::NamesByRevision,
         Self::NoRevisionBarrier,
         Self::NoScaleGuard,
-        Self::StatusOverwritten,
-        Self::UnfitForgotten,
+        Self::PreconditionsIgnored,
         Self::RolloutUnbounded,
+        Self::UnfitForgotten,
     ];
 }
 

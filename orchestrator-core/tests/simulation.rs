@@ -3,12 +3,15 @@
 
 use orchestrator_core::testkit::sim::simulate;
 
+/// How many seeds are tried; `ORCH_SIM_SEEDS` asks for more.
+fn seeds() -> u64 {
+    std::env::var("ORCH_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(40)
+}
+
 #[test]
 fn whatever_goes_wrong_the_cluster_comes_to_rest_as_wanted() {
-    let seeds: u64 =
-        std::env::var("ORCH_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
-    let broken: Vec<String> = (0..seeds).filter_map(|seed| simulate(seed).err()).collect();
-    assert!(broken.is_empty(), "{} of {seeds} seeds:\n{}", broken.len(), broken.join("\n"));
+    let broken: Vec<String> = (0..seeds()).filter_map(|seed| simulate(seed).err()).collect();
+    assert!(broken.is_empty(), "{} of {} seeds:\n{}", broken.len(), seeds(), broken.join("\n"));
 }
 
 #[test]
@@ -16,4 +19,23 @@ fn equal_seeds_give_equal_runs() {
     for seed in [1, 7, 23] {
         assert_eq!(simulate(seed), simulate(seed), "seed {seed}");
     }
+}
+
+/// The simulator can fail: every deliberate bug is found within these seeds.
+#[cfg(feature = "mutants")]
+#[test]
+fn every_deliberate_bug_is_found() {
+    use orchestrator_core::mutants::{Mutant, with};
+
+    let find = |mutant| {
+        (0..200u64).find_map(|seed| with(mutant, || simulate(seed)).err().map(|told| (seed, told)))
+    };
+    let mut missed = Vec::new();
+    for mutant in Mutant::ALL {
+        match find(mutant) {
+            Some((_, told)) => println!("{mutant:?}: {told}"),
+            None => missed.push(mutant),
+        }
+    }
+    assert!(missed.is_empty(), "not found: {missed:?}");
 }

@@ -11,6 +11,7 @@ use crate::model::{
     FOREGROUND_FINALIZER, Key, Kind, ORPHAN_FINALIZER, Object, ObjectMeta, OwnerReference,
     Timestamp, Uid,
 };
+use crate::mutants::{self, Mutant};
 use crate::world::{Proposal, Stored, World, graceful_delete, is_held};
 
 /// How often an owner that waits for its dependents is looked at again without a change, in milliseconds.
@@ -199,6 +200,9 @@ impl<'w> Run<'w> {
             return if waits { Standing::Waiting } else { Standing::Present };
         }
         match key_of(owner, namespace) {
+            Some(key) if mutants::on(Mutant::GarbageByName) && self.world.get(&key).is_some() => {
+                Standing::Present
+            }
             Some(key) if !self.world.is_quarantined(&key) => Standing::Absent,
             // A record that cannot be read, or a kind that is not kept here, may be the owner.
             Some(_) | None => Standing::Present,

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use crate::api::{Effect, Rejection};
 use crate::controller::{Controller, EventNote, Recheck, TimerReason};
 use crate::model::{Condition, Key, Kind, Object, Revision, Timestamp};
+use crate::mutants::{self, Mutant};
 use crate::scheduler::{ClusterView, Scheduler};
 use crate::store::{Batch, CommitOutcome, Txn};
 use crate::world::{Change, ObjectChange, ObjectWrite, Proposal, Signal, World};
@@ -209,7 +210,9 @@ impl Engine {
                 // A node that nobody has heard yet would otherwise never be missed.
                 self.hear_if_silent(&change.key);
             }
-            self.look_at(&Change::Object(change.clone()));
+            if !(mutants::on(Mutant::LostEvent) && batch.revision.0 % 7 == 0) {
+                self.look_at(&Change::Object(change.clone()));
+            }
         }
         self.placer.reached(self.world.revision());
         self.release_holds();
@@ -454,7 +457,7 @@ impl Engine {
         } else {
             let conflicts = self.conflicts.entry(work.clone()).or_default();
             *conflicts += 1;
-            hold.rerun = *conflicts <= CONFLICTS_MAX;
+            hold.rerun = *conflicts <= CONFLICTS_MAX && !mutants::on(Mutant::ConflictForgotten);
             if !hold.rerun {
                 self.conflicts.remove(&work);
                 self.queue.back_off(work, now);
@@ -468,7 +471,8 @@ impl Engine {
         let seen = self.world.revision();
         let queue = &mut self.queue;
         self.holds.retain(|work, hold| {
-            let held = hold.in_flight > 0 || hold.until > seen;
+            let held = hold.in_flight > 0
+                || (hold.until > seen && !mutants::on(Mutant::NoRevisionBarrier));
             if !held && hold.rerun {
                 queue.push(work.clone());
             }

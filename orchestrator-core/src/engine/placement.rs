@@ -11,6 +11,7 @@ use crate::model::{
     Condition, ConditionStatus, DEFAULT_SCHEDULER, EventType, Key, Kind, Object, Pod, Resource,
     Revision, Timestamp, Uid, set_condition,
 };
+use crate::mutants::{self, Mutant};
 use crate::scheduler::{ClusterView, PodGroup, Scheduler, Trial};
 use crate::world::{ObjectChange, Proposal, World};
 
@@ -208,7 +209,9 @@ impl Placer {
         let key = pod.key();
         let proposal =
             bind_proposal(world, &key, node, now).map_err(|rejection| rejection.to_string())?;
-        view.assume(pod, node);
+        if !mutants::on(Mutant::FlightsForgotten) {
+            view.assume(pod, node);
+        }
         self.bound.insert(key, pod.metadata.uid);
         Ok(proposal)
     }
@@ -279,7 +282,9 @@ impl Placer {
     }
 
     fn retry_all(&mut self) {
-        self.pending.append(&mut self.waiting);
+        if !mutants::on(Mutant::UnfitForgotten) {
+            self.pending.append(&mut self.waiting);
+        }
     }
 
     /// Whether the pod is to be placed by this scheduler.

@@ -5,6 +5,7 @@
 //! may be missing, counting what replica sets are still to give up.
 
 use super::Run;
+use crate::mutants::{self, Mutant};
 
 impl Run<'_> {
     /// Takes the next steps of a rolling update.
@@ -76,6 +77,9 @@ impl Run<'_> {
         old.sort_by_key(|index| self.members[*index].age());
         let mut broken = spare;
         let mut made_good = clamp(available - i64::from(self.bounds.least)).max(0);
+        if mutants::on(Mutant::RolloutUnbounded) {
+            made_good = clamp(wanted);
+        }
         for index in &old {
             let member = &self.members[*index];
             let gone = (member.wanted() - member.available()).min(broken);

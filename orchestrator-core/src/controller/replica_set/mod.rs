@@ -18,6 +18,7 @@ use crate::model::{
     EventType, Key, Kind, ObjectMeta, OwnerReference, Pod, ReplicaSet, Resource, SLOT_ANNOTATION,
     Timestamp, Uid,
 };
+use crate::mutants::{self, Mutant};
 use crate::world::{Stored, World, graceful_delete};
 
 pub use slots::{SLOT_ATTEMPTS_MAX, SLOT_BACKOFF_MS, SLOT_BACKOFF_MS_MAX};
@@ -206,9 +207,15 @@ impl<'w> Run<'w> {
                 SlotState::Busy => {}
                 SlotState::Waiting(at) => self.decision.recheck(at, TimerReason::Progress),
                 SlotState::Free { name, guards } => {
+                    let name = match mutants::on(Mutant::NamesByRevision) {
+                        true => format!("{name}{}", self.world.revision()),
+                        false => name,
+                    };
                     let pod = self.pod(&name, slot);
-                    let mut proposal =
-                        create_in_namespace(self.world, pod).guarded_by_main(self.stored);
+                    let mut proposal = create_in_namespace(self.world, pod);
+                    if !mutants::on(Mutant::NoScaleGuard) {
+                        proposal = proposal.guarded_by_main(self.stored);
+                    }
                     proposal.guards.extend(guards);
                     self.decision.propose(proposal);
                     names.insert(name);

@@ -25,8 +25,9 @@ use crate::model::{
     ConditionStatus, Deployment, Key, Kind, Namespace, Node, NodeCondition, Object, ObjectMeta,
     Part, Pod, Quantity, Revision, Timestamp, Uid,
 };
+use crate::mutants::{self, Mutant};
 use crate::scheduler::{ClusterView, FilterScore, Scheduler, feasible};
-use crate::store::{Batch, CommitOutcome, StateStore, Txn, Watch};
+use crate::store::{Batch, CommitOutcome, Expect, RecordKey, StateStore, Txn, Watch, Write};
 use crate::testkit::clock::ManualClock;
 use crate::world::{Signal, World};
 use machine::Machine;
@@ -62,6 +63,8 @@ pub struct Simulation {
     rng: Rng,
     faults: Faults,
     injected: u64,
+    /// Nothing goes wrong and nobody deletes or scales: a rollout must keep its bounds at every moment.
+    calm: bool,
     now: Timestamp,
     clock: ManualClock,
     store: MemStore,
@@ -69,6 +72,8 @@ pub struct Simulation {
     engine_watch: Box<dyn Watch>,
     undelivered: VecDeque<Batch>,
     commits: Vec<(Ticket, Txn)>,
+    /// Commits of a control plane that died; they may yet arrive.
+    ghosts: Vec<Txn>,
     acknowledgements: Vec<(Ticket, CommitOutcome)>,
     truth: World,
     truth_watch: Box<dyn Watch>,
@@ -92,7 +97,9 @@ impl Simulation {
     /// Sets a cluster up from a seed.
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let faults = Faults::swarm(&mut rng);
+        let calm = rng.percent(20);
+        let faults =
+            if calm { Faults { user: 2, ..Faults::NONE } } else { Faults::swarm(&mut rng) };
         let now = Timestamp::from_millis(1_800_000_000_000);
         let clock = ManualClock::new(now);
         let store = MemStore::new();
@@ -108,14 +115,16 @@ impl Simulation {
             rng,
             faults,
             injected: 0,
+            calm,
             now,
             clock,
             store,
             undelivered: VecDeque::new(),
             commits: Vec::new(),
+            ghosts: Vec::new(),
             acknowledgements: Vec::new(),
             truth: World::default(),
-            oracle: Oracle::default(),
+            oracle: Oracle::new(calm),
             machines,
             heard: now,
             trace: Fnv128::new(),
@@ -172,12 +181,20 @@ impl Simulation {
             return self.crash();
         }
         if self.hit(faults.user) {
-            let request = user::edit(&mut self.rng, &self.truth);
+            let request = match self.calm {
+                true => user::roll(&mut self.rng, &self.truth),
+                false => user::edit(&mut self.rng, &self.truth),
+            };
             // A user's edit may well be refused; that is no fault of the cluster.
             return self
                 .request(&Caller::Admin { name: "user".to_owned() }, &request)
                 .map(|_| ())
                 .or_else(only_refused);
+        }
+        if self.rng.percent(5)
+            && let Some(ghost) = self.ghosts.pop()
+        {
+            self.commit(ghost)?;
         }
         let machine = self.rng.below(self.machines.len());
         if self.hit(faults.agent_crash) {
@@ -227,8 +244,10 @@ impl Simulation {
     /// The control plane dies. What was on its way to the store arrives or not; what it knew is gone.
     fn crash(&mut self) -> Result<(), String> {
         for (_, txn) in std::mem::take(&mut self.commits) {
-            if self.rng.percent(50) {
-                self.commit(txn)?;
+            match self.rng.below(3) {
+                0 => _ = self.commit(txn)?,
+                1 => self.ghosts.push(txn),
+                _ => {}
             }
         }
         self.acknowledgements.clear();
@@ -366,7 +385,10 @@ impl Simulation {
     }
 
     /// Commits, and checks every invariant on what that changed.
-    fn commit(&mut self, txn: Txn) -> Result<CommitOutcome, String> {
+    fn commit(&mut self, mut txn: Txn) -> Result<CommitOutcome, String> {
+        if mutants::on(Mutant::PreconditionsIgnored) {
+            ignore_preconditions(&mut txn, &self.truth);
+        }
         let outcome = at_once(self.store.commit(txn)).map_err(|error| error.to_string())?;
         while let Some(batch) = ready(self.truth_watch.next()) {
             let batch = batch.map_err(|error| error.to_string())?;
@@ -386,6 +408,9 @@ impl Simulation {
     /// Nothing goes wrong any more, and every node takes pods again.
     fn heal(&mut self) -> Result<(), String> {
         self.faults = Faults::NONE;
+        for ghost in std::mem::take(&mut self.ghosts) {
+            self.commit(ghost)?;
+        }
         let admin = Caller::Admin { name: "heal".to_owned() };
         for number in 0..NODES {
             let request = Request::Patch {
@@ -552,6 +577,29 @@ fn node(name: &str) -> Node {
     };
     node.status.conditions.push(ready);
     node
+}
+
+/// Makes every precondition true, as a store that checks none would.
+fn ignore_preconditions(txn: &mut Txn, truth: &World) {
+    txn.guards.clear();
+    let current = |key: &RecordKey| {
+        let stored = truth.get(&key.object)?;
+        match key.part {
+            Part::Main => Some(stored.main),
+            Part::Status => stored.status,
+        }
+    };
+    txn.writes.retain_mut(|write| match write {
+        Write::Put { key, expect, .. } => {
+            *expect = current(key).map_or(Expect::Absent, Expect::At);
+            true
+        }
+        Write::Delete { key, expect } => {
+            let found = current(key);
+            *expect = found.unwrap_or_default();
+            found.is_some()
+        }
+    });
 }
 
 /// Runs a future that never waits.

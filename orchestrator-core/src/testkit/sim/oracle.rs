@@ -1,6 +1,6 @@
 //! `Oracle`: what must be true after every commit, whatever goes wrong. Numbers are those of the invariants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Deployment, Node, Object, Pod, ReplicaSet, Resource, Uid};
 use crate::scheduler::{ClusterView, feasible};
@@ -11,10 +11,18 @@ use crate::world::{ObjectChange, World};
 pub(super) struct Oracle {
     /// The node of each pod that ever had one.
     bound: BTreeMap<Uid, String>,
+    /// Whether nothing but rollouts happens, so that their lower bound holds at every moment.
+    calm: bool,
+    /// The deployments that once had as many ready pods as a rollout must leave them.
+    up: BTreeSet<Uid>,
     pub(super) commits: u64,
 }
 
 impl Oracle {
+    pub(super) fn new(calm: bool) -> Self {
+        Self { calm, ..Self::default() }
+    }
+
     /// Checks a commit; `world` is the truth after it.
     ///
     /// # Errors
@@ -38,6 +46,30 @@ impl Oracle {
             };
             if let Some(node) = node {
                 no_overcommit(&node, world)?;
+            }
+        }
+        if self.calm { self.stays_up(world) } else { Ok(()) }
+    }
+
+    /// S28: a rollout never takes ready pods below what is wanted less what may be missing.
+    fn stays_up(&mut self, world: &World) -> Result<(), String> {
+        for deployment in world.all::<Deployment>(None) {
+            let (uid, wanted) = (deployment.metadata.uid, deployment.spec.replicas.unwrap_or(1));
+            let rolling = deployment.spec.strategy.rolling_update.clone().unwrap_or_default();
+            let missing = rolling.max_unavailable.map_or(wanted / 4, |most| most.of_floor(wanted));
+            let least = usize::try_from(wanted - missing).unwrap_or(0);
+            let ready = world
+                .all::<Pod>(Some(&deployment.metadata.namespace))
+                .filter(|pod| deployment.spec.selector.matches(&pod.metadata.labels))
+                .filter(|pod| pod.is_active() && pod.is_ready())
+                .count();
+            if ready >= least {
+                self.up.insert(uid);
+            } else if self.up.contains(&uid) {
+                return Err(format!(
+                    "S28: {} has {ready} ready pods and must keep {least}",
+                    deployment.metadata.name
+                ));
             }
         }
         Ok(())

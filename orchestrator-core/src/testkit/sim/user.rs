@@ -40,11 +40,23 @@ pub(super) fn edit(rng: &mut Rng, world: &World) -> Request {
     }
 }
 
+/// Chooses a rollout of the one deployment of a calm cluster.
+pub(super) fn roll(rng: &mut Rng, world: &World) -> Request {
+    let replicas = world
+        .find::<Deployment>("default", "d0")
+        .map_or(4, |known| known.spec.replicas.unwrap_or(1));
+    request("d0", &format!("image:{}", rng.below(3)), 100, replicas)
+}
+
 fn apply(name: &str, rng: &mut Rng) -> Request {
     let image = format!("image:{}", rng.below(3));
     let cpu = [100, 400, 700][rng.below(3)];
-    let container = Container::new("main", &image).requests(cpu, 64 << 20);
     let replicas = i32::try_from(rng.below(REPLICAS + 1)).unwrap_or(0);
+    request(name, &image, cpu, replicas)
+}
+
+fn request(name: &str, image: &str, cpu_milli: i64, replicas: i32) -> Request {
+    let container = Container::new("main", image).requests(cpu_milli, 64 << 20);
     let object = Object::from(Deployment::of(name, vec![container]).replicas(replicas));
     Request::Patch {
         key: object.key(),
