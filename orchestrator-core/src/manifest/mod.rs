@@ -108,6 +108,31 @@ pub fn locate(document: &Document, path: &str) -> Option<usize> {
     }
 }
 
+/// Finds the fields that a server's message speaks of, each with its line: `unknown field "spec.bogus"` and
+/// `spec.replicas: Invalid value: -1` both name one. In the order of the message, each once.
+pub fn locate_mentioned(document: &Document, message: &str) -> Vec<(String, usize)> {
+    let is_path = |c: char| c.is_alphanumeric() || "._-/[]".contains(c);
+    let mut found: Vec<(String, usize)> = Vec::new();
+    for word in message.split(|c: char| c.is_whitespace() || "\"',;()".contains(c)) {
+        // The path ends at the colon behind it; a list of several begins with a bracket.
+        let word = word.trim_end_matches([':', ']', '.']).trim_start_matches('[');
+        let word = if word.matches('[').count() > word.matches(']').count() {
+            format!("{word}]")
+        } else {
+            word.to_owned()
+        };
+        let top = word.split(['.', '[']).next().unwrap_or_default();
+        let is_field = word.chars().all(is_path) && document.value.get(top).is_some();
+        if is_field
+            && !found.iter().any(|(path, _)| *path == word)
+            && let Some(line) = locate(document, &word)
+        {
+            found.push((word, line));
+        }
+    }
+    found
+}
+
 fn keys_as_fields(path: &str) -> String {
     let mut text = String::with_capacity(path.len());
     let mut rest = path;

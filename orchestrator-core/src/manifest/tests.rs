@@ -46,6 +46,24 @@ fn a_field_is_found_by_its_path() {
 }
 
 #[test]
+fn the_fields_a_message_speaks_of_are_found() {
+    let text = "kind: Deployment\nspec:\n  replicas: -1\n  bogus: 1\n  cs:\n  - image: x\n";
+    let document = &parse(text.as_bytes(), "m.yaml").expect(text)[0];
+    let check = |message: &str, expected: &[(&str, usize)]| {
+        let found = locate_mentioned(document, message);
+        let found: Vec<_> = found.iter().map(|(path, line)| (path.as_str(), *line)).collect();
+        assert_eq!(found, expected, "{message}");
+    };
+    check("strict decoding error: unknown field \"spec.bogus\"", &[("spec.bogus", 4)]);
+    check(
+        "Deployment.apps \"web\" is invalid: [spec.replicas: Invalid value: -1: must be 0 or more, spec.cs[0]: Required value]",
+        &[("spec.replicas", 3), ("spec.cs[0]", 6)],
+    );
+    check("spec.selector.matchLabels: Required value", &[("spec.selector.matchLabels", 2)]);
+    check("namespaces \"nowhere\" not found", &[]);
+}
+
+#[test]
 fn json_is_read_with_its_own_rules_and_lines() {
     let text = "{\n\t\"kind\": \"A\",\n\t\"s\": \"\\ud83d\\ude00\\/\",\n\t\"spec\": {\"x\": 1}\n}\n{\"kind\": \"B\"}";
     let documents = parse(text.as_bytes(), "m.json").expect("JSON");

@@ -107,19 +107,27 @@ impl Watch {
             if self.is_done {
                 return None;
             }
+            // The history is drained and `lines` is empty.
             let bookmark = self.next_bookmark;
             tokio::select! {
                 biased;
                 () = self.stopping.wait() => self.is_done = true,
-                () = tokio::time::sleep_until(self.deadline) => self.is_done = true,
+                () = tokio::time::sleep_until(self.deadline) => self.end(),
                 () = tokio::time::sleep_until(bookmark), if self.selection.options.bookmarks => {
                     self.next_bookmark = Instant::now() + Duration::from_secs(BOOKMARK_SECONDS);
-                    // Everything up to the position has been handed out: `lines` is empty (S7).
                     self.push_bookmark(self.changes.position(), false);
                 }
                 change = self.changes.next() => self.take(change),
             }
         }
+    }
+
+    /// Ends the watch in good order; its last word is how far it came, for the next one to go on from.
+    fn end(&mut self) {
+        if self.selection.options.bookmarks {
+            self.push_bookmark(self.changes.position(), false);
+        }
+        self.is_done = true;
     }
 
     /// Takes what has happened already, up to a chunk.
@@ -221,6 +229,8 @@ impl Watch {
         }
     }
 
+    /// Tells that everything up to a revision has been told (S7). True of the history's position whenever `lines` is
+    /// empty: what was taken from it has been handed out.
     fn push_bookmark(&mut self, revision: Revision, ends_initial_events: bool) {
         let mut metadata = json!({ "resourceVersion": revision.to_string() });
         if ends_initial_events {

@@ -3,5 +3,6 @@
 mod client;
 mod dispatch;
 mod fixture;
+mod logs;
 mod sockets;
 mod watch;

@@ -145,6 +145,44 @@ async fn a_watch_ends_by_itself_when_its_time_is_over() {
     f.cluster.shutdown(false).await;
 }
 
+#[tokio::test]
+async fn a_bookmark_comes_only_behind_every_event_up_to_it() {
+    let f = Fixture::new().await;
+    let start = f.config_map("a", &json!({})).await;
+    let query = format!("timeoutSeconds=1&allowWatchBookmarks=true&resourceVersion={start}");
+    let mut events = Events::open(&f, &query).await;
+    let mut told = Vec::new();
+    let mut bookmark = None;
+    let mut n = 0;
+    // Writes go on while the watch runs into its end.
+    loop {
+        tokio::select! {
+            biased;
+            event = events.next() => match event {
+                Some((kind, object)) if kind == "BOOKMARK" => bookmark = Some(revision_of(&object)),
+                Some((_, object)) => {
+                    assert!(bookmark.is_none(), "an event behind the last bookmark");
+                    told.push(revision_of(&object));
+                }
+                None => break,
+            },
+            () = label(&f, "a", json!({ "n": n.to_string() })) => n += 1,
+        }
+    }
+    let bookmark = bookmark.expect("a watch ends with a bookmark");
+    let mut all = f.cluster.changes(start.parse().expect("a revision"));
+    let mut expected = Vec::new();
+    while let Some(change) = all.try_next().expect("nothing is compacted") {
+        let is_told = change.key.kind == orchestrator_core::model::Kind::ConfigMap;
+        if is_told && change.revision.0 <= bookmark {
+            expected.push(change.revision.0);
+        }
+    }
+    assert!(!told.is_empty());
+    assert_eq!(told, expected, "S7");
+    f.cluster.shutdown(false).await;
+}
+
 /// A step of a random history of a few config maps.
 #[derive(Clone, Debug)]
 enum Step {
