@@ -17,7 +17,12 @@ start_engine() {
     ORCH_TEST_DOCKER_HOST=unix://$ENGINE_SOCKET
     export ORCH_TEST_ENGINE_DIR ORCH_TEST_DOCKER_HOST
     mkdir "$ORCH_TEST_ENGINE_DIR/data" "$ORCH_TEST_ENGINE_DIR/exec" || return 1
-    echo '{}' >"$ORCH_TEST_ENGINE_DIR/daemon.json"
+    case $(dockerd --version) in
+    # This one would leave a key in /etc/docker.
+    *' version 20.'*) engine_settings="\"deprecated-key-path\": \"$ORCH_TEST_ENGINE_DIR/key.json\"" ;;
+    *) engine_settings= ;;
+    esac
+    echo "{ $engine_settings }" >"$ORCH_TEST_ENGINE_DIR/daemon.json"
 
     ip netns add "$ENGINE_NETNS" || return 1
     in_engine ip link set lo up || return 1
