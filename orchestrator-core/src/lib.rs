@@ -8,9 +8,9 @@ pub mod driver;
 pub mod engine;
 mod hash;
 pub mod history;
-pub mod mem;
 #[cfg(feature = "manifest")]
 pub mod manifest;
+pub mod mem;
 pub mod model;
 pub mod node;
 pub mod runtime;

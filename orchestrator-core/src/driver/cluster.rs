@@ -156,7 +156,8 @@ impl Cluster {
     /// # Errors
     /// The rejection says why nothing was written.
     pub async fn delete(&self, key: &Key) -> Result<(), Rejection> {
-        let request = Request::Delete { key: key.clone(), options: crate::api::DeleteOptions::default() };
+        let request =
+            Request::Delete { key: key.clone(), options: crate::api::DeleteOptions::default() };
         self.submit(&embedder(), request).await.map(|_| ())
     }
 
@@ -178,11 +179,16 @@ impl Cluster {
     ///
     /// # Errors
     /// [`Rejection::Unavailable`] when the cluster is shut down meanwhile.
-    pub async fn wait_for(&self, is_true: impl FnMut(&World) -> bool + Send) -> Result<World, Rejection> {
+    pub async fn wait_for(
+        &self,
+        is_true: impl FnMut(&World) -> bool + Send,
+    ) -> Result<World, Rejection> {
         let mut newest = self.inner.submitter.history.subscribe();
         match newest.wait_for(is_true).await {
             Ok(world) => Ok(world.clone()),
-            Err(_) => Err(Rejection::Unavailable { message: "the cluster is shut down".to_owned() }),
+            Err(_) => {
+                Err(Rejection::Unavailable { message: "the cluster is shut down".to_owned() })
+            }
         }
     }
 
@@ -214,12 +220,17 @@ impl Cluster {
     ) -> Result<Box<dyn LogStream>, Rejection> {
         let world = self.world();
         let found = world.at::<Pod>(pod).ok_or_else(|| Rejection::NotFound { key: pod.clone() })?;
-        let names: Vec<&str> = found.spec.containers.iter().map(|container| container.name.as_str()).collect();
+        let names: Vec<&str> =
+            found.spec.containers.iter().map(|container| container.name.as_str()).collect();
         let bad = |message: String| Rejection::BadRequest { message };
         let container = match (container, names.as_slice()) {
             (Some(name), _) if names.contains(&name) => name,
             (Some(name), _) => {
-                let message = format!("container {name} is not valid for pod {}; it has {}", pod.name, names.join(", "));
+                let message = format!(
+                    "container {name} is not valid for pod {}; it has {}",
+                    pod.name,
+                    names.join(", ")
+                );
                 return Err(bad(message));
             }
             (None, [only]) => only,
@@ -237,9 +248,14 @@ impl Cluster {
                 .logs(found.metadata.uid, container, previous, options)
                 .await
                 .map_err(|error| bad(chain(&error))),
-            Some(_) | None if !found.is_bound() => Err(bad(format!("pod {} has no node yet", pod.name))),
+            Some(_) | None if !found.is_bound() => {
+                Err(bad(format!("pod {} has no node yet", pod.name)))
+            }
             Some(_) | None => Err(Rejection::Unavailable {
-                message: format!("node {:?} of pod {} is not reachable from here", found.node_name, pod.name),
+                message: format!(
+                    "node {:?} of pod {} is not reachable from here",
+                    found.node_name, pod.name
+                ),
             }),
         }
     }
@@ -358,8 +374,10 @@ async fn set_up(submitter: &Submitter) -> Result<String, Rejection> {
         if submitter.history.world().get(&key).is_some() {
             continue;
         }
-        let namespace =
-            Namespace { metadata: ObjectMeta { name: name.to_owned(), ..ObjectMeta::default() }, ..Namespace::default() };
+        let namespace = Namespace {
+            metadata: ObjectMeta { name: name.to_owned(), ..ObjectMeta::default() },
+            ..Namespace::default()
+        };
         let request = Request::Create {
             kind: key.kind,
             namespace: String::new(),

@@ -78,7 +78,8 @@ impl Control {
         controllers: Vec<Arc<dyn Controller>>,
         commands: mpsc::Receiver<Command>,
     ) -> Self {
-        let engine = Engine::new(history.world(), Arc::clone(&scheduler), controllers.clone(), clock::now());
+        let engine =
+            Engine::new(history.world(), Arc::clone(&scheduler), controllers.clone(), clock::now());
         Self {
             store,
             history,
@@ -215,7 +216,8 @@ impl Control {
                 Ok(world) => {
                     self.history.restart(world.clone());
                     let scheduler = Arc::clone(&self.scheduler);
-                    self.engine = Engine::new(world, scheduler, self.controllers.clone(), clock::now());
+                    self.engine =
+                        Engine::new(world, scheduler, self.controllers.clone(), clock::now());
                     for (_, reply) in std::mem::take(&mut self.requests) {
                         let message = "the control plane started over; try again".to_owned();
                         let _ = reply.send(Err(Rejection::Unavailable { message }));
@@ -232,7 +234,11 @@ impl Control {
 }
 
 /// Commits, and finds out how new the store was afterwards.
-async fn commit(store: Arc<dyn StateStore>, ticket: Ticket, txn: Txn) -> (Ticket, CommitOutcome, Revision) {
+async fn commit(
+    store: Arc<dyn StateStore>,
+    ticket: Ticket,
+    txn: Txn,
+) -> (Ticket, CommitOutcome, Revision) {
     let outcome = match store.commit(txn).await {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -241,8 +247,11 @@ async fn commit(store: Arc<dyn StateStore>, ticket: Ticket, txn: Txn) -> (Ticket
         }
     };
     let newest = match &outcome {
-        CommitOutcome::Committed(revision) | CommitOutcome::Conflict { current: Some(revision), .. } => *revision,
-        CommitOutcome::Conflict { current: None, .. } | CommitOutcome::Unknown => newest(&*store).await,
+        CommitOutcome::Committed(revision)
+        | CommitOutcome::Conflict { current: Some(revision), .. } => *revision,
+        CommitOutcome::Conflict { current: None, .. } | CommitOutcome::Unknown => {
+            newest(&*store).await
+        }
     };
     (ticket, outcome, newest)
 }

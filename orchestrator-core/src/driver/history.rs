@@ -86,7 +86,10 @@ impl History {
         self.newest.subscribe()
     }
 
-    fn commit_after(&self, after: Revision) -> Result<Option<(Revision, Vec<Arc<ObjectChange>>)>, Compacted> {
+    fn commit_after(
+        &self,
+        after: Revision,
+    ) -> Result<Option<(Revision, Vec<Arc<ObjectChange>>)>, Compacted> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         if after < ring.base {
             return Err(Compacted { oldest: ring.base });

@@ -67,7 +67,11 @@ impl LocalLink {
             note(&change);
         }
         let revision = changes.position();
-        (!changed.is_empty() || !removed.is_empty()).then_some(Assignments::Changes { revision, changed, removed })
+        (!changed.is_empty() || !removed.is_empty()).then_some(Assignments::Changes {
+            revision,
+            changed,
+            removed,
+        })
     }
 }
 
@@ -86,7 +90,8 @@ impl NodeLink for LocalLink {
         let wanted = Object::from(node);
         if self.submitter.history.world().get(&key).is_none() {
             let object = wanted.to_value();
-            let request = Request::Create { kind: Kind::Node, namespace: String::new(), object, options };
+            let request =
+                Request::Create { kind: Kind::Node, namespace: String::new(), object, options };
             match self.submit(&request).await {
                 Ok(_) | Err(Rejection::AlreadyExists { .. }) => {}
                 Err(rejection) => return Err(link_error(rejection)),
@@ -101,7 +106,8 @@ impl NodeLink for LocalLink {
             options,
         };
         self.submit(&request).await.map_err(link_error)?;
-        let request = Request::Update { key, part: Part::Status, object: wanted.to_value(), options };
+        let request =
+            Request::Update { key, part: Part::Status, object: wanted.to_value(), options };
         self.submit(&request).await.map_err(link_error)?;
         Ok(())
     }
@@ -121,7 +127,12 @@ impl NodeLink for LocalLink {
         }
     }
 
-    async fn write_status(&self, key: &Key, uid: Uid, status: PodStatus) -> Result<StatusOutcome, LinkError> {
+    async fn write_status(
+        &self,
+        key: &Key,
+        uid: Uid,
+        status: PodStatus,
+    ) -> Result<StatusOutcome, LinkError> {
         let world = self.submitter.history.world();
         let Some(pod) = world.at::<Pod>(key).filter(|pod| pod.metadata.uid == uid) else {
             return Ok(StatusOutcome::Gone);
@@ -131,8 +142,12 @@ impl NodeLink for LocalLink {
         // The uid is the precondition; another agent's report cannot be in the way.
         pod.metadata.resource_version = Revision::ZERO;
         let object = Object::from(pod).to_value();
-        let request =
-            Request::Update { key: key.clone(), part: Part::Status, object, options: WriteOptions::default() };
+        let request = Request::Update {
+            key: key.clone(),
+            part: Part::Status,
+            object,
+            options: WriteOptions::default(),
+        };
         match self.submit(&request).await {
             Ok(_) => Ok(StatusOutcome::Recorded),
             Err(Rejection::NotFound { .. } | Rejection::Conflict { .. }) => Ok(StatusOutcome::Gone),
@@ -168,6 +183,10 @@ impl NodeLink for LocalLink {
 
 impl LocalLink {
     async fn command(&self, command: Command) -> Result<(), LinkError> {
-        self.submitter.commands.send(command).await.map_err(|error| LinkError::Unreachable(Box::new(error)))
+        self.submitter
+            .commands
+            .send(command)
+            .await
+            .map_err(|error| LinkError::Unreachable(Box::new(error)))
     }
 }

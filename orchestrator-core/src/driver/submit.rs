@@ -28,7 +28,11 @@ pub(super) struct Submitter {
 
 impl Submitter {
     /// Decides a request and commits what it comes to. When this returns, the world shows it.
-    pub(super) async fn submit(&self, caller: &Caller, request: &Request) -> Result<Effect, Rejection> {
+    pub(super) async fn submit(
+        &self,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<Effect, Rejection> {
         let fresh = Uid::from_uuid(uuid::Uuid::now_v7());
         for _ in 0..ATTEMPTS_MAX {
             let world = self.history.world();
@@ -38,7 +42,9 @@ impl Submitter {
             }
             let Some(proposal) = &effect.proposal else { return Ok(effect) };
             let outcome = self.store.commit(proposal.to_txn()).await.map_err(|error| {
-                Rejection::Unavailable { message: format!("the store refused the write: {}", chain(&error)) }
+                Rejection::Unavailable {
+                    message: format!("the store refused the write: {}", chain(&error)),
+                }
             })?;
             match outcome {
                 CommitOutcome::Committed(revision) => {
@@ -56,7 +62,10 @@ impl Submitter {
                 CommitOutcome::Unknown => {
                     let world = self.reach(newest(&*self.store).await).await?;
                     // Only this request knows the fresh uid: an object that has it is the one asked for.
-                    if let Some(stored) = world.get(&effect.reply.key()).filter(|stored| stored.object.meta().uid == fresh) {
+                    if let Some(stored) = world
+                        .get(&effect.reply.key())
+                        .filter(|stored| stored.object.meta().uid == fresh)
+                    {
                         effect.reply = stored.object.clone();
                         return Ok(effect);
                     }
@@ -64,7 +73,9 @@ impl Submitter {
             }
         }
         Err(Rejection::Unavailable {
-            message: format!("others kept changing the object; gave up after {ATTEMPTS_MAX} attempts"),
+            message: format!(
+                "others kept changing the object; gave up after {ATTEMPTS_MAX} attempts"
+            ),
         })
     }
 
@@ -74,9 +85,13 @@ impl Submitter {
         let reached = newest.wait_for(|world| world.revision() >= revision);
         match tokio::time::timeout(VISIBLE_WITHIN, reached).await {
             Ok(Ok(world)) => Ok(world.clone()),
-            Ok(Err(_)) => Err(Rejection::Unavailable { message: "the cluster is shut down".to_owned() }),
+            Ok(Err(_)) => {
+                Err(Rejection::Unavailable { message: "the cluster is shut down".to_owned() })
+            }
             Err(_) => Err(Rejection::Unavailable {
-                message: format!("revision {revision} is recorded but not visible yet; look again later"),
+                message: format!(
+                    "revision {revision} is recorded but not visible yet; look again later"
+                ),
             }),
         }
     }

@@ -47,7 +47,8 @@ impl EventRecorder {
             self.dropped += 1;
             return;
         }
-        self.pending.insert(key, Pending { note, count: 1, first: now, last: now, in_flight: false });
+        self.pending
+            .insert(key, Pending { note, count: 1, first: now, last: now, in_flight: false });
     }
 
     /// Returns the next event to write.
@@ -56,7 +57,8 @@ impl EventRecorder {
         pending.in_flight = true;
         let proposal = match world.get(key) {
             Some(stored) => {
-                let mut event = world.at::<Event>(key).map(|event| (**event).clone()).unwrap_or_default();
+                let mut event =
+                    world.at::<Event>(key).map(|event| (**event).clone()).unwrap_or_default();
                 event.count = event.count.saturating_add(pending.count);
                 event.last_timestamp = Some(pending.last.to_time());
                 Proposal::put_main(stored, event)
@@ -87,7 +89,9 @@ impl EventRecorder {
     fn take_token(&mut self, uid: Uid, now: Timestamp) -> bool {
         if self.budget.len() >= LIMITER_OBJECTS_MAX {
             // Full buckets hold no information.
-            self.budget.retain(|_, (left, at)| *left + now.millis_since(*at) < EVENTS_BURST_MAX * EVENT_REFILL_MS);
+            self.budget.retain(|_, (left, at)| {
+                *left + now.millis_since(*at) < EVENTS_BURST_MAX * EVENT_REFILL_MS
+            });
         }
         let full = EVENTS_BURST_MAX * EVENT_REFILL_MS;
         let (left, at) = self.budget.get(&uid).copied().unwrap_or((full, now));
@@ -155,7 +159,8 @@ mod tests {
             recorder.note(note("same"), now);
         }
         let (key, proposal) = recorder.next(&World::default()).expect("one event");
-        let crate::world::ObjectWrite::Create { object: crate::model::Object::Event(event) } = &proposal.writes[0]
+        let crate::world::ObjectWrite::Create { object: crate::model::Object::Event(event) } =
+            &proposal.writes[0]
         else {
             panic!("a create: {proposal:?}");
         };

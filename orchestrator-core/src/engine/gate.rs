@@ -17,7 +17,10 @@ pub(super) fn check(proposal: &Proposal, world: &World, view: &ClusterView) -> R
         match old {
             Some(old) if old.node_name == pod.node_name => {}
             Some(old) if old.is_bound() => {
-                return Err(format!("pod is bound to {:?}; a binding is never changed", old.node_name));
+                return Err(format!(
+                    "pod is bound to {:?}; a binding is never changed",
+                    old.node_name
+                ));
             }
             Some(_) | None => fits(pod, view)?,
         }

@@ -26,8 +26,8 @@ use crate::scheduler::{ClusterView, Scheduler};
 use crate::store::{Batch, CommitOutcome, Txn};
 use crate::world::{Change, ObjectChange, ObjectWrite, Proposal, Signal, World};
 
-pub use events::{EVENT_REFILL_MS, EVENTS_BURST_MAX, EVENTS_PENDING_MAX};
 use events::EventRecorder;
+pub use events::{EVENT_REFILL_MS, EVENTS_BURST_MAX, EVENTS_PENDING_MAX};
 use placement::Placer;
 use queue::{Queue, Work};
 
@@ -133,7 +133,8 @@ impl Engine {
         controllers: Vec<Arc<dyn Controller>>,
         now: Timestamp,
     ) -> Self {
-        let nodes: Vec<String> = world.list(Kind::Node, None).map(|(key, _)| key.name.to_string()).collect();
+        let nodes: Vec<String> =
+            world.list(Kind::Node, None).map(|(key, _)| key.name.to_string()).collect();
         for node in nodes {
             world.hear(&Signal::Heartbeat { node, at: now });
         }
@@ -152,10 +153,16 @@ impl Engine {
             next_ticket: 0,
             stats: EngineStats::default(),
         };
-        let existing: Vec<_> = engine.world.iter().map(|(key, stored)| (key.clone(), stored.object.clone())).collect();
+        let existing: Vec<_> =
+            engine.world.iter().map(|(key, stored)| (key.clone(), stored.object.clone())).collect();
         for (key, object) in existing {
             let revision = object.meta().resource_version;
-            engine.look_at(&Change::Object(ObjectChange { key, revision, before: None, after: Some(object) }));
+            engine.look_at(&Change::Object(ObjectChange {
+                key,
+                revision,
+                before: None,
+                after: Some(object),
+            }));
         }
         engine
     }
@@ -211,7 +218,13 @@ impl Engine {
 
     /// Takes in what became of a commit. `newest` is a revision of the store read after the outcome was known: what
     /// conflicted is looked at again once the world has reached it.
-    pub fn handle_committed(&mut self, ticket: Ticket, outcome: CommitOutcome, newest: Revision, now: Timestamp) {
+    pub fn handle_committed(
+        &mut self,
+        ticket: Ticket,
+        outcome: CommitOutcome,
+        newest: Revision,
+        now: Timestamp,
+    ) {
         let Some(origin) = self.in_flight.remove(&ticket) else { return };
         let committed = matches!(outcome, CommitOutcome::Committed(_));
         if !committed {
@@ -233,9 +246,9 @@ impl Engine {
                         key: key.object,
                         reason: "the object has been modified; please try again".to_owned(),
                     }),
-                    CommitOutcome::Unknown => {
-                        Err(Rejection::Unavailable { message: "the fate of the bind is not known".to_owned() })
-                    }
+                    CommitOutcome::Unknown => Err(Rejection::Unavailable {
+                        message: "the fate of the bind is not known".to_owned(),
+                    }),
                 };
                 self.outputs.push_back(Output::Answer { request, result });
             }
@@ -257,10 +270,13 @@ impl Engine {
     pub fn handle_bind(&mut self, request: RequestId, pod: &Key, node: &str, now: Timestamp) {
         match self.placer.bind_on_request(pod, node, &self.world, &mut self.view, now) {
             Ok((effect, proposal)) => {
-                let ticket = self.fly(Origin::Request { request, effect: Box::new(effect) }, proposal.to_txn());
+                let ticket = self
+                    .fly(Origin::Request { request, effect: Box::new(effect) }, proposal.to_txn());
                 self.placer.took_off(ticket, pod);
             }
-            Err(rejection) => self.outputs.push_back(Output::Answer { request, result: Err(rejection) }),
+            Err(rejection) => {
+                self.outputs.push_back(Output::Answer { request, result: Err(rejection) })
+            }
         }
     }
 
@@ -303,7 +319,10 @@ impl Engine {
 
     fn hear_if_silent(&mut self, key: &Key) {
         if self.world.signal(&key.name).last_heard.is_none() {
-            let at = self.world.at::<crate::model::Node>(key).and_then(|node| node.metadata.creation_timestamp);
+            let at = self
+                .world
+                .at::<crate::model::Node>(key)
+                .and_then(|node| node.metadata.creation_timestamp);
             let at = at.map_or(Timestamp::default(), crate::model::Time::to_timestamp);
             self.world.hear(&Signal::Heartbeat { node: key.name.to_string(), at });
         }
@@ -336,7 +355,8 @@ impl Engine {
         self.queue.clear_timer(&work);
         self.stats.reconciles += 1;
         let controller = &self.controllers[work.controller];
-        let decided = catch_unwind(AssertUnwindSafe(|| controller.reconcile(&work.key, &self.world, now)));
+        let decided =
+            catch_unwind(AssertUnwindSafe(|| controller.reconcile(&work.key, &self.world, now)));
         let Ok(decision) = decided else {
             self.stats.panics += 1;
             tracing::debug!(controller = controller.name(), key = %work.key, "reconcile panicked; backing off");
@@ -376,13 +396,17 @@ impl Engine {
 
     /// Returns when a lone roll-up of a status may be written, if not now.
     fn roll_up_later(&mut self, proposal: &Proposal, now: Timestamp) -> Option<Timestamp> {
-        let [ObjectWrite::PutStatus { object, .. }] = proposal.writes.as_slice() else { return None };
+        let [ObjectWrite::PutStatus { object, .. }] = proposal.writes.as_slice() else {
+            return None;
+        };
         let new = conditions(object)?;
         let key = object.key();
         let old = self.world.get(&key).and_then(|stored| conditions(&stored.object));
         let same = old.is_some_and(|old| {
             old.len() == new.len()
-                && old.iter().zip(new).all(|(old, new)| old.kind == new.kind && old.status == new.status && old.reason == new.reason)
+                && old.iter().zip(new).all(|(old, new)| {
+                    old.kind == new.kind && old.status == new.status && old.reason == new.reason
+                })
         });
         let last = self.roll_ups.get(&key).copied();
         match last.map(|last| last.plus_millis(ROLL_UP_MS)) {

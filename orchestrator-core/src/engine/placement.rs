@@ -8,8 +8,8 @@ use super::{Ticket, gate};
 use crate::api::{Effect, Rejection, bind_proposal};
 use crate::controller::EventNote;
 use crate::model::{
-    Condition, ConditionStatus, DEFAULT_SCHEDULER, EventType, Key, Kind, Object, Pod, Resource, Revision, Timestamp, Uid,
-    set_condition,
+    Condition, ConditionStatus, DEFAULT_SCHEDULER, EventType, Key, Kind, Object, Pod, Resource,
+    Revision, Timestamp, Uid, set_condition,
 };
 use crate::scheduler::{ClusterView, PodGroup, Scheduler, Trial};
 use crate::world::{ObjectChange, Proposal, World};
@@ -78,7 +78,13 @@ impl Placer {
     }
 
     /// Learns that a commit's fate is known; one that failed is tried again when the world has caught up.
-    pub(super) fn settled(&mut self, ticket: Ticket, committed: bool, newest: Revision, view: &mut ClusterView) {
+    pub(super) fn settled(
+        &mut self,
+        ticket: Ticket,
+        committed: bool,
+        newest: Revision,
+        view: &mut ClusterView,
+    ) {
         let Some(key) = self.flying.remove(&ticket) else { return };
         if committed {
             return;
@@ -91,7 +97,8 @@ impl Placer {
 
     /// Learns how far the world is.
     pub(super) fn reached(&mut self, revision: Revision) {
-        let (due, held) = std::mem::take(&mut self.held).into_iter().partition(|(until, _)| *until <= revision);
+        let (due, held) =
+            std::mem::take(&mut self.held).into_iter().partition(|(until, _)| *until <= revision);
         self.held = held;
         let due: Vec<(Revision, Key)> = due;
         self.pending.extend(due.into_iter().map(|(_, key)| key));
@@ -103,7 +110,12 @@ impl Placer {
     }
 
     /// Tries the pending pods in key order, as one batch.
-    pub(super) fn place(&mut self, world: &World, view: &mut ClusterView, now: Timestamp) -> Placed {
+    pub(super) fn place(
+        &mut self,
+        world: &World,
+        view: &mut ClusterView,
+        now: Timestamp,
+    ) -> Placed {
         let mut placed = Placed::default();
         let mut batch = Vec::new();
         while batch.len() < PLACEMENT_BATCH_MAX {
@@ -126,7 +138,8 @@ impl Placer {
             }
             return placed;
         };
-        let mut forgotten: BTreeMap<Uid, &Arc<Pod>> = batch.iter().map(|pod| (pod.metadata.uid, pod)).collect();
+        let mut forgotten: BTreeMap<Uid, &Arc<Pod>> =
+            batch.iter().map(|pod| (pod.metadata.uid, pod)).collect();
         for (pod, outcome) in outcomes {
             // A scheduler may say what it likes; only pods it was asked about, once each, count.
             if forgotten.remove(&pod.metadata.uid).is_none() {
@@ -156,14 +169,16 @@ impl Placer {
         view: &mut ClusterView,
         now: Timestamp,
     ) -> Result<(Effect, Proposal), Rejection> {
-        let conflict = |reason: &str| Rejection::Conflict { key: key.clone(), reason: reason.to_owned() };
+        let conflict =
+            |reason: &str| Rejection::Conflict { key: key.clone(), reason: reason.to_owned() };
         if self.bound.contains_key(key) {
             return Err(conflict("the pod is being bound"));
         }
         // Validates before anything else, so that a missing pod is told from one that does not fit.
         bind_proposal(world, key, node, now)?;
         let pod = world.at::<Pod>(key).ok_or_else(|| Rejection::NotFound { key: key.clone() })?;
-        let proposal = self.bind(pod, node, world, view, now).map_err(|reason| conflict(&reason))?;
+        let proposal =
+            self.bind(pod, node, world, view, now).map_err(|reason| conflict(&reason))?;
         self.pending.remove(key);
         self.waiting.remove(key);
         let mut reply = (**pod).clone();
@@ -191,18 +206,28 @@ impl Placer {
         node.clone_into(&mut wanted.node_name);
         gate::fits(&wanted, view)?;
         let key = pod.key();
-        let proposal = bind_proposal(world, &key, node, now).map_err(|rejection| rejection.to_string())?;
+        let proposal =
+            bind_proposal(world, &key, node, now).map_err(|rejection| rejection.to_string())?;
         view.assume(pod, node);
         self.bound.insert(key, pod.metadata.uid);
         Ok(proposal)
     }
 
     /// Records why a pod has no node, once per reason.
-    fn unfit(&mut self, pod: &Arc<Pod>, message: &str, world: &World, now: Timestamp, placed: &mut Placed) {
+    fn unfit(
+        &mut self,
+        pod: &Arc<Pod>,
+        message: &str,
+        world: &World,
+        now: Timestamp,
+        placed: &mut Placed,
+    ) {
         let key = pod.key();
         self.waiting.insert(key.clone());
         let known = pod.status.conditions.iter().find(|condition| condition.kind == "PodScheduled");
-        if known.is_some_and(|known| known.status == ConditionStatus::False && known.message == message) {
+        if known
+            .is_some_and(|known| known.status == ConditionStatus::False && known.message == message)
+        {
             return;
         }
         let Some(stored) = world.get(&key) else { return };
@@ -232,7 +257,9 @@ impl Placer {
             Some(_) | None => None,
         };
         let (before, after) = (pod(&change.before), pod(&change.after));
-        let holds = |pod: &Option<Arc<Pod>>| pod.as_ref().is_some_and(|pod| pod.is_bound() && !pod.is_finished());
+        let holds = |pod: &Option<Arc<Pod>>| {
+            pod.as_ref().is_some_and(|pod| pod.is_bound() && !pod.is_finished())
+        };
         if holds(&before) && !holds(&after) {
             self.retry_all();
         }
