@@ -277,7 +277,7 @@ fn a_failing_liveness_probe_restarts_within_the_grace_and_backs_off() {
     });
     assert!(stops.clone().all(|stop| stop == (7000, StopReason::Liveness)));
     // Each run fails its second check five seconds after its start.
-    assert_eq!(ticks.starts(), [0, 5, 20, 45 - 0][..3]);
+    assert_eq!(ticks.starts(), [0, 5, 20]);
     assert!(ticks.told("Unhealthy") > 0 && ticks.told("Killing") > 0);
     assert_eq!(ticks.pod.status.phase, PodPhase::Running);
 }

@@ -110,7 +110,7 @@ fn checked_pass(ticks: &mut Ticks, seconds: i64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn faults_break_no_promise_and_the_pod_recovers(
