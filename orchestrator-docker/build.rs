@@ -30,8 +30,9 @@ fn main() {
         command.arg(&out).arg(SOURCE);
         match command.output() {
             Ok(output) if output.status.success() => return,
-            Ok(output) => failures
-                .push(format!("{command:?}\n{}", String::from_utf8_lossy(&output.stderr))),
+            Ok(output) => {
+                failures.push(format!("{command:?}\n{}", String::from_utf8_lossy(&output.stderr)))
+            }
             Err(error) => failures.push(format!("{command:?}\n{error}")),
         }
     }

@@ -41,8 +41,8 @@ pub async fn dev(args: DevArgs) -> anyhow::Result<()> {
     };
     if let Ok(true) = ready {
         crate::say(format_args!(
-            "ready https://{} runtime={} kubeconfig={}",
-            instance.address,
+            "ready {} runtime={} kubeconfig={}",
+            instance.url,
             instance.runtime.name(),
             instance.kubeconfig.display()
         ));

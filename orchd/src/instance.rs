@@ -8,8 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use orchestrator_core::driver::Cluster;
 use orchestrator_core::runtime::Runtime;
+use orchestrator_core::store::StateStore;
 use orchestrator_docker::DockerRuntime;
-use orchestrator_http::{Server, ServerConfig};
+use orchestrator_http::{Listen, Server, ServerConfig};
 use orchestrator_process::ProcessRuntime;
 use orchestrator_sqlite::SqliteStore;
 
@@ -43,9 +44,10 @@ pub struct Instance {
     pub cluster: Cluster,
     pub runtime: RunningRuntime,
     pub kubeconfig: PathBuf,
-    pub address: SocketAddr,
+    /// The API's URL.
+    pub url: String,
     server: Server,
-    store: SqliteStore,
+    store: Arc<SqliteStore>,
 }
 
 /// The runtime of an instance, with what only its kind can do.
@@ -81,15 +83,16 @@ impl Instance {
         let store = SqliteStore::open(&database).await.with_context(|| {
             format!("cannot use the data directory {}", options.data_dir.display())
         })?;
+        let store = Arc::new(store);
         let runtime = choose(options.runtime, &options.data_dir).await?;
         let cluster = Cluster::builder()
-            .store(store.clone())
+            .shared_store(Arc::clone(&store) as Arc<dyn StateStore>)
             .shared_runtime(runtime.shared())
             .node_name(NODE_NAME)
             .start()
             .await
             .context("cannot start the cluster")?;
-        let config = ServerConfig::new(options.listen, options.data_dir.join("pki"));
+        let config = ServerConfig::new(Listen::Tcp(options.listen), options.data_dir.join("pki"));
         let server = match Server::bind(config, cluster.clone()).await {
             Ok(server) => server,
             Err(error) => {
@@ -102,8 +105,8 @@ impl Instance {
         server
             .write_kubeconfig(&kubeconfig)
             .with_context(|| format!("cannot write {}", kubeconfig.display()))?;
-        let address = server.local_addr();
-        Ok(Self { cluster, runtime, kubeconfig, address, server, store })
+        let url = server.url();
+        Ok(Self { cluster, runtime, kubeconfig, url, server, store })
     }
 
     /// Waits until the node is Ready.
@@ -147,7 +150,7 @@ fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
 
 async fn choose(choice: Option<RuntimeChoice>, data_dir: &Path) -> anyhow::Result<RunningRuntime> {
     let process = || {
-        ProcessRuntime::open(&data_dir.join("process"))
+        ProcessRuntime::open(data_dir.join("process"))
             .map(|runtime| RunningRuntime::Process(Arc::new(runtime)))
             .context("cannot set up the process runtime")
     };

@@ -3,7 +3,7 @@
 pub mod api;
 pub mod controller;
 #[cfg(feature = "driver")]
-#[allow(clippy::disallowed_methods)]
+#[allow(clippy::disallowed_methods)] // the shell is where clock and environment are
 pub mod driver;
 pub mod engine;
 mod hash;
@@ -12,6 +12,8 @@ pub mod history;
 pub mod manifest;
 pub mod mem;
 pub mod model;
+#[doc(hidden)]
+pub mod mutants;
 pub mod node;
 pub mod runtime;
 pub mod scheduler;

@@ -112,6 +112,13 @@ pub(crate) struct Engine {
 impl Engine {
     /// Connects to `host` (`unix:///path`, `tcp://host:port`) and agrees on a version.
     pub(crate) async fn connect(host: &str) -> std::result::Result<Self, ConnectError> {
+        Self::connect_within(host, Duration::from_secs(CONNECT_SECONDS_MAX)).await
+    }
+
+    async fn connect_within(
+        host: &str,
+        limit: Duration,
+    ) -> std::result::Result<Self, ConnectError> {
         let docker = match host.strip_prefix("unix://") {
             Some(path) => {
                 Docker::connect_with_socket(path, LIBRARY_SECONDS_MAX, API_DEFAULT_VERSION)
@@ -120,7 +127,6 @@ impl Engine {
         };
         let docker = docker.map_err(EngineError::from)?;
         let docker = docker.with_timeout(Duration::from_secs(LIBRARY_SECONDS_MAX));
-        let limit = Duration::from_secs(CONNECT_SECONDS_MAX);
         let answer = in_time(limit, docker.version()).await?;
         let version = agree(&answer).map_err(ConnectError::Version)?;
         let docker = docker.with_request_modifier(move |request| with_version(request, version));
@@ -362,44 +368,5 @@ async fn in_time<T>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn version(text: &str) -> ApiVersion {
-        text.parse().expect("a version")
-    }
-
-    #[test]
-    fn the_newest_common_version_is_chosen() {
-        for (ours, engine, engine_min, chosen) in [
-            ("1.53", "1.41", Some("1.12"), Ok("1.41")),
-            ("1.53", "1.53", Some("1.44"), Ok("1.53")),
-            ("1.53", "1.60", Some("1.44"), Ok("1.53")),
-            ("1.53", "1.100", None, Ok("1.53")),
-            ("1.53", "1.40", Some("1.12"), Err("1.41 or newer")),
-            ("1.53", "1.60", Some("1.54"), Err("wants API 1.54")),
-        ] {
-            let outcome = choose_version(version(ours), version(engine), engine_min.map(version));
-            match (outcome, chosen) {
-                (Ok(outcome), Ok(chosen)) => assert_eq!(outcome, version(chosen)),
-                (Err(message), Err(part)) => assert!(message.contains(part), "{message}"),
-                (outcome, chosen) => panic!("{engine}: {outcome:?} instead of {chosen:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn an_answer_without_a_version_is_refused_by_value() {
-        let answer = SystemVersion { api_version: Some("newest".to_owned()), ..Default::default() };
-        assert!(agree(&answer).expect_err("no version").contains("\"newest\""));
-    }
-
-    #[test]
-    fn a_request_gets_the_version_in_front_of_its_path() {
-        let request = http::Request::get("unix://2f/containers/json?all=true")
-            .body(bollard::body_full(Bytes::new()))
-            .expect("a request");
-        let uri = with_version(request, version("1.41")).uri().to_string();
-        assert_eq!(uri, "unix://2f/v1.41/containers/json?all=true");
-    }
-}
+#[path = "engine_tests.rs"]
+mod tests;

@@ -50,7 +50,7 @@ impl Events {
         // The task ends early when the executor it was spawned on does.
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
             let (engine, waiters) = (self.engine.clone(), Arc::clone(&self.waiters));
-            *task = Some(tokio::spawn(follow(engine, waiters, now())));
+            *task = Some(tokio::spawn(follow(engine, waiters)));
         }
     }
 }
@@ -63,7 +63,8 @@ impl Drop for Events {
     }
 }
 
-async fn follow(engine: Engine, waiters: Arc<Waiters>, mut since: String) {
+async fn follow(engine: Engine, waiters: Arc<Waiters>) {
+    let mut since = now();
     let mut retry_ms = RETRY_MS_MIN;
     loop {
         let mut events = engine.events(LABEL_CLUSTER, &ACTIONS, since.clone());
@@ -72,7 +73,6 @@ async fn follow(engine: Engine, waiters: Arc<Waiters>, mut since: String) {
                 Ok(event) => {
                     retry_ms = RETRY_MS_MIN;
                     wake(&waiters, &event);
-                    since = after(&event).unwrap_or(since);
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the engine's events broke off");
@@ -80,6 +80,8 @@ async fn follow(engine: Engine, waiters: Arc<Waiters>, mut since: String) {
                 }
             }
         }
+        // What came before is covered by waking everyone below.
+        since = now();
         tokio::time::sleep(Duration::from_millis(retry_ms)).await;
         retry_ms = (retry_ms * 2).min(RETRY_MS_MAX);
         lock(&waiters).values().for_each(|waiter| waiter.notify_one());
@@ -93,12 +95,6 @@ fn wake(waiters: &Waiters, event: &EventMessage) {
     if let Some(waiter) = lock(waiters).get(&Scope { cluster, node }) {
         waiter.notify_one();
     }
-}
-
-/// Returns the moment after an event, as the engine wants it: `seconds.nanoseconds`.
-fn after(event: &EventMessage) -> Option<String> {
-    let nanos = event.time_nano? + 1;
-    Some(format!("{}.{:09}", nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000)))
 }
 
 /// Returns the present as the engine wants it, in whole seconds: a few old events too many are harmless.
@@ -123,7 +119,6 @@ mod tests {
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
         EventMessage {
             actor: Some(EventActor { attributes: Some(attributes.into()), ..Default::default() }),
-            time_nano: Some(1_793_000_000_000_000_004),
             ..Default::default()
         }
     }
@@ -140,10 +135,5 @@ mod tests {
         mine.notified().await;
         let woken = tokio::time::timeout(Duration::ZERO, other.notified()).await;
         assert!(woken.is_err(), "another scope's event");
-    }
-
-    #[test]
-    fn a_new_subscription_goes_on_after_the_last_event() {
-        assert_eq!(after(&event("home", "n1")).as_deref(), Some("1793000000.000000005"));
     }
 }

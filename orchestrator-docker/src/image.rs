@@ -95,7 +95,9 @@ fn relative(path: &str) -> Result<&str, RuntimeError> {
     if relative.split('/').all(names) {
         return Ok(relative);
     }
-    Err(RuntimeError::Invalid { message: format!("{path:?} is not the path of a file in an image") })
+    Err(RuntimeError::Invalid {
+        message: format!("{path:?} is not the path of a file in an image"),
+    })
 }
 
 fn unpackable(what: &str, error: &std::io::Error) -> RuntimeError {

@@ -7,12 +7,12 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `runtime` | [`DockerRuntime`], the verbs |
+//! | `runtime` | [`DockerRuntime`], the verbs; `inner` has what they share |
 //! | `engine` | every call of the engine's API, its timeouts and the API version |
-//! | `translate` | specs to requests, answers to observations; pure |
+//! | `translate`, `observe` | specs to requests, answers to observations; pure |
 //! | `network` | the cluster's bridge network, made at the first sandbox and removed with the last |
 //! | `image` | images from files: the pause image, and any other through [`DockerRuntime::import_image`] |
-//! | `logs`, `usage`, `events` | what their names say |
+//! | `exec`, `logs`, `usage`, `events` | what their names say |
 //!
 //! Works with engines from 20.10 (API 1.41) on. Usage is read from the kernel's files, so it is empty for an engine on
 //! another machine.
@@ -36,6 +36,7 @@ mod error;
 mod events;
 mod exec;
 mod image;
+mod inner;
 mod logs;
 mod network;
 mod observe;

@@ -114,10 +114,9 @@ fn phase_of(state: EngineState) -> Phase {
         | EngineState::PAUSED
         | EngineState::RESTARTING
         | EngineState::STOPPING => Phase::Running,
-        EngineState::EMPTY
-        | EngineState::EXITED
-        | EngineState::REMOVING
-        | EngineState::DEAD => Phase::Ended,
+        EngineState::EMPTY | EngineState::EXITED | EngineState::REMOVING | EngineState::DEAD => {
+            Phase::Ended
+        }
     }
 }
 
@@ -263,7 +262,9 @@ mod tests {
     }
 
     fn known(ids: &[&str]) -> BTreeMap<String, Detail> {
-        ids.iter().map(|id| ((*id).to_owned(), detail(inspection(ContainerState::default())))).collect()
+        ids.iter()
+            .map(|id| ((*id).to_owned(), detail(inspection(ContainerState::default()))))
+            .collect()
     }
 
     #[test]

@@ -217,10 +217,7 @@ pub(crate) fn container_request(
 }
 
 fn hardened() -> HostConfig {
-    HostConfig {
-        security_opt: Some(vec!["no-new-privileges".to_owned()]),
-        ..Default::default()
-    }
+    HostConfig { security_opt: Some(vec!["no-new-privileges".to_owned()]), ..Default::default() }
 }
 
 fn limited(limits: Limits) -> HostConfig {

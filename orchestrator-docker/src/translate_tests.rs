@@ -133,7 +133,8 @@ fn a_taken_port_is_named() {
         0.0.0.0:8080 failed: port is already allocated";
     let message = taken_port_message(&ports, engine);
     assert_eq!(message.as_deref(), Some("host port 8080/tcp is taken"));
-    let engine = "Error starting userland proxy: listen tcp4 0.0.0.0:80: bind: address already in use";
+    let engine =
+        "Error starting userland proxy: listen tcp4 0.0.0.0:80: bind: address already in use";
     let message = taken_port_message(&ports, engine);
     assert_eq!(message.as_deref(), Some("host port 80/tcp is taken"));
     let message = taken_port_message(&ports, "port is already allocated");

@@ -114,10 +114,8 @@ impl Kernel {
 
     /// Finds the directory of the control group that a controller accounts in. `groups` are lines `id:controllers:path`.
     fn group(&self, groups: &str, controller: &str) -> Option<Group> {
-        let lines: Vec<(&str, &str)> = groups
-            .lines()
-            .filter_map(|line| line.split_once(':')?.1.split_once(':'))
-            .collect();
+        let lines: Vec<(&str, &str)> =
+            groups.lines().filter_map(|line| line.split_once(':')?.1.split_once(':')).collect();
         let has = |list: &str| list.split(',').any(|it| it == controller);
         let directory = |mount: &GroupMount, path: &str| {
             let path = path.strip_prefix(&mount.group).unwrap_or(path);
@@ -244,7 +242,10 @@ mod tests {
         let root = machine(&[
             ("proc/self/mountinfo", "30 25 0:26 /outer /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
             ("proc/7/cgroup", "0::/outer/system.slice/docker-4c01.scope\n"),
-            ("sys/fs/cgroup/system.slice/docker-4c01.scope/cpu.stat", "usage_usec 5\nuser_usec 3\n"),
+            (
+                "sys/fs/cgroup/system.slice/docker-4c01.scope/cpu.stat",
+                "usage_usec 5\nuser_usec 3\n",
+            ),
             ("sys/fs/cgroup/system.slice/docker-4c01.scope/memory.current", "1000\n"),
             ("sys/fs/cgroup/system.slice/docker-4c01.scope/memory.stat", "inactive_file 1\n"),
         ]);

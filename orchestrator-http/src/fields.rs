@@ -81,12 +81,11 @@ impl FieldSelector {
         self.0.iter().all(|term| (value_of(object, &term.field) == term.value) == term.equal)
     }
 
-    /// The name that selected objects must have, if there is only one.
-    pub(crate) fn name(&self) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|term| term.equal && term.field == "metadata.name")
-            .map(|term| term.value.as_str())
+    /// Selects only the object of this name among those selected so far.
+    pub(crate) fn and_name(mut self, name: &str) -> Self {
+        let term = Term { field: COMMON[0].to_owned(), value: name.to_owned(), equal: true };
+        self.0.push(term);
+        self
     }
 }
 

@@ -1,17 +1,35 @@
 //! The Kubernetes dialect over HTTP: server and client.
+//!
+//! [`Server`] carries requests to an [`Api`] and [`Client`] is its other end. The dialect is a named profile of
+//! Kubernetes: what is outside of it is answered with a clear 404, 405, 415 or 501 Status. Policy is core's; here bytes are
+//! negotiated, decoded and encoded, for every kind by the same handlers over one table of resources.
 
 mod age;
+mod api;
 mod body;
+mod client;
 mod discovery;
 mod fields;
+mod kubeconfig;
 mod negotiate;
 mod path;
 mod pki;
 mod private_file;
 mod query;
 mod registry;
+mod server;
 mod status;
+mod stopping;
 mod table;
 
+pub use age::brief as brief_duration;
+pub use api::{Api, Transport};
+pub use body::{BODY_BYTES_MAX, Body};
+pub use client::{
+    ByteStream, Cause, Client, ClientError, DeleteParams, LogParams, Reply, Selector, WatchEvent,
+    WatchStream, WriteParams,
+};
+pub use kubeconfig::{ClientConfig, KubeconfigError, read_kubeconfig};
 pub use pki::{Pki, PkiError, Token};
 pub use registry::kind_by_any_name;
+pub use server::{Limits, Listen, ServeError, Server, ServerConfig};

@@ -1,8 +1,8 @@
 //! Tables: the columns that `kubectl get` shows, made on the server.
 
 use orchestrator_core::model::{
-    Container, Event, EventType, Key, Kind, Node, NodeSpec, Object, ObjectReference, Pod,
-    PodTemplate, Service, Time,
+    Container, Event, EventType, Kind, Node, NodeSpec, Object, ObjectReference, Pod, PodTemplate,
+    Service, Time,
 };
 use serde_json::{Value, json};
 
@@ -360,7 +360,7 @@ pub(crate) fn table(metadata: &Value, columns: &Value, rows: Vec<Value>) -> Valu
 #[cfg(test)]
 mod tests {
     use orchestrator_core::model::{
-        ConfigMap, ContainerState, ContainerStatus, Deployment, Namespace, ReplicaSet, Secret,
+        ConfigMap, ContainerState, ContainerStatus, Deployment, Key, Namespace, ReplicaSet, Secret,
         StateWaiting,
     };
 

@@ -95,6 +95,18 @@ impl Claims {
         }
     }
 
+    /// Removes the claims of sandboxes that are gone, and what else a crash left here.
+    pub(crate) fn sweep(&self) -> io::Result<()> {
+        for name in names(&self.dir)?.into_iter().filter(|name| name != LOCK) {
+            let ip = name.to_str().and_then(|name| name.parse::<Ipv4Addr>().ok());
+            let owner = ip.map_or(Ok(None), |ip| self.owner(ip))?;
+            if !owner.is_some_and(|owner| is_sandbox(&owner)) {
+                if_present(fs::remove_file(self.dir.join(name)))?;
+            }
+        }
+        Ok(())
+    }
+
     fn owner(&self, ip: Ipv4Addr) -> io::Result<Option<PathBuf>> {
         let bytes = if_present(fs::read(self.dir.join(ip.to_string())))?;
         Ok(bytes.map(|bytes| PathBuf::from(OsStr::from_bytes(&bytes))))
@@ -179,7 +191,12 @@ mod tests {
         assert_ne!(second, ip, "the address is another's");
         claims.release(ip, &first).expect("another's claim stays");
         assert_eq!(claims.owner(ip).expect("read"), Some(other.clone()));
+        claims.sweep().expect("swept");
+        assert_eq!(claims.owner(ip).expect("read"), Some(other.clone()));
         fs::remove_dir_all(&other).expect("removed behind our back");
         assert_eq!(claims.claim(&first).expect("claimed"), ip);
+        fs::remove_dir_all(&first).expect("removed behind our back");
+        claims.sweep().expect("swept");
+        assert_eq!(claims.owner(ip).expect("read"), None);
     }
 }

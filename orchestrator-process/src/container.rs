@@ -15,6 +15,7 @@ use orchestrator_core::runtime::{ContainerRunState, Exit};
 
 use crate::bell;
 use crate::error::{Result, backend, if_present};
+use crate::layout::remove_tree;
 use crate::proc::{self, Process};
 use crate::record::{Exited, Started};
 
@@ -102,6 +103,17 @@ impl Container {
         exited.write(&self.dir)?;
         bell::ring(&self.bells);
         Ok(Phase::Exited(Some(started), exited))
+    }
+
+    /// Removes the container's files from `moved`, where its directory was moved to, and what a start that came in between
+    /// has set going.
+    pub(crate) fn discard(&self, moved: &Path) -> io::Result<()> {
+        if kill_lock_holder(moved)?
+            && let Some(started) = Started::read(moved)?
+        {
+            self.kill_leftovers(&started)?;
+        }
+        remove_tree(moved)
     }
 
     /// Kills all processes of the container while no supervisor does.
@@ -199,10 +211,10 @@ pub(crate) fn lock_holder(dir: &Path) -> io::Result<Option<i32>> {
     Ok((lock.l_type != short(libc::F_UNLCK)).then_some(lock.l_pid))
 }
 
-/// Kills the supervisor that holds the lock in `dir`, and waits until it is gone.
-pub(crate) fn kill_lock_holder(dir: &Path) -> io::Result<()> {
-    for _ in 0..KILL_ROUNDS_MAX {
-        let Some(pid) = lock_holder(dir)? else { return Ok(()) };
+/// Kills the supervisor that holds the lock in `dir`, and waits until it is gone. Returns whether there was one.
+pub(crate) fn kill_lock_holder(dir: &Path) -> io::Result<bool> {
+    for round in 0..KILL_ROUNDS_MAX {
+        let Some(pid) = lock_holder(dir)? else { return Ok(round > 0) };
         ignore_gone(kill(Pid::from_raw(pid), Signal::SIGKILL))?;
         std::thread::sleep(Duration::from_millis(1));
     }

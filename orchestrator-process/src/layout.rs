@@ -14,6 +14,8 @@ use orchestrator_core::runtime::{ContainerKey, SandboxKey, Scope};
 
 use crate::error::{Result, if_present, invalid};
 
+const TRANSIENT: &str = "tmp-";
+
 /// The state directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -74,9 +76,15 @@ pub(crate) fn parse_container(name: &OsStr) -> Option<(String, u32)> {
 
 /// The name that a directory bears while it is made or taken down; no key spells it.
 pub(crate) fn transient(path: &Path) -> PathBuf {
-    let mut name = OsStr::new("tmp-").to_owned();
+    let mut name = OsStr::new(TRANSIENT).to_owned();
     name.push(path.file_name().unwrap_or_default());
     path.with_file_name(name)
+}
+
+/// Returns the path of which a path is the transient one, if it is.
+pub(crate) fn original(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?.strip_prefix(TRANSIENT)?;
+    Some(path.with_file_name(name))
 }
 
 /// Lists the names in a directory; none if there is no such directory.
@@ -131,6 +139,8 @@ mod tests {
         let path = PathBuf::from(format!("/state/{uid}.7"));
         assert_eq!(parse_sandbox(path.file_name().expect("a name")), Some((uid, 7)));
         assert_eq!(parse_sandbox(transient(&path).file_name().expect("a name")), None);
+        assert_eq!(original(&transient(&path)), Some(path.clone()));
+        assert_eq!(original(&path), None);
         assert_eq!(parse_container(OsStr::new("web.2")), Some(("web".into(), 2)));
         for other in ["started", "sandbox.json", "web", "a.b.2"] {
             assert_eq!(parse_container(OsStr::new(other)), None, "{other}");

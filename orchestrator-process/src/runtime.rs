@@ -60,7 +60,7 @@ impl ProcessRuntime {
         let supervisor = Supervisor::install(&layout).map_err(failed)?;
         let listener = Arc::new(Listener::new(layout.bells()));
         let sandboxes = Sandboxes::new(layout, supervisor, base_env());
-        sandboxes.renew_claims().map_err(failed)?;
+        sandboxes.tidy().map_err(failed)?;
         Ok(Self { sandboxes, listener })
     }
 

@@ -22,7 +22,7 @@ use crate::container::{
 };
 use crate::error::{Result, backend, if_present, invalid, not_found};
 use crate::layout::{
-    Layout, make_dir, names, parse_container, parse_sandbox, remove_tree, transient,
+    Layout, make_dir, names, original, parse_container, parse_sandbox, remove_tree, transient,
 };
 use crate::proc;
 use crate::record::{
@@ -52,23 +52,30 @@ impl Sandboxes {
         &self.supervisor
     }
 
-    /// Renews claims that a reboot or a cleaner of /tmp has taken.
-    pub(crate) fn renew_claims(&self) -> io::Result<()> {
+    /// Tidies up after a crash, and renews claims that a reboot or a cleaner of /tmp has taken.
+    pub(crate) fn tidy(&self) -> io::Result<()> {
         let claims = Claims::lock()?;
         for cluster in names(&self.layout.pods())? {
             let cluster = self.layout.pods().join(cluster);
             for node in names(&cluster)? {
-                let node = cluster.join(node);
-                for name in names(&node)? {
-                    let path = node.join(&name);
-                    if parse_sandbox(&name).is_none() {
-                        discard(&path)?; // half made or half removed, and nobody holds the lock but us
-                    } else if let Some(record) = sandbox_record(&path)? {
-                        claims.renew(record.ip, &path)?;
-                    }
-                }
+                self.tidy_scope(&claims, &cluster.join(node))?;
+            }
+            let _ = fs::remove_dir(cluster); // if it is empty
+        }
+        claims.sweep()
+    }
+
+    fn tidy_scope(&self, claims: &Claims, scope: &Path) -> io::Result<()> {
+        for name in names(scope)? {
+            let path = scope.join(&name);
+            if let Some(original) = original(&path) {
+                // Half made or half removed, and nobody holds the lock but us.
+                self.discard(&path, &original)?;
+            } else if let Some(record) = sandbox_record(&path)? {
+                claims.renew(record.ip, &path)?;
             }
         }
+        remove_empty(scope);
         Ok(())
     }
 
@@ -86,14 +93,14 @@ impl Sandboxes {
             return Ok(());
         }
         let draft = transient(&path);
-        discard(&draft).map_err(failed)?;
+        self.discard(&draft, &path).map_err(failed)?;
         make_dir(&draft).map_err(failed)?;
         let ip = claims.claim(&path).map_err(failed)?;
         let made =
             self.fill(&draft, spec, ip).and_then(|()| fs::rename(&draft, &path).map_err(failed));
         if made.is_err() {
             let _ = claims.release(ip, &path);
-            let _ = discard(&draft);
+            let _ = self.discard(&draft, &path);
         }
         made
     }
@@ -189,7 +196,28 @@ impl Sandboxes {
                 return Ok(false);
             }
         }
-        take_down(&claims, &path).map(|()| true).map_err(failed)
+        self.take_down(&claims, &path).map(|()| true).map_err(failed)
+    }
+
+    fn take_down(&self, claims: &Claims, path: &Path) -> io::Result<()> {
+        let Some(record) = sandbox_record(path)? else { return Ok(()) };
+        let rest = transient(path);
+        self.discard(&rest, path)?;
+        fs::rename(path, &rest)?;
+        claims.release(record.ip, path)?;
+        self.discard(&rest, path)?;
+        path.parent().map(remove_empty);
+        Ok(())
+    }
+
+    /// Removes what is left of the sandbox that was at `original`, whatever its state, with its forwarder and with what a
+    /// start that was under way has set going.
+    fn discard(&self, moved: &Path, original: &Path) -> io::Result<()> {
+        for name in names(moved)?.into_iter().filter(|name| parse_container(name).is_some()) {
+            self.container_at(&original.join(&name)).discard(&moved.join(&name))?;
+        }
+        kill_lock_holder(moved)?;
+        remove_tree(moved)
     }
 
     pub(crate) fn container(&self, key: &ContainerKey) -> Result<Container> {
@@ -289,9 +317,9 @@ impl Sandboxes {
         }
         let rest = transient(&container.dir);
         let remove = || {
-            remove_tree(&rest)?;
+            container.discard(&rest)?;
             if_present(fs::rename(&container.dir, &rest))?;
-            remove_tree(&rest)
+            container.discard(&rest)
         };
         remove().map_err(|error: io::Error| backend(format!("remove container {key}"), error))
     }
@@ -313,24 +341,11 @@ impl Sandboxes {
     }
 }
 
-fn take_down(claims: &Claims, path: &Path) -> io::Result<()> {
-    let Some(record) = sandbox_record(path)? else { return Ok(()) };
-    let rest = transient(path);
-    discard(&rest)?;
-    fs::rename(path, &rest)?;
-    claims.release(record.ip, path)?;
-    discard(&rest)?;
-    // The directories of a node and a cluster go with their last sandbox; others keep them, and that is no failure.
-    for dir in path.ancestors().skip(1).take(2) {
+/// Removes the directories of a node and its cluster, unless a sandbox is left in them.
+fn remove_empty(scope: &Path) {
+    for dir in scope.ancestors().take(2) {
         let _ = fs::remove_dir(dir);
     }
-    Ok(())
-}
-
-/// Removes a sandbox's directory, whatever its state, with its forwarder.
-fn discard(path: &Path) -> io::Result<()> {
-    kill_lock_holder(path)?;
-    remove_tree(path)
 }
 
 fn sandbox_record(path: &Path) -> io::Result<Option<SandboxRecord>> {

@@ -28,6 +28,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -160,7 +161,8 @@ static int exit_code(int status) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-/* Turns the forked child into the command. On failure writes errno to `failure`, if it is a descriptor, and to standard error if not. */
+/* Turns the forked child into the command. With `go`, tells there when it leads its own process group, and waits for a word.
+   On failure writes errno to `failure`, if it is a descriptor, and to standard error if not. */
 static void become_command(pid_t parent, const char *workdir, char **command, int go, int failure) {
     setsid();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -170,8 +172,8 @@ static void become_command(pid_t parent, const char *workdir, char **command, in
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     umask(022);
-    char byte;
-    if (go >= 0 && read(go, &byte, 1) != 1) _exit(CODE_NOT_RUN);
+    char byte = '!';
+    if (go >= 0 && (write(go, &byte, 1) != 1 || read(go, &byte, 1) != 1)) _exit(CODE_NOT_RUN);
     int at_directory = chdir(workdir) != 0;
     if (!at_directory) execvp(command[0], command);
     int error = errno;
@@ -346,6 +348,13 @@ static int write_start(int dir) {
                         stat_field(command_pid, 22), boot, (long long)time(NULL));
 }
 
+/* Whether the directory still is where it was: one that was moved away is being removed. */
+static int still_at(const char *path, int dir) {
+    struct stat there, ours;
+    return stat(path, &there) == 0 && fstat(dir, &ours) == 0 && there.st_ino == ours.st_ino &&
+           there.st_dev == ours.st_dev;
+}
+
 static void supervise(int signals) {
     while (!command_ended) {
         struct pollfd polled[3] = {
@@ -383,7 +392,7 @@ static int run(const char *path, const char *bells, const char *bytes_max, const
     open_log();
     int signals = child_signals();
     if (log_fd < 0 || signals < 0 || pipe2(out_pipe, O_CLOEXEC) || pipe2(err_pipe, O_CLOEXEC) ||
-        pipe2(go, O_CLOEXEC) || pipe2(failure, O_CLOEXEC)) {
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, go) || pipe2(failure, O_CLOEXEC)) {
         report("failed to prepare: %s", strerror(errno));
         return 0;
     }
@@ -404,9 +413,11 @@ static int run(const char *path, const char *bells, const char *bytes_max, const
     close(err_pipe[1]);
     close(failure[1]);
     close(go[0]);
-    /* Known before it runs: whoever comes later finds it, however early this supervisor dies. */
-    if (write_start(dir) != 0) {
-        report("failed to write its state: %s", strerror(errno));
+    /* Known before it runs: whoever comes later finds it, however early this supervisor dies. And who removes the
+       container moves it away first, then looks for us: one of the two sees the other. */
+    char ready;
+    if (read(go[1], &ready, 1) != 1 || write_start(dir) != 0 || !still_at(path, dir)) {
+        report("failed to write its state in %s", path);
         kill_leftovers();
         return 0;
     }

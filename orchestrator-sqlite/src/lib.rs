@@ -9,6 +9,7 @@ mod error;
 mod open;
 mod options;
 mod reader;
+mod reply;
 mod schema;
 mod statements;
 mod store;

@@ -18,6 +18,7 @@ use crate::error::OpenError;
 use crate::open::{Opened, open};
 use crate::options::SqliteOptions;
 use crate::reader::Readers;
+use crate::reply::Reply;
 use crate::schema::newest_revision;
 use crate::watch::SqliteWatch;
 use crate::writer::{Command, Pending, run};
@@ -69,11 +70,7 @@ impl SqliteStore {
             thread::Builder::new().name("orchd-sqlite-writer".to_owned()).spawn(move || {
                 match prepare(&path, &options) {
                     Err(error) => _ = ready.send(Err(error)),
-                    Ok((opened, shared)) => {
-                        if ready.send(Ok(shared.clone())).is_ok() {
-                            run(opened, &options, &shared, &receiver);
-                        }
-                    }
+                    Ok((opened, shared)) => run(opened, &options, shared, &receiver, ready),
                 }
             });
         let thread = spawned.map_err(|error| OpenError::from_io(&asked_path, error))?;
@@ -166,9 +163,10 @@ impl StateStore for SqliteStore {
             return Err(StoreError::Malformed { reason });
         }
         let place = self.places.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
-        let (reply, answer) = oneshot::channel();
-        let command = Command::Commit(Pending { reply, txn, _permit: place });
-        self.commands.send(command).map_err(|_| StoreError::Closed)?;
+        let (reply, answer) = Reply::new(place);
+        self.commands
+            .send(Command::Commit(Pending { reply, txn }))
+            .map_err(|_| StoreError::Closed)?;
         answer.await.unwrap_or(Ok(CommitOutcome::Unknown))
     }
 

@@ -11,10 +11,12 @@ use orchestrator_core::model::Revision;
 use orchestrator_core::store::{Batch, CommitOutcome, StoreError, TXN_BYTES_MAX, Txn};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, ffi};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
+use crate::error::OpenError;
 use crate::open::Opened;
 use crate::options::SqliteOptions;
+use crate::reply::Reply;
 use crate::schema::Meta;
 use crate::statements::{Applied, Statements};
 use crate::store::Shared;
@@ -38,8 +40,6 @@ const VACUUM_STEP_MAX: i64 = 1_024;
 /// How long the thread sleeps when there is nothing to do; then it looks for old history.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
-pub(crate) type Answer = Result<CommitOutcome, StoreError>;
-
 /// What the thread can be told to do.
 pub(crate) enum Command {
     /// Stop, after everything asked for before.
@@ -52,10 +52,8 @@ pub(crate) enum Command {
 
 /// A transaction and who asked for it.
 pub(crate) struct Pending {
-    pub reply: oneshot::Sender<Answer>,
+    pub reply: Reply,
     pub txn: Txn,
-    /// Its place in the queue, free once it is answered.
-    pub _permit: OwnedSemaphorePermit,
 }
 
 /// A row of the log.
@@ -79,18 +77,23 @@ pub(crate) struct Writer<'a> {
     statements: Statements<'a>,
 }
 
-/// Runs until the store is closed; then the database is closed and unlocked.
+/// Says whether it can begin, and runs until the store is closed; then the database is closed and unlocked.
 pub(crate) fn run(
     opened: Opened,
     options: &SqliteOptions,
-    shared: &Arc<Shared>,
+    shared: Arc<Shared>,
     commands: &Receiver<Command>,
+    ready: oneshot::Sender<Result<Arc<Shared>, OpenError>>,
 ) {
     let _ended = Ended(shared.clone());
     let Opened { connection, lock, path } = opened;
-    match Writer::new(&connection, options, shared) {
-        Err(error) => tracing::error!(error = &error as &dyn std::error::Error, ?path, "no writer"),
-        Ok(mut writer) => writer.serve(commands),
+    match Writer::new(&connection, options, &shared) {
+        Err(error) => _ = ready.send(Err(OpenError::from_sqlite(&path, error))),
+        Ok(mut writer) => {
+            if ready.send(Ok(shared.clone())).is_ok() {
+                writer.serve(commands);
+            }
+        }
     }
     shared.readers.close();
     drop(connection);
@@ -164,12 +167,6 @@ impl<'a> Writer<'a> {
             self.shared.readers.close();
             self.checkpoint("TRUNCATE");
         }
-        // What came too late was not carried out: say so, rather than leave it unknown.
-        for command in next.into_iter().chain(commands.try_iter()) {
-            if let Command::Commit(pending) = command {
-                _ = pending.reply.send(Err(StoreError::Closed));
-            }
-        }
     }
 
     /// Carries out a group of transactions with one sync, publishes what they changed, and answers.
@@ -181,8 +178,9 @@ impl<'a> Writer<'a> {
         let now_s = now_s();
         let mut newest = self.newest;
         let mut result = self.statements.begin();
-        for Pending { reply, txn, _permit } in group {
-            replies.push((reply, _permit));
+        for Pending { mut reply, txn } in group {
+            reply.started = true;
+            replies.push(reply);
             if result.is_err() {
                 continue;
             }
@@ -205,8 +203,8 @@ impl<'a> Writer<'a> {
                 self.bytes_since_look += bytes;
                 self.log.extend(rows);
                 self.shared.history.push(batches);
-                for ((reply, _permit), outcome) in replies.into_iter().zip(outcomes) {
-                    _ = reply.send(Ok(outcome));
+                for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                    reply.send(Ok(outcome));
                 }
             }
             Err(error) => self.refuse(error, replies),
@@ -227,20 +225,15 @@ impl<'a> Writer<'a> {
     }
 
     /// Answers a group none of which was carried out, or of which nobody knows.
-    fn refuse(
-        &mut self,
-        error: rusqlite::Error,
-        replies: Vec<(oneshot::Sender<Answer>, OwnedSemaphorePermit)>,
-    ) {
+    fn refuse(&mut self, error: rusqlite::Error, replies: Vec<Reply>) {
         self.roll_back();
         self.check_sync(&error);
         let error = Arc::new(error);
-        for (reply, _permit) in replies {
-            let answer = match self.failed {
+        for reply in replies {
+            reply.send(match self.failed {
                 true => Ok(CommitOutcome::Unknown),
                 false => Err(StoreError::Backend(error.clone().into())),
-            };
-            _ = reply.send(answer);
+            });
         }
     }
 

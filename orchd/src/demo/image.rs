@@ -17,9 +17,10 @@ pub async fn build(docker: &DockerRuntime, tag: &str) -> anyhow::Result<()> {
         files.push(file(&library, &library)?);
     }
     docker
-        .import_image(tag, files, &[&format!("ENTRYPOINT [{PROGRAM:?}]")])
+        .import_image(tag, &files, &[format!("ENTRYPOINT [{PROGRAM:?}]")])
         .await
-        .context("cannot make the demo's image")
+        .context("cannot make the demo's image")?;
+    Ok(())
 }
 
 fn file(from: &Path, to: &Path) -> anyhow::Result<ImageFile> {

@@ -12,7 +12,7 @@ use orchestrator_core::model::{
     Container, Deployment, HttpGetAction, ImagePullPolicy, Key, Kind, LabelSelector, Pod,
     PortOrName, Probe,
 };
-use orchestrator_core::runtime::{ContainerRunState, Runtime as _};
+use orchestrator_core::runtime::ContainerRunState;
 use orchestrator_core::world::World;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -77,10 +77,10 @@ async fn tell(
     let cluster = &instance.cluster;
     instance.node_ready().await?;
     progress.tell(format_args!(
-        "cluster is up in {}: SQLite, {} runtime, API at https://{}",
+        "cluster is up in {}: SQLite, {} runtime, API at {}",
         dir.display(),
         instance.runtime.name(),
-        instance.address
+        instance.url
     ));
     if let RunningRuntime::Docker(docker) = &instance.runtime {
         progress.waiting("making an image from this program");

@@ -51,7 +51,7 @@ pub(super) fn apply(
     let merged = decode(key.kind, merged, FieldValidation::Ignore, Some(&stored.object))?;
     check(preconditions, stored)?;
     let new = annotated(merged.object, annotation);
-    Change { stored, new, preconditions, options, warnings }.to(context, part)
+    Change { stored, new, preconditions, options, warnings }.decide(context, part)
 }
 
 /// Returns the manifest as it is remembered, in kubectl's form, and what in it is a precondition. What only the control

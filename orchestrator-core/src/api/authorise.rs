@@ -103,10 +103,38 @@ pub(super) fn authorise(context: &Context<'_>, action: Action<'_>) -> Result<(),
     may_try(context.caller, action.verb(), &key)?;
     let Caller::Node { name } = context.caller else { return Ok(()) };
     if node_may(context, name, &action) {
-        Ok(())
-    } else {
-        Err(forbidden(name, action.verb(), &key))
+        return Ok(());
     }
+    match refused_label(name, &action) {
+        Some(label) => Err(Rejection::Forbidden {
+            message: format!(
+                "nodes {:?} is forbidden: a node may not set or remove its label {label:?}; it sets {} and, to its own \
+                 name, {LABEL_HOSTNAME}",
+                key.name,
+                NODE_LABELS.join(", ")
+            ),
+        }),
+        None => Err(forbidden(name, action.verb(), &key)),
+    }
+}
+
+/// The first label of the node itself that it wants otherwise and may not.
+fn refused_label(name: &str, action: &Action<'_>) -> Option<String> {
+    let none = StringMap::new();
+    let (old, new) = match action {
+        Action::Create { new: Object::Node(new) } => (&none, &new.metadata.labels),
+        Action::UpdateMain { old: Object::Node(old), new: Object::Node(new) } => {
+            (&old.metadata.labels, &new.metadata.labels)
+        }
+        Action::Bind { .. }
+        | Action::Create { .. }
+        | Action::Delete { .. }
+        | Action::UpdateMain { .. }
+        | Action::UpdateStatus { .. } => return None,
+    };
+    let allowed = allowed_labels(name, old, new);
+    let differs = |label: &&String| allowed.get(*label) != new.get(*label);
+    allowed.keys().chain(new.keys()).find(differs).cloned()
 }
 
 fn node_may(context: &Context<'_>, name: &str, action: &Action<'_>) -> bool {

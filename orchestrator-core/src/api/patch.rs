@@ -30,7 +30,7 @@ pub(super) fn merge(
     }
     let decoded = decode(key.kind, value, options.validation, Some(&stored.object))?;
     let warnings = decoded.warnings;
-    Change { stored, new: decoded.object, preconditions, options, warnings }.to(context, part)
+    Change { stored, new: decoded.object, preconditions, options, warnings }.decide(context, part)
 }
 
 /// Merges `patch` into `target`: objects by field, `null` removes, everything else replaces. Returns false when it is

@@ -33,5 +33,5 @@ pub(super) fn scale(
             return Err(bad_request(format!("{resource} cannot be scaled: no replicas")));
         }
     }
-    Change { stored, new, preconditions, options, warnings: Vec::new() }.to(context, Part::Main)
+    Change { stored, new, preconditions, options, warnings: Vec::new() }.decide(context, Part::Main)
 }

@@ -33,7 +33,7 @@ pub(super) fn update(
         options,
         warnings: decoded.warnings,
     };
-    change.to(context, part)
+    change.decide(context, part)
 }
 
 /// A decoded object that is to replace a part of a stored one.
@@ -47,17 +47,17 @@ pub(super) struct Change<'a> {
 
 impl Change<'_> {
     /// Checks and admits the new part; the other stays as it is.
-    pub(super) fn to(self, context: &Context<'_>, part: Part) -> Result<Effect, Rejection> {
+    pub(super) fn decide(self, context: &Context<'_>, part: Part) -> Result<Effect, Rejection> {
         check_target(&self.stored.object.key(), &self.new)?;
         let is_pinned =
             check(self.preconditions, self.stored)? | check_meta(&self.new, self.stored)?;
         match part {
-            Part::Main => self.to_main(context, is_pinned),
-            Part::Status => self.to_status(context, is_pinned),
+            Part::Main => self.decide_main(context, is_pinned),
+            Part::Status => self.decide_status(context, is_pinned),
         }
     }
 
-    fn to_main(self, context: &Context<'_>, is_pinned: bool) -> Result<Effect, Rejection> {
+    fn decide_main(self, context: &Context<'_>, is_pinned: bool) -> Result<Effect, Rejection> {
         let (stored, old) = (self.stored, &self.stored.object);
         let key = old.key();
         let admitted = admit(Some(old), self.new.with_status_of(old));
@@ -81,7 +81,7 @@ impl Change<'_> {
         Ok(effect(proposal, new, deleted, self.options, self.warnings))
     }
 
-    fn to_status(self, context: &Context<'_>, is_pinned: bool) -> Result<Effect, Rejection> {
+    fn decide_status(self, context: &Context<'_>, is_pinned: bool) -> Result<Effect, Rejection> {
         let (stored, old) = (self.stored, &self.stored.object);
         let key = old.key();
         if !key.kind.has_status() {

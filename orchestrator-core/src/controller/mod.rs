@@ -52,6 +52,9 @@ pub fn built_in() -> Vec<Box<dyn Controller>> {
 /// The most transactions a decision may hold; what is left is done when the key runs again.
 pub const DECISION_PROPOSALS_MAX: usize = 512;
 
+#[cfg(test)]
+mod conformance;
+
 /// What a controller wants done about one key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {

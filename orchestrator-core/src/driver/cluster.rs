@@ -298,6 +298,12 @@ impl ClusterBuilder {
         self
     }
 
+    /// Sets a store that is shared with others (to close it in the end, say).
+    pub fn shared_store(mut self, store: Arc<dyn StateStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
     /// Sets what runs pods on this machine. Without one the cluster has no node of its own.
     pub fn runtime(mut self, runtime: impl Runtime) -> Self {
         self.runtime = Some(Arc::new(runtime));

@@ -25,6 +25,8 @@ mod residual;
 mod secret;
 mod selector;
 mod service;
+#[cfg(test)]
+mod tests;
 mod time;
 
 pub use config_map::ConfigMap;

@@ -13,7 +13,7 @@ use crate::model::{
     Condition, ConditionStatus, Key, Kind, Object, Part, Pod, PodPhase, Resource, Revision,
     Timestamp, set_condition,
 };
-use crate::store::{Batch, Expect, RecordChange, RecordKey, Txn, Write};
+use crate::store::{Batch, Expect, Page, Record, RecordChange, RecordKey, Txn, Write};
 use crate::world::{Change, ObjectChange, Proposal, Signal, World, encode};
 
 /// The most runs [`Sandbox::settle`] makes before it gives up.
@@ -57,6 +57,7 @@ pub struct Sandbox {
     world: World,
     queue: BTreeSet<(usize, Key)>,
     timers: BTreeMap<(usize, Key), Recheck>,
+    heard: Vec<Signal>,
 }
 
 impl Sandbox {
@@ -72,6 +73,7 @@ impl Sandbox {
             world: World::default(),
             queue: BTreeSet::new(),
             timers: BTreeMap::new(),
+            heard: Vec::new(),
         }
     }
 
@@ -123,6 +125,7 @@ impl Sandbox {
     /// Lets something be heard of a node.
     pub fn hear(&mut self, signal: Signal) {
         self.world.hear(&signal);
+        self.heard.push(signal.clone());
         self.notify(&Change::Signal(signal));
     }
 
@@ -153,6 +156,23 @@ impl Sandbox {
             Write::Put { key, value, .. } => RecordChange { key, value: Some(value) },
         });
         Ok(self.apply(changes.collect()))
+    }
+
+    /// Takes over every record of another sandbox, as a program that starts loads a store.
+    pub fn load(&mut self, other: &Self) {
+        self.records = other.records.clone();
+        self.revision = other.revision;
+        let records = self.records.iter().map(|(key, (revision, value))| Record {
+            key: key.clone(),
+            revision: *revision,
+            value: value.clone(),
+        });
+        let page = Page { revision: self.revision, records: records.collect(), ..Page::default() };
+        self.world = World::from_pages([page]);
+        for signal in &self.heard {
+            self.world.hear(signal);
+        }
+        self.restart();
     }
 
     /// Queues every key that every object marks, as after a start.

@@ -139,7 +139,7 @@ pub fn container(sandbox: &SandboxKey, name: &str, script: &str) -> ContainerSpe
 
 /// Starts a pod with a container `waits`, which ends with 7 when its state directory has a file `go` beside it, and a
 /// container `stays`.
-pub async fn start_pod(state: &Path, cluster: &str) {
+pub async fn start_pod(state: &Path, cluster: &str) -> SandboxSpec {
     let runtime = ProcessRuntime::open(state).expect("opened");
     let pod = sandbox(cluster);
     runtime.create_sandbox(&pod).await.expect("made");
@@ -153,4 +153,5 @@ pub async fn start_pod(state: &Path, cluster: &str) {
         runtime.create_container(&spec).await.expect("made");
         runtime.start_container(&spec.key).await.expect("started");
     }
+    pod
 }

@@ -5,6 +5,9 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
+use orchestrator_core::runtime::Runtime;
+use orchestrator_process::ProcessRuntime;
+
 use crate::fixture::start_pod;
 
 /// Spells a shell command that runs [`helper`] in `role`.
@@ -46,6 +49,7 @@ fn helper() {
             }
         }
         "parent" => be_a_parent(Path::new(&variable("STATE")), &variable("CLUSTER")),
+        "churn" => churn(Path::new(&variable("STATE")), &variable("CLUSTER")),
         other => panic!("unknown role {other:?}"),
     }
 }
@@ -59,5 +63,18 @@ fn be_a_parent(state: &Path, cluster: &str) {
         writeln!(out, "parent-is-ready").expect("written");
         out.flush().expect("flushed");
         tokio::time::sleep(Duration::from_secs(600)).await;
+    });
+}
+
+/// Makes and removes pods until it is killed.
+fn churn(state: &Path, cluster: &str) {
+    let tokio = tokio::runtime::Runtime::new().expect("a runtime");
+    tokio.block_on(async {
+        let runtime = ProcessRuntime::open(state).expect("opened");
+        writeln!(std::io::stdout(), "parent-is-ready").expect("written");
+        loop {
+            let pod = start_pod(state, cluster).await;
+            runtime.remove_sandbox(&pod.key).await.expect("removed");
+        }
     });
 }

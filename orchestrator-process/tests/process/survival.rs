@@ -1,10 +1,12 @@
 //! What is killed, and what must live on or end with it.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Lines, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -23,22 +25,12 @@ async fn pods_outlive_a_killed_parent_and_their_exit_codes_are_not_lost() {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let state = scratch.path().join("state");
     let cluster = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
-    let variables = format!("STATE='{}' CLUSTER={cluster}", state.display());
-    let mut parent = Command::new("/bin/sh")
-        .args(["-c", &format!("exec {}", helper::command("parent", &variables))])
-        .process_group(0)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the parent starts");
-    let mut lines = BufReader::new(parent.stdout.take().expect("piped")).lines();
-    assert!(lines.any(|line| line.is_ok_and(|line| line.contains("parent-is-ready"))));
+    let (mut parent, mut lines) = spawn_parent("parent", &state, &cluster);
 
     let scope = Scope { cluster: cluster.clone(), node: "n1".to_owned() };
     let first = ProcessRuntime::open(&state).expect("opened beside the parent");
     let before = first.list(&scope).await.expect("listed");
-    killpg(Pid::from_raw(i32::try_from(parent.id()).expect("a pid")), Signal::SIGKILL)
-        .expect("the parent and its group are killed");
-    parent.wait().expect("the parent ends");
+    kill_group(&mut parent);
     assert!(lines.next().is_none(), "nobody else held the parent's output");
     drop(first);
 
@@ -60,6 +52,45 @@ async fn pods_outlive_a_killed_parent_and_their_exit_codes_are_not_lost() {
     assert_eq!(exit.code, 7);
     next.remove_sandbox(&before[0].key).await.expect("removed");
     nothing_left(&cluster).await;
+}
+
+/// Starts a parent of pods as the leader of a process group; returns when it is ready.
+fn spawn_parent(role: &str, state: &Path, cluster: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let variables = format!("STATE='{}' CLUSTER={cluster}", state.display());
+    let mut parent = Command::new("/bin/sh")
+        .args(["-c", &format!("exec {}", helper::command(role, &variables))])
+        .process_group(0)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the parent starts");
+    let mut lines = BufReader::new(parent.stdout.take().expect("piped")).lines();
+    assert!(lines.any(|line| line.is_ok_and(|line| line.contains("parent-is-ready"))));
+    (parent, lines)
+}
+
+fn kill_group(parent: &mut Child) {
+    let group = Pid::from_raw(i32::try_from(parent.id()).expect("a pid"));
+    killpg(group, Signal::SIGKILL).expect("the parent and its group are killed");
+    parent.wait().expect("the parent ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parent_killed_at_any_moment_leaves_nothing_that_is_not_listed() {
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let state = scratch.path().join("state");
+    let cluster = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
+    let scope = Scope { cluster: cluster.clone(), node: "n1".to_owned() };
+    for round in 0..12 {
+        let (mut parent, _lines) = spawn_parent("churn", &state, &cluster);
+        tokio::time::sleep(Duration::from_millis(round * 7)).await;
+        kill_group(&mut parent);
+        let next = ProcessRuntime::open(&state).expect("opened after the parent");
+        for sandbox in next.list(&scope).await.expect("listed") {
+            next.remove_sandbox(&sandbox.key).await.expect("removed");
+        }
+        nothing_left(&cluster).await;
+        assert!(!state.join("pods").join(&cluster).exists(), "no directory is left");
+    }
 }
 
 /// Runs a check on a fixture's bench, with the fixture's runtime at hand.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use orchestrator_core::model::Protocol;
 use orchestrator_core::runtime::{ContainerKey, Limits, LogSource, PortMapping, RuntimeError};
 use orchestrator_core::testkit::runtime::bench::eventually;
-use orchestrator_core::testkit::runtime::{Bench, RuntimeFixture, check};
+use orchestrator_core::testkit::runtime::{Bench, check};
 use orchestrator_docker::ImageFile;
 use tokio::net::TcpStream;
 
@@ -87,8 +87,7 @@ async fn a_container_out_of_memory_says_so() {
         let pod = bench.new_pod().await;
         // The text grows until the shell that holds it is killed.
         let mut spec = bench.container(&pod.key, "main", "x=0123456789; while :; do x=$x$x; done");
-        spec.limits =
-            Limits { memory_bytes: 32 << 20, cpu_milli: 900, cpu_request_milli: 100 };
+        spec.limits = Limits { memory_bytes: 32 << 20, cpu_milli: 900, cpu_request_milli: 100 };
         let key = bench.run_spec(&spec).await;
         let exit = bench.exit(&key).await;
         assert_eq!((exit.code, exit.oom_killed), (137, true));
@@ -126,8 +125,9 @@ async fn an_imported_image_runs_its_program() {
             mode,
             content: content.into(),
         };
-        let files = [file("/opt/app", 0o755, busybox), file("/etc/greeting", 0o644, b"hi\n".into())];
-        let changes = [r#"ENTRYPOINT ["/opt/app", "cat"]"#, r#"CMD ["/etc/greeting"]"#];
+        let files =
+            [file("/opt/busybox", 0o755, busybox), file("/etc/greeting", 0o644, b"hi\n".into())];
+        let changes = [r#"ENTRYPOINT ["/opt/busybox", "cat"]"#, r#"CMD ["/etc/greeting"]"#];
         let changes = changes.map(str::to_owned);
         let image = format!("orchestrator.dev/test-{}:1", bench.scope.cluster);
         let id = docker.import_image(&image, &files, &changes).await.expect("imported");
@@ -218,6 +218,24 @@ async fn an_ended_container_is_not_run_again_by_a_repeated_start() {
         bench.runtime.start_container(&key).await.expect("nothing to start");
         assert_eq!(bench.exit_now(&key).await, exit);
         assert_eq!(bench.printed(&key, LogSource::Stdout).await, "once\n");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_timed_out_does_not_run_on() {
+    check(DockerFixture::new().await, |bench: Arc<Bench>| async move {
+        let key = bench.run_ready(FOREVER).await;
+        let program = |script: &str| ["/bin/sh", "-c", script].map(str::to_owned);
+        let late = program("sleep 1234 | cat");
+        let outcome = bench.runtime.exec(&key, &late, 300).await.expect("killed");
+        assert_eq!(outcome.code, 137);
+        assert!(outcome.output.contains("within 300 ms"), "{outcome:?}");
+        eventually("the program is gone", || async {
+            let seen = bench.runtime.exec(&key, &program("ps -o args"), 50_000).await;
+            (!seen.expect("listed").output.contains("sleep 1234")).then_some(())
+        })
+        .await;
     })
     .await;
 }

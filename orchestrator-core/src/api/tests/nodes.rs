@@ -279,3 +279,16 @@ fn an_admin_is_never_forbidden_what_a_node_is() {
         assert!(outcome.is_ok(), "{key}: {outcome:?}");
     }
 }
+
+#[test]
+fn a_label_that_is_refused_is_named() {
+    let mut bench = Bench::new();
+    bench.caller = Caller::Node { name: ME.to_owned() };
+    let mut sent = node(ME);
+    sent["metadata"]["labels"]["disk"] = json!("ssd");
+    assert_eq!(
+        bench.refuse(&create(Kind::Node, "", sent)),
+        "nodes \"n1\" is forbidden: a node may not set or remove its label \"disk\"; it sets kubernetes.io/arch, \
+         kubernetes.io/os, orchestrator.dev/runtime and, to its own name, kubernetes.io/hostname"
+    );
+}

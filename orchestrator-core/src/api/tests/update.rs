@@ -241,3 +241,26 @@ fn what_is_absent_is_not_found() {
         assert_eq!(bench.refuse(&request), "deployments.apps \"web\" not found");
     }
 }
+
+#[test]
+fn a_pod_made_by_a_controller_can_be_labelled() {
+    let mut bench = Bench::new();
+    let mut sent = pod("web");
+    sent["metadata"]["namespace"] = json!("default");
+    sent["spec"]["containers"][0]["resources"] = json!({ "limits": { "cpu": "1" } });
+    let made = Object::from_value(Kind::Pod, sent.clone()).expect("a pod");
+    bench.commit(&Proposal::create(made)).expect("new");
+    let web = key(Kind::Pod, "web");
+    bench.submit(&merge(&web, json!({ "metadata": { "labels": { "a": "b" } } }))).expect("allowed");
+    assert_eq!(bench.json(&web)["spec"]["tolerations"], json!(null), "as its template has it");
+}
+
+#[test]
+fn a_pod_can_be_replaced_by_the_manifest_it_came_from() {
+    let mut bench = Bench::new();
+    let mut sent = pod("web");
+    sent["spec"]["containers"][0]["resources"] = json!({ "limits": { "cpu": "1" } });
+    bench.create(Kind::Pod, "default", sent.clone());
+    let effect = bench.decide(&update(&key(Kind::Pod, "web"), Part::Main, sent)).expect("allowed");
+    assert_eq!(effect.proposal, None);
+}

@@ -81,13 +81,19 @@ fn find_owner(key: &Key, world: &World) -> Decision {
     if !set.metadata.owner_references.is_empty() {
         return decision;
     }
-    let owner = world.list(Kind::Deployment, Some(&key.namespace)).find(|(_, owner)| {
-        Deployment::from_object(&owner.object).is_some_and(|owner| may_own(owner, set))
-    });
-    if let Some((_, owner)) = owner {
+    if let Some(owner) = owner_for(world, set) {
         decision.propose(adopt(owner, stored));
     }
     decision
+}
+
+/// Finds who adopts an ownerless replica set: the first match in key order, whoever looks.
+fn owner_for<'w>(world: &'w World, set: &ReplicaSet) -> Option<&'w Stored> {
+    let mut deployments = world.list(Kind::Deployment, Some(&set.metadata.namespace));
+    let owner = deployments.find(|(_, owner)| {
+        Deployment::from_object(&owner.object).is_some_and(|owner| may_own(owner, set))
+    });
+    owner.map(|(_, owner)| owner)
 }
 
 /// Whether the deployment may have replica sets at all: its selector must select its own pods and not everything.
@@ -217,8 +223,11 @@ impl<'w> Run<'w> {
         let found = self.world.ownerless(Kind::ReplicaSet, &self.deployment.metadata.namespace);
         let adoptions = found
             .filter(|found| {
-                ReplicaSet::from_object(&found.object)
-                    .is_some_and(|set| may_own(self.deployment, set))
+                ReplicaSet::from_object(&found.object).is_some_and(|set| {
+                    may_own(self.deployment, set)
+                        && owner_for(self.world, set)
+                            .is_some_and(|owner| std::ptr::eq(owner, self.stored))
+                })
             })
             .map(|found| adopt(self.stored, found));
         self.decision.proposals = releases.chain(adoptions).take(CLAIMS_MAX).collect();

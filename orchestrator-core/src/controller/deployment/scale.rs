@@ -58,8 +58,9 @@ impl Run<'_> {
         for index in &active {
             let member = &self.members[*index];
             let before = member.max().filter(|max| *max > 0).map_or(total, i64::from).max(1);
-            let scaled = i64::from(member.wanted()) * i64::from(allowed) * 2 + before;
-            let share = clamp(scaled / (before * 2)).saturating_sub(member.wanted());
+            let scaled = i128::from(member.wanted()) * i128::from(allowed) * 2 + i128::from(before);
+            let scaled = i64::try_from(scaled / (i128::from(before) * 2)).unwrap_or(i64::MAX);
+            let share = clamp(scaled).saturating_sub(member.wanted());
             let share =
                 if change > 0 { share.clamp(0, left.max(0)) } else { share.clamp(left.min(0), 0) };
             left -= share;

@@ -98,10 +98,6 @@ impl Run<'_> {
             let message = "the deployment is paused".to_owned();
             return say(ConditionStatus::Unknown, "DeploymentPaused", message);
         }
-        if self.created.is_some() {
-            let message = format!("replica set {name} is made");
-            return say(ConditionStatus::True, "NewReplicaSetCreated", message);
-        }
         if self.is_complete(new) {
             let message = format!("replica set {name} is available");
             return say(ConditionStatus::True, "NewReplicaSetAvailable", message);
@@ -111,9 +107,8 @@ impl Run<'_> {
             return None;
         }
         let begins = matches!(reason, "" | "NewReplicaSetAvailable" | "DeploymentPaused");
-        let retried = reason == "ProgressDeadlineExceeded"
-            && old.observed_generation < new.observed_generation;
-        if begins || retried || has_progressed(old, new) {
+        let changed = old.observed_generation < new.observed_generation;
+        if begins || changed || has_progressed(old, new) {
             let message = format!("replica set {name} is progressing");
             let verdict = say(ConditionStatus::True, "ReplicaSetUpdated", message);
             return verdict.map(|verdict| Verdict { renewed: true, ..verdict });
@@ -175,7 +170,8 @@ impl Run<'_> {
 
 /// Whether more is new, ready or available, or less is old, than before.
 fn has_progressed(old: &DeploymentStatus, new: &DeploymentStatus) -> bool {
-    let outdated = |status: &DeploymentStatus| status.replicas - status.updated_replicas;
+    let outdated =
+        |status: &DeploymentStatus| i64::from(status.replicas) - i64::from(status.updated_replicas);
     new.updated_replicas > old.updated_replicas
         || outdated(new) < outdated(old)
         || new.ready_replicas > old.ready_replicas

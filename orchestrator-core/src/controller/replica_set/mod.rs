@@ -87,13 +87,19 @@ fn find_owner(key: &Key, world: &World) -> Decision {
     if !pod.metadata.owner_references.is_empty() || !pod.is_active() {
         return decision;
     }
-    let owner = world.list(Kind::ReplicaSet, Some(&key.namespace)).find(|(_, owner)| {
-        ReplicaSet::from_object(&owner.object).is_some_and(|set| may_own(set, pod))
-    });
-    if let Some((_, owner)) = owner {
+    if let Some(owner) = owner_for(world, pod) {
         decision.propose(adopt(owner, stored));
     }
     decision
+}
+
+/// Finds who adopts an ownerless pod: the first match in key order, whoever looks.
+fn owner_for<'w>(world: &'w World, pod: &Pod) -> Option<&'w Stored> {
+    let mut sets = world.list(Kind::ReplicaSet, Some(&pod.metadata.namespace));
+    let owner = sets.find(|(_, owner)| {
+        ReplicaSet::from_object(&owner.object).is_some_and(|set| may_own(set, pod))
+    });
+    owner.map(|(_, owner)| owner)
 }
 
 /// Whether the set takes pods at all: one whose selector misses its own template would make pods for ever.
@@ -152,7 +158,11 @@ impl<'w> Run<'w> {
         let found = self.world.ownerless(Kind::Pod, &self.set.metadata.namespace);
         let adoptions = found
             .filter(|found| {
-                Pod::from_object(&found.object).is_some_and(|pod| may_own(self.set, pod))
+                Pod::from_object(&found.object).is_some_and(|pod| {
+                    may_own(self.set, pod)
+                        && owner_for(self.world, pod)
+                            .is_some_and(|owner| std::ptr::eq(owner, self.stored))
+                })
             })
             .map(|found| adopt(self.stored, found));
         self.decision.proposals = releases.chain(adoptions).take(REPLICA_BURST_MAX).collect();
@@ -284,3 +294,6 @@ impl<'w> Run<'w> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ pub(super) fn complete(object: &mut Object) {
         Object::ConfigMap(_) | Object::Event(_) | Object::Node(_) => {}
         Object::Deployment(deployment) => complete_deployment(Arc::make_mut(deployment)),
         Object::Namespace(namespace) => complete_namespace(Arc::make_mut(namespace)),
-        Object::Pod(pod) => complete_pod(Arc::make_mut(pod)),
+        Object::Pod(pod) => complete_pod_spec(Arc::make_mut(&mut Arc::make_mut(pod).spec)),
         Object::ReplicaSet(set) => {
             let spec = &mut Arc::make_mut(set).spec;
             spec.replicas.get_or_insert(1);
@@ -66,9 +66,10 @@ fn complete_namespace(namespace: &mut Namespace) {
     }
 }
 
-fn complete_pod(pod: &mut Pod) {
+/// Fills in what a pod has beyond its template when it is created: requests for its limits, and how long it stays on a
+/// node that is lost or not ready.
+pub fn complete_new_pod(pod: &mut Pod) {
     let spec = Arc::make_mut(&mut pod.spec);
-    complete_pod_spec(spec);
     for container in &mut spec.containers {
         let resources = &mut container.resources;
         for (name, limit) in &resources.limits {
@@ -76,25 +77,35 @@ fn complete_pod(pod: &mut Pod) {
         }
     }
     for key in [TAINT_NOT_READY, TAINT_UNREACHABLE] {
-        let covers = |toleration: &Toleration| {
-            (toleration.key == key || toleration.key.is_empty())
-                && toleration.effect.is_none_or(|effect| effect == TaintEffect::NoExecute)
-        };
-        if !spec.tolerations.iter().any(covers) {
-            spec.tolerations.push(Toleration {
-                effect: Some(TaintEffect::NoExecute),
-                key: key.to_owned(),
-                operator: Some(TolerationOperator::Exists),
-                toleration_seconds: Some(NOT_READY_SECONDS),
-                value: String::new(),
-            });
+        if !spec.tolerations.iter().any(|toleration| covers(toleration, key)) {
+            spec.tolerations.push(default_toleration(key));
         }
     }
 }
 
+fn default_toleration(key: &str) -> Toleration {
+    Toleration {
+        effect: Some(TaintEffect::NoExecute),
+        key: key.to_owned(),
+        operator: Some(TolerationOperator::Exists),
+        toleration_seconds: Some(NOT_READY_SECONDS),
+        value: String::new(),
+    }
+}
+
+pub(super) fn is_default_toleration(toleration: &Toleration) -> bool {
+    [TAINT_NOT_READY, TAINT_UNREACHABLE].iter().any(|key| *toleration == default_toleration(key))
+}
+
+/// Whether a toleration has its say about the eviction by this taint.
+pub(super) fn covers(toleration: &Toleration, key: &str) -> bool {
+    (toleration.key == key || toleration.key.is_empty())
+        && toleration.effect.is_none_or(|effect| effect == TaintEffect::NoExecute)
+}
+
 /// What pods and templates have in common. Requests are not among it: a template whose limits are lowered later
 /// would be left with requests above them that nobody wrote.
-fn complete_pod_spec(spec: &mut PodSpec) {
+pub(super) fn complete_pod_spec(spec: &mut PodSpec) {
     spec.restart_policy.get_or_insert(RestartPolicy::Always);
     spec.termination_grace_period_seconds.get_or_insert(30);
     if spec.scheduler_name.is_empty() {

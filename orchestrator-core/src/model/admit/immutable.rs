@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::defaults::complete_pod_spec;
 use super::errors::{Errors, Path};
 use crate::model::{
     ConfigMap, FieldError, LabelSelector, Object, ObjectMeta, Pod, Secret, Service,
@@ -134,6 +135,8 @@ fn compare_pod(old: &Pod, new: &Pod, errors: &mut Errors) {
         return;
     }
     let mut allowed = (*old.spec).clone();
+    // The old one may be from before a default there is now.
+    complete_pod_spec(&mut allowed);
     for (allowed, new) in allowed.containers.iter_mut().zip(&new.spec.containers) {
         allowed.image.clone_from(&new.image);
     }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::model::Object;
+use super::defaults::{covers, is_default_toleration};
+use crate::model::{Object, Pod};
 
 /// Fills in identity and times, and what only the control plane sets. A deletion mark is never taken back (S25).
 pub(super) fn inherit(old: &Object, new: &mut Object) {
@@ -29,9 +30,7 @@ pub(super) fn inherit(old: &Object, new: &mut Object) {
             // Only the namespace controller ends this duty.
             Arc::make_mut(new).spec.finalizers.clone_from(&old.spec.finalizers);
         }
-        (Object::Pod(old), Object::Pod(new)) if new.node_name.is_empty() => {
-            Arc::make_mut(new).node_name.clone_from(&old.node_name);
-        }
+        (Object::Pod(old), Object::Pod(new)) => inherit_pod(old, Arc::make_mut(new)),
         (Object::Secret(old), Object::Secret(new)) if new.kind.is_empty() => {
             Arc::make_mut(new).kind.clone_from(&old.kind);
         }
@@ -39,5 +38,34 @@ pub(super) fn inherit(old: &Object, new: &mut Object) {
             Arc::make_mut(new).spec.cluster_ip.clone_from(&old.spec.cluster_ip);
         }
         _ => {}
+    }
+}
+
+/// What was filled in when the pod was created is not filled in anew: a pod's spec is fixed, and pods made by
+/// controllers are like their templates.
+fn inherit_pod(old: &Pod, new: &mut Pod) {
+    if new.node_name.is_empty() {
+        new.node_name.clone_from(&old.node_name);
+    }
+    if new.spec == old.spec {
+        return;
+    }
+    let spec = Arc::make_mut(&mut new.spec);
+    for container in &mut spec.containers {
+        let Some(old) = old.spec.containers.iter().find(|old| old.name == container.name) else {
+            continue;
+        };
+        let resources = &mut container.resources;
+        for name in resources.limits.keys() {
+            if let Some(request) = old.resources.requests.get(name) {
+                resources.requests.entry(name.clone()).or_insert(*request);
+            }
+        }
+    }
+    for toleration in old.spec.tolerations.iter().filter(|one| is_default_toleration(one)) {
+        let is_covered = spec.tolerations.iter().any(|one| covers(one, &toleration.key));
+        if !is_covered {
+            spec.tolerations.push(toleration.clone());
+        }
     }
 }

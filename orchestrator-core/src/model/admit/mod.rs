@@ -17,10 +17,13 @@ mod probe;
 mod service;
 mod workload;
 
+use std::sync::Arc;
+
 use super::{FieldError, Object};
 
 pub use container::{COMMAND_MAX, ENV_MAX, PORTS_MAX};
 pub use data::DATA_BYTES_MAX;
+pub use defaults::complete_new_pod;
 pub use errors::ERRORS_MAX;
 pub use meta::{ANNOTATIONS_BYTES_MAX, FINALIZERS_MAX, LABELS_MAX, OWNERS_MAX};
 pub use node::TAINTS_MAX;
@@ -37,8 +40,10 @@ use errors::{Errors, Path};
 /// # Errors
 /// Everything that is wrong, at most [`ERRORS_MAX`] entries, in the order of the fields.
 pub fn admit(old: Option<&Object>, mut new: Object) -> Result<Object, Vec<FieldError>> {
-    if let Some(old) = old {
-        inherit::inherit(old, &mut new);
+    match (old, &mut new) {
+        (Some(old), new) => inherit::inherit(old, new),
+        (None, Object::Pod(pod)) => complete_new_pod(Arc::make_mut(pod)),
+        (None, _) => {}
     }
     defaults::complete(&mut new);
     let mut errors = Errors::default();

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Rng;
 use crate::model::{Key, Pod, Resource, Timestamp, Uid};
 use crate::node::{
-    CompleteList, NodeContext, OrphanGuard, PodInput, PodMemory, PodPlan, ProbeResult, plan, removal,
+    CompleteList, NodeContext, OrphanGuard, PodInput, PodMemory, PodPlan, ProbeResult,
+    orphan_removal, plan,
 };
 use crate::runtime::{ContainerKey, ContainerRunState, SandboxObservation, Scope};
 use crate::testkit::clock::ManualClock;
@@ -92,7 +93,7 @@ impl Machine {
         let list = CompleteList { epoch: 1, revision: world.revision(), pods };
         for gone in self.guard.gone(&observed, &list) {
             let all: Vec<_> = observed.iter().filter(|sandbox| sandbox.key.pod == gone).collect();
-            self.execute(&removal(&all), &mut left);
+            self.execute(&orphan_removal(&all), &mut left);
             self.memory.remove(&gone);
         }
         self.memory.retain(|uid, _| list.pods.contains(uid));
@@ -104,10 +105,16 @@ impl Machine {
 
     fn look_after(&mut self, pod: &Pod, now: Timestamp, left: &mut usize, reports: &mut Reports) {
         let uid = pod.metadata.uid;
-        let node = NodeContext { scope: self.scope.clone(), host_ip: "192.0.2.1".to_owned(), uses_images: false };
+        let node = NodeContext {
+            scope: self.scope.clone(),
+            host_ip: "192.0.2.1".to_owned(),
+            uses_images: false,
+        };
         let mut memory = self.memory.remove(&uid).unwrap_or_default();
-        let observed: Vec<_> = self.observe().into_iter().filter(|sandbox| sandbox.key.pod == uid).collect();
-        let input = PodInput { node: &node, pod, observed: &observed, fits: Ok(()), memory: &memory, now };
+        let observed: Vec<_> =
+            self.observe().into_iter().filter(|sandbox| sandbox.key.pod == uid).collect();
+        let input =
+            PodInput { node: &node, pod, observed: &observed, fits: Ok(()), memory: &memory, now };
         let PodPlan { ops, probes, status, memory: next, deleted, .. } = plan(&input);
         memory = next;
         for op in &ops {
@@ -154,4 +161,3 @@ impl Machine {
         running
     }
 }
-

@@ -22,8 +22,8 @@ use crate::engine::{Engine, Output, Ticket};
 use crate::hash::Fnv128;
 use crate::mem::MemStore;
 use crate::model::{
-    ConditionStatus, Deployment, Key, Kind, Namespace, Node, NodeCondition, Object, ObjectMeta, Part, Pod, Quantity,
-    Resource, Revision, Timestamp, Uid,
+    ConditionStatus, Deployment, Key, Kind, Namespace, Node, NodeCondition, Object, ObjectMeta,
+    Part, Pod, Quantity, Revision, Timestamp, Uid,
 };
 use crate::scheduler::{ClusterView, FilterScore, Scheduler, feasible};
 use crate::store::{Batch, CommitOutcome, StateStore, Txn, Watch};
@@ -96,8 +96,11 @@ impl Simulation {
         let now = Timestamp::from_millis(1_800_000_000_000);
         let clock = ManualClock::new(now);
         let store = MemStore::new();
-        let follow = |store: &MemStore| at_once(store.watch(Revision::ZERO)).expect("a fresh store has its history");
-        let machines = (0..NODES).map(|number| Machine::new(&format!("n{number}"), &clock)).collect();
+        let follow = |store: &MemStore| {
+            at_once(store.watch(Revision::ZERO)).expect("a fresh store has its history")
+        };
+        let machines =
+            (0..NODES).map(|number| Machine::new(&format!("n{number}"), &clock)).collect();
         let mut simulation = Self {
             engine: engine(World::default(), now),
             engine_watch: follow(&store),
@@ -133,12 +136,19 @@ impl Simulation {
         self.heal()?;
         let rounds = self.settle()?;
         self.judge()?;
-        Ok(Report { commits: self.oracle.commits, faults: self.injected, rounds, trace: self.trace.finish() })
+        Ok(Report {
+            commits: self.oracle.commits,
+            faults: self.injected,
+            rounds,
+            trace: self.trace.finish(),
+        })
     }
 
     fn furnish(&mut self) {
-        let namespace =
-            Namespace { metadata: ObjectMeta { name: "default".to_owned(), ..ObjectMeta::default() }, ..Namespace::default() };
+        let namespace = Namespace {
+            metadata: ObjectMeta { name: "default".to_owned(), ..ObjectMeta::default() },
+            ..Namespace::default()
+        };
         let admin = Caller::Admin { name: "set-up".to_owned() };
         let mut objects = vec![Object::from(namespace)];
         objects.extend((0..NODES).map(|number| Object::from(node(&format!("n{number}")))));
@@ -164,7 +174,10 @@ impl Simulation {
         if self.hit(faults.user) {
             let request = user::edit(&mut self.rng, &self.truth);
             // A user's edit may well be refused; that is no fault of the cluster.
-            return self.request(&Caller::Admin { name: "user".to_owned() }, &request).map(|_| ()).or_else(only_refused);
+            return self
+                .request(&Caller::Admin { name: "user".to_owned() }, &request)
+                .map(|_| ())
+                .or_else(only_refused);
         }
         let machine = self.rng.below(self.machines.len());
         if self.hit(faults.agent_crash) {
@@ -222,7 +235,8 @@ impl Simulation {
         self.undelivered.clear();
         let page = at_once(self.store.load(None)).map_err(|error| error.to_string())?;
         let world = World::from_pages([page]);
-        self.engine_watch = at_once(self.store.watch(world.revision())).map_err(|error| error.to_string())?;
+        self.engine_watch =
+            at_once(self.store.watch(world.revision())).map_err(|error| error.to_string())?;
         self.engine = engine(world, self.now);
         Ok(())
     }
@@ -295,19 +309,31 @@ impl Simulation {
         }
         let caller = Caller::Node { name: machine.name.clone() };
         for (key, uid, status) in reports.statuses {
-            let Some(pod) = self.truth.at::<Pod>(&key).filter(|pod| pod.metadata.uid == uid) else { continue };
+            let Some(pod) = self.truth.at::<Pod>(&key).filter(|pod| pod.metadata.uid == uid) else {
+                continue;
+            };
             let mut pod = (**pod).clone();
             pod.status = status;
             pod.metadata.resource_version = Revision::ZERO;
             let object = Object::from(pod).to_value();
-            let update = Request::Update { key, part: Part::Status, object, options: WriteOptions::default() };
+            let update = Request::Update {
+                key,
+                part: Part::Status,
+                object,
+                options: WriteOptions::default(),
+            };
             self.request(&caller, &update)?;
         }
         for (key, uid) in reports.deleted {
             let preconditions = crate::api::Preconditions { revision: None, uid: Some(uid) };
-            let options =
-                crate::api::DeleteOptions { grace_seconds: Some(0), preconditions, ..crate::api::DeleteOptions::default() };
-            self.request(&caller, &Request::Delete { key, options }).map(|_| ()).or_else(only_refused)?;
+            let options = crate::api::DeleteOptions {
+                grace_seconds: Some(0),
+                preconditions,
+                ..crate::api::DeleteOptions::default()
+            };
+            self.request(&caller, &Request::Delete { key, options })
+                .map(|_| ())
+                .or_else(only_refused)?;
         }
         Ok(())
     }
@@ -318,7 +344,8 @@ impl Simulation {
         if self.now.millis_since(self.heard) >= HEARTBEAT_MS {
             self.heard = self.now;
             for machine in &self.machines {
-                self.engine.handle_signal(Signal::Heartbeat { node: machine.name.clone(), at: self.now });
+                self.engine
+                    .handle_signal(Signal::Heartbeat { node: machine.name.clone(), at: self.now });
             }
         }
         self.engine.handle_timeout(self.now);
@@ -364,7 +391,9 @@ impl Simulation {
             let request = Request::Patch {
                 key: Key::node(&format!("n{number}")),
                 part: Part::Main,
-                patch: crate::api::Patch::Merge(serde_json::json!({ "spec": { "unschedulable": null } })),
+                patch: crate::api::Patch::Merge(
+                    serde_json::json!({ "spec": { "unschedulable": null } }),
+                ),
                 preconditions: crate::api::Preconditions::default(),
                 options: WriteOptions::default(),
             };
@@ -421,15 +450,25 @@ impl Simulation {
             if pod.metadata.is_deleting() {
                 return Err(format!("L3: {} is still being deleted", pod.metadata.name));
             }
-            if pod.metadata.controller().is_none_or(|owner| self.truth.dependents(owner.uid).next().is_none()) {
+            if pod
+                .metadata
+                .controller()
+                .is_none_or(|owner| self.truth.dependents(owner.uid).next().is_none())
+            {
                 return Err(format!("S24: {} outlived its owner", pod.metadata.name));
             }
         }
         for machine in &self.machines {
             for sandbox in machine.observe() {
-                let known = self.truth.pods_on(&machine.name).any(|pod| pod.metadata.uid == sandbox.key.pod);
+                let known = self
+                    .truth
+                    .pods_on(&machine.name)
+                    .any(|pod| pod.metadata.uid == sandbox.key.pod);
                 if !known {
-                    return Err(format!("S18: {} runs on {} and nobody wants it", sandbox.name, machine.name));
+                    return Err(format!(
+                        "S18: {} runs on {} and nobody wants it",
+                        sandbox.name, machine.name
+                    ));
                 }
             }
         }
@@ -446,8 +485,13 @@ impl Simulation {
         let view = ClusterView::from_world(&self.truth);
         let stuck = pods.iter().filter(|pod| !pod.is_bound());
         for pod in stuck.clone() {
-            if let Some(node) = view.nodes().find(|node| feasible(pod, node.name(), &view).is_ok()) {
-                return Err(format!("L4: {} is pending though it fits {}", pod.metadata.name, node.name()));
+            if let Some(node) = view.nodes().find(|node| feasible(pod, node.name(), &view).is_ok())
+            {
+                return Err(format!(
+                    "L4: {} is pending though it fits {}",
+                    pod.metadata.name,
+                    node.name()
+                ));
             }
         }
         if stuck.count() > 0 {
@@ -455,14 +499,24 @@ impl Simulation {
             return Ok(());
         }
         let image = &deployment.spec.template.spec.containers[0];
-        let new = pods.iter().filter(|pod| pod.spec.containers[0].image == image.image && pod.is_ready()).count();
+        let new = pods
+            .iter()
+            .filter(|pod| pod.spec.containers[0].image == image.image && pod.is_ready())
+            .count();
         if pods.len() != wanted || new != wanted {
-            return Err(format!("L1: {name} wants {wanted} pods; there are {}, {new} of them new and ready", pods.len()));
+            return Err(format!(
+                "L1: {name} wants {wanted} pods; there are {}, {new} of them new and ready",
+                pods.len()
+            ));
         }
         let status = &deployment.status;
         let told = status.observed_generation == deployment.metadata.generation
             && usize::try_from(status.available_replicas) == Ok(wanted);
-        if told { Ok(()) } else { Err(format!("L1: the status of {name} is out of date: {status:?}")) }
+        if told {
+            Ok(())
+        } else {
+            Err(format!("L1: the status of {name} is out of date: {status:?}"))
+        }
     }
 }
 
@@ -480,11 +534,22 @@ fn engine(world: World, now: Timestamp) -> Engine {
 }
 
 fn node(name: &str) -> Node {
-    let mut node = Node { metadata: ObjectMeta { name: name.to_owned(), ..ObjectMeta::default() }, ..Node::default() };
-    let room = [("cpu", Quantity::from_units(2)), ("memory", Quantity::from_bytes(4 << 30)), ("pods", Quantity::from_units(8))];
+    let mut node = Node {
+        metadata: ObjectMeta { name: name.to_owned(), ..ObjectMeta::default() },
+        ..Node::default()
+    };
+    let room = [
+        ("cpu", Quantity::from_units(2)),
+        ("memory", Quantity::from_bytes(4 << 30)),
+        ("pods", Quantity::from_units(8)),
+    ];
     node.status.capacity = room.map(|(name, amount)| (name.to_owned(), amount)).into();
     node.status.allocatable = node.status.capacity.clone();
-    let ready = NodeCondition { kind: "Ready".to_owned(), status: ConditionStatus::True, ..NodeCondition::default() };
+    let ready = NodeCondition {
+        kind: "Ready".to_owned(),
+        status: ConditionStatus::True,
+        ..NodeCondition::default()
+    };
     node.status.conditions.push(ready);
     node
 }

@@ -93,14 +93,18 @@ fn one_controller(change: &ObjectChange) -> Result<(), String> {
 
 /// S24: what is deleted at once and has an owner has none that lives, unless its own deletion was asked for before.
 fn owners_gone(change: &ObjectChange, world: &World) -> Result<(), String> {
-    let (Some(before @ (Object::Pod(_) | Object::ReplicaSet(_))), None) = (&change.before, &change.after) else {
+    let (Some(before @ (Object::Pod(_) | Object::ReplicaSet(_))), None) =
+        (&change.before, &change.after)
+    else {
         return Ok(());
     };
     if before.meta().is_deleting() {
         return Ok(());
     }
     let lives = |uid: Uid| {
-        world.all::<Deployment>(None).any(|owner| owner.metadata.uid == uid && !owner.metadata.is_deleting())
+        world
+            .all::<Deployment>(None)
+            .any(|owner| owner.metadata.uid == uid && !owner.metadata.is_deleting())
     };
     match before {
         Object::ReplicaSet(set)
@@ -117,8 +121,14 @@ fn owners_gone(change: &ObjectChange, world: &World) -> Result<(), String> {
 fn not_too_many(pod: &Pod, world: &World) -> Result<(), String> {
     let Some(owner) = pod.metadata.controller() else { return Ok(()) };
     let namespace = &pod.metadata.namespace;
-    let Some(set) = world.find::<ReplicaSet>(namespace, &owner.name).filter(|set| set.metadata.uid == owner.uid) else {
-        return Err(format!("S26: {} was made for {}, which is gone", pod.metadata.name, owner.name));
+    let Some(set) = world
+        .find::<ReplicaSet>(namespace, &owner.name)
+        .filter(|set| set.metadata.uid == owner.uid)
+    else {
+        return Err(format!(
+            "S26: {} was made for {}, which is gone",
+            pod.metadata.name, owner.name
+        ));
     };
     let wanted = set.spec.replicas.unwrap_or(1).max(0).unsigned_abs() as usize;
     let there = world
@@ -138,7 +148,9 @@ fn within_surge(change: &ObjectChange, set: &ReplicaSet, world: &World) -> Resul
         Some(Object::ReplicaSet(before)) => wants(before),
         Some(_) | None => 0,
     };
-    let Some(owner) = set.metadata.controller().filter(|_| wants(set) > before) else { return Ok(()) };
+    let Some(owner) = set.metadata.controller().filter(|_| wants(set) > before) else {
+        return Ok(());
+    };
     let Some(deployment) = world
         .find::<Deployment>(&set.metadata.namespace, &owner.name)
         .filter(|deployment| deployment.metadata.uid == owner.uid)
@@ -153,7 +165,10 @@ fn within_surge(change: &ObjectChange, set: &ReplicaSet, world: &World) -> Resul
         .filter_map(|stored| ReplicaSet::from_object(&stored.object).map(|set| wants(set)))
         .sum();
     if total > wanted + surge.max(1) {
-        return Err(format!("S28: {} wants {wanted} and may have {surge} more, but has {total}", owner.name));
+        return Err(format!(
+            "S28: {} wants {wanted} and may have {surge} more, but has {total}",
+            owner.name
+        ));
     }
     Ok(())
 }

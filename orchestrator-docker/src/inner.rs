@@ -1,0 +1,272 @@
+//! `Inner`: what the verbs share: finding, making and removing containers on the engine.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::{StreamExt, TryStreamExt};
+use orchestrator_core::runtime::{ContainerKey, RuntimeError, SandboxKey, SandboxSpec, Scope};
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::events::Events;
+use crate::image;
+use crate::network::Networks;
+use crate::observe::{self, Detail, Listed, ListedKey, Phase};
+use crate::translate::{self, SandboxFacts};
+
+/// How many containers are inspected or removed at a time; more only makes each slower.
+const ENGINE_CALLS_MAX: usize = 4;
+/// How often making a sandbox begins anew because its image or network went away meanwhile.
+const SANDBOX_ROUNDS_MAX: usize = 4;
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) engine: Engine,
+    pub(crate) events: Events,
+    pub(crate) networks: Networks,
+    /// What inspections told, by container id. Only saves asking again: what is kept is checked against each listing.
+    details: Mutex<BTreeMap<Scope, BTreeMap<String, Detail>>>,
+    /// Held while the pause image is being made, so that it is made once.
+    importing: tokio::sync::Mutex<()>,
+}
+
+impl Inner {
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self {
+            events: Events::new(engine.clone()),
+            networks: Networks::new(engine.clone()),
+            details: Mutex::default(),
+            importing: tokio::sync::Mutex::default(),
+            engine,
+        }
+    }
+
+    pub(crate) async fn remove_cluster(&self, cluster: &str) -> Result<(), EngineError> {
+        self.remove_containers(&[translate::cluster_label(cluster)]).await?;
+        self.networks.remove_all(cluster).await
+    }
+
+    /// Ends and removes the containers with these labels, the sandboxes last.
+    pub(crate) async fn remove_containers(&self, labels: &[String]) -> Result<(), EngineError> {
+        let listing = self.engine.containers(labels).await?;
+        let (mut containers, mut sandboxes) = (Vec::new(), Vec::new());
+        for summary in listing {
+            let Some(id) = summary.id else { continue };
+            let labels = summary.labels.unwrap_or_default();
+            let is_sandbox = !labels.contains_key(translate::LABEL_CONTAINER);
+            if is_sandbox { sandboxes.push(id) } else { containers.push(id) }
+        }
+        for ids in [containers, sandboxes] {
+            futures_util::stream::iter(ids.into_iter().map(Ok))
+                .try_for_each_concurrent(ENGINE_CALLS_MAX, |id: String| async move {
+                    self.removed(&id, self.engine.remove_by_force(&id).await).await
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that after a removal the container is gone, also when someone else is removing it.
+    pub(crate) async fn removed(
+        &self,
+        container: &str,
+        outcome: Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        match gone(outcome) {
+            Err(error) if error.is_conflict() && error.message().contains("in progress") => {
+                self.engine.wait_removed(container).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Makes and starts a sandbox's container, and what it needs.
+    pub(crate) async fn make_sandbox(
+        &self,
+        spec: &SandboxSpec,
+        name: &str,
+    ) -> Result<(), RuntimeError> {
+        let cluster = &spec.key.scope.cluster;
+        let image = image::pause_image();
+        let action = || format!("making sandbox {name}");
+        let _kept = self.networks.keep().await;
+        let mut last = None;
+        for _ in 0..SANDBOX_ROUNDS_MAX {
+            let network = self.networks.ensure(cluster).await?;
+            let request = translate::sandbox_request(spec, &image, &network);
+            let labels = request.labels.clone().unwrap_or_default();
+            let made = match self.engine.create(name, request).await {
+                Err(error) if error.is_conflict() => self.adopt(name, &labels, error).await?,
+                Err(error) if is_image_missing(&error) => {
+                    self.import_pause(&image).await?;
+                    last = Some(error);
+                    continue;
+                }
+                Err(error) if is_network_missing(&error) => {
+                    self.networks.forget(cluster).await;
+                    last = Some(error);
+                    continue;
+                }
+                outcome => {
+                    outcome.map(|_| Phase::Created).map_err(|it| it.into_runtime(action()))?
+                }
+            };
+            match made {
+                Phase::Created => {}
+                // A sandbox that has ended never comes back; a listing shows that it is not ready.
+                Phase::Ended | Phase::Running => return Ok(()),
+            }
+            let Err(error) = self.engine.start(name).await else { return Ok(()) };
+            if is_network_missing(&error) {
+                self.networks.forget(cluster).await;
+                self.discard(name).await;
+                last = Some(error);
+            } else if let Some(message) = taken_port(spec, &error) {
+                self.discard(name).await;
+                return Err(RuntimeError::Invalid { message });
+            } else {
+                return Err(error.into_runtime(action()));
+            }
+        }
+        Err(last.map_or_else(
+            || RuntimeError::NotFound { what: format!("network of cluster {cluster}") },
+            |error| error.into_runtime(action()),
+        ))
+    }
+
+    /// Takes the container that has the name already, if it is the one meant.
+    pub(crate) async fn adopt(
+        &self,
+        name: &str,
+        labels: &translate::Labels,
+        conflict: EngineError,
+    ) -> Result<Phase, RuntimeError> {
+        let action = || format!("making container {name}");
+        let found = match self.engine.inspect(name).await {
+            Ok(found) => found,
+            // Gone meanwhile: the caller tries again.
+            Err(error) if error.is_not_found() => return Err(conflict.into_runtime(action())),
+            Err(error) => return Err(error.into_runtime(action())),
+        };
+        let theirs = found.config.as_ref().and_then(|config| config.labels.as_ref());
+        if !theirs.is_some_and(|theirs| translate::is_same_key(theirs, labels)) {
+            return Err(RuntimeError::Invalid {
+                message: format!("a container named {name} exists and is not of this cluster"),
+            });
+        }
+        Ok(observe::detail(found).phase)
+    }
+
+    /// Removes a container that was made in vain; if that fails too, it is listed and removed with its pod.
+    async fn discard(&self, name: &str) {
+        if let Err(error) = self.removed(name, self.engine.remove_by_force(name).await).await {
+            tracing::warn!(container = name, %error, "a container made in vain is left behind");
+        }
+    }
+
+    async fn import_pause(&self, image: &str) -> Result<(), RuntimeError> {
+        let _importing = self.importing.lock().await;
+        let known = self.engine.image_id(image).await;
+        match known.map_err(|error| error.into_runtime("looking for the pause image"))? {
+            Some(_) => Ok(()),
+            None => image::import_pause(&self.engine).await,
+        }
+    }
+
+    /// Finds the sandbox that a container is to join.
+    pub(crate) async fn running_sandbox(
+        &self,
+        key: &SandboxKey,
+    ) -> Result<SandboxFacts, RuntimeError> {
+        let name = translate::sandbox_name(key)?;
+        let not_found = || RuntimeError::NotFound { what: format!("running sandbox {name}") };
+        let found = self.engine.inspect(&name).await;
+        let found = found.map_err(|error| known_or(error, &not_found, "looking for a sandbox"))?;
+        observe::sandbox_facts(found).ok_or_else(not_found)
+    }
+
+    /// Finds a container; its id and what it does.
+    pub(crate) async fn container(
+        &self,
+        key: &ContainerKey,
+    ) -> Result<(String, Detail), RuntimeError> {
+        let name = translate::container_name(key)?;
+        let found = self.engine.inspect(&name).await;
+        let found = found.map_err(|error| {
+            known_or(error, &|| container_not_found(key), "looking for a container")
+        })?;
+        Ok((found.id.clone().unwrap_or(name), observe::detail(found)))
+    }
+
+    /// Lists a scope with what inspections tell of each container of it.
+    pub(crate) async fn listing(
+        &self,
+        scope: &Scope,
+    ) -> Result<(Vec<Listed>, BTreeMap<String, Detail>), EngineError> {
+        let summaries = self.engine.containers(&translate::scope_labels(scope)).await?;
+        let listing: Vec<Listed> = summaries.into_iter().filter_map(observe::listed).collect();
+        let known = self.details().get(scope).cloned().unwrap_or_default();
+        let mut details = BTreeMap::new();
+        let mut unknown = Vec::new();
+        for item in &listing {
+            let kept = known.get(&item.id).filter(|detail| {
+                // One that was made may have failed to start since, which a listing does not show.
+                detail.phase == item.phase && item.phase != Phase::Created
+            });
+            match (&item.key, kept) {
+                (ListedKey::Sandbox(_), _) => {}
+                (ListedKey::Container(_), Some(detail)) => {
+                    details.insert(item.id.clone(), detail.clone());
+                }
+                (ListedKey::Container(_), None) => unknown.push(item.id.clone()),
+            }
+        }
+        let inspections = futures_util::stream::iter(unknown)
+            .map(|id| async move {
+                match self.engine.inspect(&id).await {
+                    Ok(found) => Ok(Some((id, observe::detail(found)))),
+                    Err(error) if error.is_not_found() => Ok(None),
+                    Err(error) => Err(error),
+                }
+            })
+            .buffer_unordered(ENGINE_CALLS_MAX);
+        let inspected: Vec<_> = inspections.try_collect().await?;
+        details.extend(inspected.into_iter().flatten());
+        self.details().insert(scope.clone(), details.clone());
+        Ok((listing, details))
+    }
+
+    fn details(&self) -> std::sync::MutexGuard<'_, BTreeMap<Scope, BTreeMap<String, Detail>>> {
+        // Each change is one insertion, so a panic elsewhere leaves nothing half done.
+        self.details.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes what is not there for removed.
+pub(crate) fn gone(outcome: Result<(), EngineError>) -> Result<(), EngineError> {
+    outcome.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
+}
+
+pub(crate) fn known_or(
+    error: EngineError,
+    not_found: &dyn Fn() -> RuntimeError,
+    action: &str,
+) -> RuntimeError {
+    if error.is_not_found() { not_found() } else { error.into_runtime(action) }
+}
+
+pub(crate) fn container_not_found(key: &ContainerKey) -> RuntimeError {
+    RuntimeError::NotFound { what: format!("container {key}") }
+}
+
+pub(crate) fn is_image_missing(error: &EngineError) -> bool {
+    error.is_not_found() && error.message().to_ascii_lowercase().contains("no such image")
+}
+
+fn is_network_missing(error: &EngineError) -> bool {
+    error.is_not_found() && error.message().contains("network")
+}
+
+fn taken_port(spec: &SandboxSpec, error: &EngineError) -> Option<String> {
+    translate::taken_port_message(&spec.ports, error.message())
+}

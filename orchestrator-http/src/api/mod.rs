@@ -1,0 +1,267 @@
+//! `Api`: what requests mean, whoever carries them: one dispatcher over the grammar of paths and the table of resources.
+//!
+//! Knows HTTP messages, not sockets: tests and embedders call [`Api::handle`] directly.
+
+mod encode;
+mod list;
+mod logs;
+mod metrics;
+mod read;
+mod scale;
+mod snapshots;
+mod watch;
+mod write;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use orchestrator_core::api::Caller;
+use orchestrator_core::driver::Cluster;
+use orchestrator_core::model::{Part, Time};
+use serde_json::Value;
+
+use crate::body::{self, Body};
+use crate::discovery;
+use crate::negotiate::{self, DiscoveryFormat};
+use crate::path::{self, Route};
+use crate::pki::Token;
+use crate::query::Query;
+use crate::registry::Subresource;
+use crate::status::Failure;
+use crate::stopping::Stopping;
+use encode::Encoder;
+use metrics::Metrics;
+use snapshots::Snapshots;
+
+/// How long a request may take until its answer begins.
+const REQUEST_SECONDS_MAX: u64 = 60;
+
+/// How a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Over TCP: a token is needed.
+    Tcp,
+    /// Over a socket in the file system, whose peer has been checked: no token is needed.
+    Unix,
+}
+
+/// The API of a cluster. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Api {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    cluster: Cluster,
+    token: Option<Token>,
+    stopping: Stopping,
+    encoder: Encoder,
+    metrics: Metrics,
+    snapshots: Snapshots,
+}
+
+/// A request whose path is understood and whose body is still to come.
+struct Call<B> {
+    parts: Parts,
+    query: Query,
+    body: B,
+    caller: Caller,
+}
+
+impl<B> Call<B> {
+    fn header(&self, name: HeaderName) -> Option<&str> {
+        text(&self.parts.headers, name)
+    }
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+impl Api {
+    /// Makes the API of a cluster for use in the same process: every request is the administrator's, as over
+    /// [`Transport::Unix`].
+    pub fn new(cluster: Cluster) -> Self {
+        Self::with_token(cluster, None, Stopping::never())
+    }
+
+    /// Makes the API of a server: with a token, and streams that end when the server stops.
+    pub(crate) fn with_token(cluster: Cluster, token: Option<Token>, stopping: Stopping) -> Self {
+        let metrics = Metrics::new(cluster.clone());
+        let (encoder, snapshots) = (Encoder::default(), Snapshots::default());
+        Self { inner: Arc::new(Inner { cluster, token, stopping, encoder, metrics, snapshots }) }
+    }
+
+    /// Answers a request. Never fails: what goes wrong is a Status in the answer.
+    pub async fn handle<B>(&self, request: Request<B>, transport: Transport) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: std::fmt::Display,
+    {
+        let started = Instant::now();
+        let method = request.method().clone();
+        let route = path::parse(request.uri().path());
+        let resource = route.as_ref().map_or("unknown", Route::resource);
+        let outcome = AssertUnwindSafe(self.answer(request, route, transport)).catch_unwind();
+        let limit = Duration::from_secs(REQUEST_SECONDS_MAX);
+        let outcome = match tokio::time::timeout(limit, outcome).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(Failure::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "InternalError",
+                "the request made the server panic; its log has more",
+            )),
+            Err(_) => {
+                let message = format!("no answer within {REQUEST_SECONDS_MAX} s");
+                Err(Failure::timeout(message))
+            }
+        };
+        let response = outcome.unwrap_or_else(Failure::into_response);
+        self.inner.metrics.request(&method, resource, response.status(), started.elapsed());
+        tracing::debug!(%method, resource, status = response.status().as_u16(), "request");
+        response
+    }
+
+    /// Counts a connection that was closed because there are too many.
+    pub(crate) fn note_refused_connection(&self) {
+        self.inner.metrics.refused_connection();
+    }
+
+    async fn answer<B>(
+        &self,
+        request: Request<B>,
+        route: Result<Route, Failure>,
+        transport: Transport,
+    ) -> Result<Response<Body>, Failure>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: std::fmt::Display,
+    {
+        let (parts, body) = request.into_parts();
+        if matches!(route, Ok(Route::Health)) {
+            // Constants, so that nobody without a token learns anything.
+            return Ok(plain("ok"));
+        }
+        let caller = self.authenticate(&parts.headers, transport)?;
+        let route = route?;
+        let query = Query::parse(parts.uri.query())?;
+        let method = match &parts.method {
+            &Method::HEAD => Method::GET,
+            method => method.clone(),
+        };
+        let call = Call { parts, query, body, caller };
+        match route {
+            Route::Collection { kind, namespace } => match method {
+                Method::GET => {
+                    self.list_or_watch(kind, namespace, &call.query, call.header(ACCEPT)).await
+                }
+                // Objects of all namespaces are only read together.
+                _ if kind.is_namespaced() && namespace.is_none() => {
+                    Err(Failure::method_not_allowed())
+                }
+                Method::POST => self.create(kind, namespace.unwrap_or_default(), call).await,
+                Method::DELETE => self.delete_collection(kind, namespace, call).await,
+                _ => Err(Failure::method_not_allowed()),
+            },
+            Route::Object { key } => match method {
+                Method::GET => self.get(&key, &call.query, call.header(ACCEPT)).await,
+                Method::PUT => self.update(key, Part::Main, call).await,
+                Method::PATCH => self.patch(key, Part::Main, call).await,
+                Method::DELETE => self.delete(key, call).await,
+                _ => Err(Failure::method_not_allowed()),
+            },
+            Route::Sub { key, sub } => match (sub, method) {
+                (Subresource::Binding, Method::POST) => self.bind(key, call).await,
+                (Subresource::Log, Method::GET) => self.logs(&key, &call.query).await,
+                (Subresource::Scale, Method::GET) => self.scale(&key),
+                (Subresource::Scale, Method::PUT) => self.put_scale(key, call).await,
+                (Subresource::Scale, Method::PATCH) => self.patch_scale(key, call).await,
+                (Subresource::Status, Method::GET) => {
+                    self.get(&key, &call.query, call.header(ACCEPT)).await
+                }
+                (Subresource::Status, Method::PUT) => self.update(key, Part::Status, call).await,
+                (Subresource::Status, Method::PATCH) => self.patch(key, Part::Status, call).await,
+                _ => Err(Failure::method_not_allowed()),
+            },
+            _ if method != Method::GET => Err(Failure::method_not_allowed()),
+            route => self.about(route, call.header(ACCEPT)),
+        }
+    }
+
+    /// Answers what is asked about the server itself.
+    fn about(&self, route: Route, accept: Option<&str>) -> Result<Response<Body>, Failure> {
+        let ok = |value: &Value| Ok(json(StatusCode::OK, value));
+        match route {
+            Route::CoreVersions | Route::Groups => {
+                let core = route == Route::CoreVersions;
+                match negotiate::discovery(accept) {
+                    DiscoveryFormat::Aggregated(version) => Ok(aggregated(version, core)),
+                    DiscoveryFormat::Legacy if core => ok(&discovery::core_versions()),
+                    DiscoveryFormat::Legacy => ok(&discovery::group_list()),
+                }
+            }
+            Route::Explain { pod } => self.explain(&pod),
+            Route::Group { group } => ok(&discovery::group(group)),
+            Route::Metrics => Ok(self.inner.metrics.render()),
+            Route::OpenApi => Ok(typed(discovery::OPENAPI_V2_TYPE, discovery::OPENAPI_V2)),
+            Route::Resources { group } => ok(&discovery::resource_list(group)),
+            Route::Version => ok(&discovery::version()),
+            Route::Collection { .. } | Route::Health | Route::Object { .. } | Route::Sub { .. } => {
+                Err(Failure::no_such_path())
+            }
+        }
+    }
+
+    fn authenticate(&self, headers: &HeaderMap, transport: Transport) -> Result<Caller, Failure> {
+        let admin = || Caller::Admin { name: "admin".to_owned() };
+        let Some(token) = self.inner.token.as_ref().filter(|_| transport == Transport::Tcp) else {
+            return Ok(admin());
+        };
+        let given = text(headers, AUTHORIZATION)
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, given)| given.trim());
+        match given {
+            Some(given) if token.matches(given) => Ok(admin()),
+            Some(_) | None => Err(Failure::unauthorized()),
+        }
+    }
+}
+
+/// The time of an answer, for ages.
+fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time::from_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+fn typed(media_type: &'static str, content: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(body::full(content));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+fn plain(text: &'static str) -> Response<Body> {
+    typed("text/plain; charset=utf-8", text)
+}
+
+fn json(status: StatusCode, value: &Value) -> Response<Body> {
+    let mut response = typed("application/json", value.to_string());
+    *response.status_mut() = status;
+    response
+}
+
+fn aggregated(version: &'static str, core: bool) -> Response<Body> {
+    // A client that asked for this form reads anything else as an empty list.
+    let media_type = match version {
+        "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+    };
+    typed(media_type, discovery::aggregated(version, core).to_string())
+}

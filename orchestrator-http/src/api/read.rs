@@ -1,0 +1,46 @@
+//! Reading one object, and why a pod is where it is.
+
+use http::{Response, StatusCode};
+use orchestrator_core::model::Key;
+
+use super::list::{self, Selection};
+use super::{Api, json, typed};
+use crate::body::Body;
+use crate::query::{ListOptions, Query};
+use crate::status::Failure;
+
+impl Api {
+    /// Answers a GET of an object: the object, or with `watch=true` what becomes of it.
+    pub(super) async fn get(
+        &self,
+        key: &Key,
+        query: &Query,
+        accept: Option<&str>,
+    ) -> Result<Response<Body>, Failure> {
+        let shape = list::shape(query, accept)?;
+        let options = ListOptions::read(query, key.kind)?;
+        if options.watch {
+            let fields = options.fields.and_name(&key.name);
+            let options = ListOptions { fields, ..options };
+            let namespace = key.kind.is_namespaced().then(|| key.namespace.to_string());
+            return self.watch(Selection { kind: key.kind, namespace, options }, shape).await;
+        }
+        let world = self.world_at(options.revision.unwrap_or_default()).await?;
+        let stored = world.get(key).ok_or_else(|| Failure::not_found(key))?;
+        Ok(typed("application/json", self.inner.encoder.shaped(&stored.object, shape, true)))
+    }
+
+    /// Answers with where a pod could run, and why not elsewhere.
+    pub(super) fn explain(&self, pod: &Key) -> Result<Response<Body>, Failure> {
+        let explanation = self.inner.cluster.explain(pod)?;
+        let mut value = serde_json::to_value(&explanation).map_err(|error| {
+            let message = format!("encoding the explanation: {error}");
+            Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
+        })?;
+        if let Some(map) = value.as_object_mut() {
+            map.insert("kind".to_owned(), "Explanation".into());
+            map.insert("apiVersion".to_owned(), "orchestrator.dev/v1".into());
+        }
+        Ok(json(StatusCode::OK, &value))
+    }
+}

@@ -1,0 +1,160 @@
+//! `/scale`: the number of replicas as an object of its own.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Response, StatusCode};
+use orchestrator_core::api::{Caller, FieldValidation, Request, WriteOptions};
+use orchestrator_core::model::{Key, Object};
+use serde_json::{Value, json};
+
+use super::write::{parse, preconditions, warn};
+use super::{Api, Call, json};
+use crate::body::{self, Body};
+use crate::negotiate::{self, BodyFormat, PatchFormat};
+use crate::status::Failure;
+
+impl Api {
+    /// Answers with the scale of an object.
+    pub(super) fn scale(&self, key: &Key) -> Result<Response<Body>, Failure> {
+        Ok(json(StatusCode::OK, &self.current_scale(key)?))
+    }
+
+    fn current_scale(&self, key: &Key) -> Result<Value, Failure> {
+        let world = self.inner.cluster.world();
+        let stored = world.get(key).ok_or_else(|| Failure::not_found(key))?;
+        scale_of(&stored.object)
+    }
+
+    pub(super) async fn put_scale<B>(
+        &self,
+        key: Key,
+        call: Call<B>,
+    ) -> Result<Response<Body>, Failure>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: std::fmt::Display,
+    {
+        let options = call.query.write_options()?;
+        let format = negotiate::object_body(call.header(CONTENT_TYPE))?;
+        let bytes = body::read(call.body).await?;
+        let scale = parse(key.kind, format, &bytes, FieldValidation::Ignore)?.value;
+        self.write_scale(key, &scale, options, &call.caller).await
+    }
+
+    pub(super) async fn patch_scale<B>(
+        &self,
+        key: Key,
+        call: Call<B>,
+    ) -> Result<Response<Body>, Failure>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: std::fmt::Display,
+    {
+        let options = call.query.write_options()?;
+        if negotiate::patch_body(call.header(CONTENT_TYPE))? != PatchFormat::Merge {
+            let accepted = ["application/merge-patch+json"];
+            return Err(Failure::unsupported_media_type("application/apply-patch+yaml", &accepted));
+        }
+        let bytes = body::read(call.body).await?;
+        let patch = parse(key.kind, BodyFormat::Json, &bytes, FieldValidation::Ignore)?.value;
+        let mut scale = self.current_scale(&key)?;
+        // What the patch does not name must not become a precondition.
+        if let Some(metadata) = scale.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("resourceVersion");
+        }
+        merge(&mut scale, patch);
+        self.write_scale(key, &scale, options, &call.caller).await
+    }
+
+    async fn write_scale(
+        &self,
+        key: Key,
+        scale: &Value,
+        options: WriteOptions,
+        caller: &Caller,
+    ) -> Result<Response<Body>, Failure> {
+        // No number means no replicas in Kubernetes too.
+        let replicas = match scale.pointer("/spec/replicas") {
+            None | Some(Value::Null) => 0,
+            Some(value) => {
+                let number = value.as_i64().and_then(|number| i32::try_from(number).ok());
+                number.ok_or_else(|| {
+                    let message = format!("spec.replicas: {value} must be a whole number");
+                    Failure::bad_request(message)
+                })?
+            }
+        };
+        let name = scale.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        if !name.is_empty() && *name != *key.name {
+            return Err(Failure::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                key.name
+            )));
+        }
+        let preconditions = preconditions(scale.get("metadata"))?;
+        let request = Request::Scale { key, replicas, preconditions, options };
+        let effect = self.inner.cluster.submit(caller, request).await?;
+        let mut response = json(StatusCode::OK, &scale_of(&effect.reply)?);
+        warn(&mut response, effect.warnings.into_iter());
+        Ok(response)
+    }
+}
+
+fn scale_of(object: &Object) -> Result<Value, Failure> {
+    let (wanted, there, selector) = match object {
+        Object::Deployment(deployment) => (
+            deployment.spec.replicas.unwrap_or(1),
+            deployment.status.replicas,
+            deployment.spec.selector.to_string(),
+        ),
+        Object::ReplicaSet(set) => {
+            (set.spec.replicas.unwrap_or(1), set.status.replicas, set.spec.selector.to_string())
+        }
+        _ => return Err(Failure::no_such_path()),
+    };
+    let meta = object.meta();
+    Ok(json!({
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {
+            "name": meta.name,
+            "namespace": meta.namespace,
+            "uid": meta.uid.to_string(),
+            "resourceVersion": meta.resource_version.to_string(),
+            "creationTimestamp": meta.creation_timestamp.map(|time| time.to_string()),
+        },
+        "spec": { "replicas": wanted },
+        "status": { "replicas": there, "selector": selector },
+    }))
+}
+
+/// RFC 7386.
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let Some(map) = target.as_object_mut() else { return };
+    for (name, value) in patch {
+        if value.is_null() {
+            map.remove(&name);
+        } else {
+            merge(map.entry(name).or_insert(Value::Null), value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_merge_patch_sets_replaces_and_removes() {
+        let mut target = json!({ "a": { "b": 1, "c": 2 }, "d": [1] });
+        merge(&mut target, json!({ "a": { "b": null, "e": {} }, "d": [2], "f": { "g": 1 } }));
+        assert_eq!(target, json!({ "a": { "c": 2, "e": {} }, "d": [2], "f": { "g": 1 } }));
+    }
+}

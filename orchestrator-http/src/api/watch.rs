@@ -1,0 +1,253 @@
+//! Watches: every change after a revision, one JSON line each, as clients take them.
+//!
+//! A watch is pulled: it holds a position in the cluster's history and encodes what comes next only when the
+//! connection has room. A slow client costs a position, delays nobody, and is told `Expired` when history has moved
+//! past it (S6).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::stream;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
+use orchestrator_core::driver::{Changes, Compacted};
+use orchestrator_core::model::{Key, Object, Revision};
+use orchestrator_core::world::{ObjectChange, World};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::Api;
+use super::encode::Shape;
+use super::list::Selection;
+use super::metrics::WatcherGuard;
+use crate::body::{self, Body};
+use crate::negotiate::Format;
+use crate::status::Failure;
+use crate::stopping::Stopping;
+use crate::table;
+
+/// How long a watch lasts when the client does not say.
+const WATCH_SECONDS: u64 = 3_600;
+/// How long a watch lasts at most.
+const WATCH_SECONDS_MAX: u64 = 24 * 3_600;
+/// How often a client that asked for bookmarks gets one.
+const BOOKMARK_SECONDS: u64 = 60;
+/// How many bytes of events are handed over at once.
+const CHUNK_BYTES: usize = 32 << 10;
+
+impl Api {
+    /// Answers a watch.
+    pub(super) async fn watch(
+        &self,
+        selection: Selection,
+        shape: Shape,
+    ) -> Result<Response<Body>, Failure> {
+        let options = &selection.options;
+        let revision = options.revision.unwrap_or(Revision::ZERO);
+        let world = self.world_at(revision).await?;
+        let from_now = revision == Revision::ZERO || options.initial_events;
+        let after = if from_now { world.revision() } else { revision };
+        let seconds = options.timeout_seconds.unwrap_or(WATCH_SECONDS).min(WATCH_SECONDS_MAX);
+        let now = Instant::now();
+        let watch = Watch {
+            api: self.clone(),
+            changes: self.inner.cluster.changes(after),
+            initial: from_now.then_some(Initial { world, after: None }),
+            selection,
+            shape,
+            lines: VecDeque::new(),
+            columns_sent: false,
+            is_done: false,
+            deadline: now + Duration::from_secs(seconds),
+            next_bookmark: now + Duration::from_secs(BOOKMARK_SECONDS),
+            stopping: self.inner.stopping.clone(),
+            _guard: self.inner.metrics.watcher(),
+        };
+        let chunks = stream::unfold(watch, |mut watch| async move {
+            let chunk = watch.next_chunk().await?;
+            Some((chunk, watch))
+        });
+        let mut response = Response::new(body::stream(chunks));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(response)
+    }
+}
+
+/// The objects there were when the watch began, still to be told.
+struct Initial {
+    world: World,
+    after: Option<Key>,
+}
+
+struct Watch {
+    api: Api,
+    changes: Changes,
+    initial: Option<Initial>,
+    selection: Selection,
+    shape: Shape,
+    lines: VecDeque<Bytes>,
+    columns_sent: bool,
+    is_done: bool,
+    deadline: Instant,
+    next_bookmark: Instant,
+    stopping: Stopping,
+    _guard: WatcherGuard,
+}
+
+impl Watch {
+    /// Waits for something to tell; `None` at the end.
+    async fn next_chunk(&mut self) -> Option<Bytes> {
+        loop {
+            self.fill();
+            if let Some(chunk) = self.take_chunk() {
+                return Some(chunk);
+            }
+            if self.is_done {
+                return None;
+            }
+            let bookmark = self.next_bookmark;
+            tokio::select! {
+                biased;
+                () = self.stopping.wait() => self.is_done = true,
+                () = tokio::time::sleep_until(self.deadline) => self.is_done = true,
+                () = tokio::time::sleep_until(bookmark), if self.selection.options.bookmarks => {
+                    self.next_bookmark = Instant::now() + Duration::from_secs(BOOKMARK_SECONDS);
+                    // Everything up to the position has been handed out: `lines` is empty (S7).
+                    self.push_bookmark(self.changes.position(), false);
+                }
+                change = self.changes.next() => self.take(change),
+            }
+        }
+    }
+
+    /// Takes what has happened already, up to a chunk.
+    fn fill(&mut self) {
+        let mut bytes = 0;
+        while bytes < CHUNK_BYTES && !self.is_done {
+            if self.initial.is_some() {
+                self.tell_initial();
+            } else {
+                match self.changes.try_next().transpose() {
+                    Some(change) => self.take(change),
+                    None => return,
+                }
+            }
+            bytes = self.lines.iter().map(Bytes::len).sum();
+        }
+    }
+
+    fn take_chunk(&mut self) -> Option<Bytes> {
+        if self.lines.len() <= 1 {
+            return self.lines.pop_front();
+        }
+        let mut chunk = BytesMut::new();
+        for line in self.lines.drain(..) {
+            chunk.put_slice(&line);
+        }
+        Some(chunk.freeze())
+    }
+
+    /// Tells the next of the objects there were at the beginning.
+    fn tell_initial(&mut self) {
+        let Some(Initial { world, after }) = &self.initial else { return };
+        let next = {
+            let mut page = self.selection.page(world, after.as_ref());
+            page.next().map(|(key, stored)| (key.clone(), stored.object.clone()))
+        };
+        let revision = world.revision();
+        match next {
+            Some((key, object)) => {
+                if let Some(initial) = &mut self.initial {
+                    initial.after = Some(key);
+                }
+                self.push("ADDED", &object);
+            }
+            None => {
+                self.initial = None;
+                if self.selection.options.initial_events {
+                    self.push_bookmark(revision, true);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, change: Result<Arc<ObjectChange>, Compacted>) {
+        match change {
+            Ok(change) => self.tell(&change),
+            Err(Compacted { oldest }) => {
+                let position = self.changes.position();
+                let message = format!("too old resource version: {position} ({oldest})");
+                let status = Failure::expired(message).to_value().to_string();
+                self.push_line("ERROR", status.as_bytes());
+                self.is_done = true;
+            }
+        }
+    }
+
+    /// Tells a change as this watch sees it: an object that stops being selected is gone, one that begins is new.
+    fn tell(&mut self, change: &ObjectChange) {
+        let selected = |object: &&Object| self.selection.selects(&change.key, object);
+        let before = change.before.as_ref().filter(selected);
+        let after = change.after.as_ref().filter(selected);
+        match (before, after) {
+            (None, None) => {}
+            (None, Some(object)) => self.push("ADDED", object),
+            (Some(_), Some(object)) => self.push("MODIFIED", object),
+            (Some(last), None) => {
+                // The last value, at the revision at which it went.
+                let mut last = last.clone();
+                last.set_revision(change.revision);
+                self.push_gone(&last);
+            }
+        }
+    }
+
+    fn push(&mut self, event: &str, object: &Object) {
+        let encoded = self.api.inner.encoder.shaped(object, self.shape, !self.columns_sent);
+        self.columns_sent = true;
+        self.push_line(event, &encoded);
+    }
+
+    /// As [`Self::push`], past the cache: the object never was in the world like this.
+    fn push_gone(&mut self, object: &Object) {
+        match self.shape.format {
+            Format::Json => {
+                let encoded = object.to_value().to_string();
+                self.push_line("DELETED", encoded.as_bytes());
+            }
+            Format::Metadata | Format::Table => self.push("DELETED", object),
+        }
+    }
+
+    fn push_bookmark(&mut self, revision: Revision, ends_initial_events: bool) {
+        let mut metadata = json!({ "resourceVersion": revision.to_string() });
+        if ends_initial_events {
+            metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+        }
+        let kind = self.selection.kind;
+        let object = match self.shape.format {
+            Format::Json => json!({
+                "kind": kind.name(), "apiVersion": kind.api_version(), "metadata": metadata,
+            }),
+            Format::Metadata => json!({
+                "kind": "PartialObjectMetadata",
+                "apiVersion": "meta.k8s.io/v1",
+                "metadata": metadata,
+            }),
+            Format::Table => table::table(&metadata, &Value::Null, Vec::new()),
+        };
+        self.push_line("BOOKMARK", object.to_string().as_bytes());
+    }
+
+    fn push_line(&mut self, event: &str, object: &[u8]) {
+        let mut line = BytesMut::with_capacity(object.len() + 40);
+        line.put_slice(br#"{"type":""#);
+        line.put_slice(event.as_bytes());
+        line.put_slice(br#"","object":"#);
+        line.put_slice(object);
+        line.put_slice(b"}\n");
+        self.lines.push_back(line.freeze());
+    }
+}

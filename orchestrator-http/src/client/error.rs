@@ -1,0 +1,137 @@
+//! `ClientError`: why a request of a client failed, and what to do next.
+
+use std::io;
+
+use http::StatusCode;
+use serde_json::Value;
+
+/// A field that the server complains of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// The field's path, such as `spec.replicas`; empty if none is to blame.
+    pub field: String,
+    /// What is wrong.
+    pub message: String,
+    /// The reason, for programs.
+    pub reason: String,
+}
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The server refused it.
+    #[error("{message}")]
+    Refused {
+        /// The HTTP status.
+        code: u16,
+        /// The reason, for programs, such as `NotFound`.
+        reason: String,
+        /// The explanation.
+        message: String,
+        /// The fields that are to blame.
+        causes: Vec<Cause>,
+    },
+    /// Nobody answers there.
+    #[error(
+        "cannot reach {server}: {source}; is orchd running? start it with `orchd dev`, or name another cluster with --kubeconfig"
+    )]
+    Unreachable {
+        /// The server's URL.
+        server: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The server's certificate was not signed by the authority in the kubeconfig.
+    #[error(
+        "{server} is not the server of this kubeconfig ({source}); its data directory may have been made anew, use the kubeconfig there"
+    )]
+    Untrusted {
+        /// The server's URL.
+        server: String,
+        /// What TLS says.
+        source: io::Error,
+    },
+    /// The connection broke off.
+    #[error("the connection to {server} broke off: {reason}")]
+    Broken {
+        /// The server's URL.
+        server: String,
+        /// How.
+        reason: String,
+    },
+    /// What came back is not what was asked for.
+    #[error("{server} answered with something else: {reason}")]
+    Unexpected {
+        /// The server's URL.
+        server: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What the client was told of the server cannot be used.
+    #[error("{0}")]
+    Config(String),
+}
+
+impl ClientError {
+    /// The HTTP status, if the server refused the request.
+    pub const fn code(&self) -> Option<u16> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            Self::Broken { .. }
+            | Self::Config(_)
+            | Self::Unexpected { .. }
+            | Self::Unreachable { .. }
+            | Self::Untrusted { .. } => None,
+        }
+    }
+
+    /// Whether the server says that there is no such object.
+    pub fn is_not_found(&self) -> bool {
+        self.code() == Some(404)
+    }
+
+    /// Whether what was asked for is not remembered any more: list again.
+    pub fn is_expired(&self) -> bool {
+        self.code() == Some(410)
+    }
+
+    /// Reads a Status; what is none becomes one with the HTTP status.
+    pub(super) fn from_status(code: StatusCode, body: &[u8]) -> Self {
+        let status: Value = serde_json::from_slice(body).unwrap_or_default();
+        Self::from_status_value(code, &status, body)
+    }
+
+    /// Reads a Status that came as an object, such as in a watch.
+    pub(super) fn from_status_object(status: &Value) -> Self {
+        let code = status.get("code").and_then(Value::as_u64).and_then(|code| code.try_into().ok());
+        let code = code.and_then(|code: u16| StatusCode::from_u16(code).ok());
+        Self::from_status_value(code.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), status, b"")
+    }
+
+    fn from_status_value(code: StatusCode, status: &Value, body: &[u8]) -> Self {
+        let text = |value: &Value, field: &str| {
+            value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let mut message = text(status, "message");
+        if message.is_empty() {
+            let start = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
+            message = format!("{code} {}", start.trim());
+        }
+        if code == StatusCode::UNAUTHORIZED {
+            message.push_str("; the token in the kubeconfig is not one of this server");
+        }
+        let causes = status.pointer("/details/causes").and_then(Value::as_array);
+        let cause = |cause: &Value| Cause {
+            field: text(cause, "field"),
+            message: text(cause, "message"),
+            reason: text(cause, "reason"),
+        };
+        Self::Refused {
+            code: code.as_u16(),
+            reason: text(status, "reason"),
+            message,
+            causes: causes.into_iter().flatten().map(cause).collect(),
+        }
+    }
+}

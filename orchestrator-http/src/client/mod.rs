@@ -1,0 +1,465 @@
+//! The client: requests to a server of this crate (or of Kubernetes, within the profile), with JSON in and out.
+
+mod connect;
+mod error;
+mod params;
+mod stream;
+mod wire;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use orchestrator_core::model::{Key, Kind};
+use serde_json::{Value, json};
+
+use crate::kubeconfig::{ClientConfig, read_kubeconfig};
+use crate::query::percent_encode;
+use connect::{Connector, ResponseBody};
+use wire::{collection_path, object_path, warning_text};
+
+pub use error::{Cause, ClientError};
+pub use params::{DeleteParams, LogParams, Selector, WriteParams};
+pub use stream::{ByteStream, WatchEvent, WatchStream};
+
+/// How long an answer may take to begin.
+const ANSWER_SECONDS_MAX: u64 = 90;
+/// The most bytes of an answer that is not a stream.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+/// How many objects a list asks for at once.
+const PAGE: &str = "500";
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+
+/// The answer to a write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// The object as it is now, or a Status when it is gone.
+    pub value: Value,
+    /// Whether the object is new.
+    pub created: bool,
+    /// What the server wants known besides.
+    pub warnings: Vec<String>,
+}
+
+/// A client of one server. Cloning is cheap; connections are shared.
+#[derive(Clone, Debug)]
+pub struct Client {
+    connector: Arc<Connector>,
+    authorization: Option<HeaderValue>,
+    namespace: Arc<str>,
+}
+
+impl Client {
+    /// Makes a client from the current context of a kubeconfig.
+    ///
+    /// # Errors
+    /// [`ClientError::Config`] when the file cannot be used.
+    pub fn from_kubeconfig(path: &Path) -> Result<Self, ClientError> {
+        let config =
+            read_kubeconfig(path).map_err(|error| ClientError::Config(error.to_string()))?;
+        Self::from_config(&config)
+    }
+
+    /// Makes a client. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`ClientError::Config`] when URL, certificate or token cannot be used.
+    pub fn from_config(config: &ClientConfig) -> Result<Self, ClientError> {
+        let authorization = match &config.token {
+            Some(token) => {
+                let value = HeaderValue::from_str(&format!("Bearer {}", token.reveal()));
+                let mut value = value.map_err(|_| {
+                    ClientError::Config("the token has characters that no token has".to_owned())
+                })?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+            None => None,
+        };
+        let connector = Arc::new(Connector::new(config)?);
+        Ok(Self { connector, authorization, namespace: config.namespace.as_str().into() })
+    }
+
+    /// The server's URL.
+    pub fn server(&self) -> &str {
+        self.connector.url()
+    }
+
+    /// The namespace that is meant when none is said.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Reads an object.
+    ///
+    /// # Errors
+    /// [`ClientError::is_not_found`] when there is none; else as every request.
+    pub async fn get(&self, key: &Key) -> Result<Value, ClientError> {
+        self.json(self.request(Method::GET, &object_path(key), &[])).await.map(|reply| reply.value)
+    }
+
+    /// Lists objects of one namespace, or with `None` of all; every page of them.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn list(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        selector: &Selector,
+    ) -> Result<Value, ClientError> {
+        self.pages(kind, namespace, selector, "application/json", "items").await
+    }
+
+    /// Lists objects as a Table: the columns the server would show to people.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn table(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        selector: &Selector,
+    ) -> Result<Value, ClientError> {
+        self.pages(kind, namespace, selector, TABLE, "rows").await
+    }
+
+    async fn pages(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        selector: &Selector,
+        accept: &'static str,
+        items: &str,
+    ) -> Result<Value, ClientError> {
+        let path = collection_path(kind, namespace);
+        let mut whole: Option<Value> = None;
+        let mut resume = String::new();
+        loop {
+            let mut query = selector.query();
+            query.push(("limit", PAGE.to_owned()));
+            if !resume.is_empty() {
+                query.push(("continue", resume));
+            }
+            let mut request = self.request(Method::GET, &path, &query);
+            request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept));
+            let mut page = self.json(request).await?.value;
+            let metadata = page.get_mut("metadata").and_then(Value::as_object_mut);
+            let next = metadata.and_then(|metadata| {
+                metadata.remove("remainingItemCount");
+                metadata.remove("continue")
+            });
+            resume = next.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
+            match &mut whole {
+                None => whole = Some(page),
+                Some(whole) => {
+                    let more = page.get_mut(items).map(Value::take);
+                    if let (Some(Value::Array(all)), Some(Value::Array(more))) =
+                        (whole.get_mut(items), more)
+                    {
+                        all.extend(more);
+                    }
+                }
+            }
+            if let Some(whole) = whole.take_if(|_| resume.is_empty()) {
+                return Ok(whole);
+            }
+        }
+    }
+
+    /// Records a new object.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn create(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        object: &Value,
+        params: WriteParams,
+    ) -> Result<Reply, ClientError> {
+        let path = collection_path(kind, namespace);
+        self.json(self.with_body(Method::POST, &path, &params.query(), "application/json", object))
+            .await
+    }
+
+    /// Replaces an object. Its `resourceVersion`, if it has one, is a precondition.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn replace(
+        &self,
+        key: &Key,
+        object: &Value,
+        params: WriteParams,
+    ) -> Result<Reply, ClientError> {
+        let path = object_path(key);
+        self.json(self.with_body(Method::PUT, &path, &params.query(), "application/json", object))
+            .await
+    }
+
+    /// Applies a manifest: creates the object, or changes what differs; what the last applied manifest had and this
+    /// one lacks goes.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn apply(
+        &self,
+        key: &Key,
+        manifest: &Value,
+        params: WriteParams,
+    ) -> Result<Reply, ClientError> {
+        let media_type = "application/apply-patch+yaml";
+        let path = object_path(key);
+        self.json(self.with_body(Method::PATCH, &path, &params.query(), media_type, manifest)).await
+    }
+
+    /// Changes an object by an RFC 7386 merge patch.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn merge(
+        &self,
+        key: &Key,
+        patch: &Value,
+        params: WriteParams,
+    ) -> Result<Reply, ClientError> {
+        let media_type = "application/merge-patch+json";
+        let path = object_path(key);
+        self.json(self.with_body(Method::PATCH, &path, &params.query(), media_type, patch)).await
+    }
+
+    /// Sets the number of replicas.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn scale(&self, key: &Key, replicas: i32) -> Result<Reply, ClientError> {
+        let path = format!("{}/scale", object_path(key));
+        let patch = json!({ "spec": { "replicas": replicas } });
+        let media_type = "application/merge-patch+json";
+        self.json(self.with_body(Method::PATCH, &path, &[], media_type, &patch)).await
+    }
+
+    /// Deletes an object.
+    ///
+    /// # Errors
+    /// [`ClientError::is_not_found`] when there is none; else as every request.
+    pub async fn delete(&self, key: &Key, params: &DeleteParams) -> Result<Reply, ClientError> {
+        let path = object_path(key);
+        self.json(self.with_body(Method::DELETE, &path, &[], "application/json", &params.body()))
+            .await
+    }
+
+    /// Deletes every selected object of a namespace.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn delete_all(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        selector: &Selector,
+        params: &DeleteParams,
+    ) -> Result<Reply, ClientError> {
+        let path = collection_path(kind, namespace);
+        let media_type = "application/json";
+        let query = selector.query();
+        self.json(self.with_body(Method::DELETE, &path, &query, media_type, &params.body())).await
+    }
+
+    /// Follows what becomes of objects after a revision; with `None` from now, what there is now first.
+    ///
+    /// # Errors
+    /// [`ClientError::is_expired`], here or from the stream, means: list again. Else as every request.
+    pub async fn watch(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        selector: &Selector,
+        after: Option<&str>,
+    ) -> Result<WatchStream, ClientError> {
+        self.watch_as(kind, namespace, selector, after, "application/json").await
+    }
+
+    /// As [`watch`](Self::watch), each object as a Table of one row.
+    ///
+    /// # Errors
+    /// As [`watch`](Self::watch).
+    pub async fn watch_table(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        selector: &Selector,
+        after: Option<&str>,
+    ) -> Result<WatchStream, ClientError> {
+        self.watch_as(kind, namespace, selector, after, TABLE).await
+    }
+
+    async fn watch_as(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        selector: &Selector,
+        after: Option<&str>,
+        accept: &'static str,
+    ) -> Result<WatchStream, ClientError> {
+        let mut query = selector.query();
+        query.push(("watch", "true".to_owned()));
+        query.push(("allowWatchBookmarks", "true".to_owned()));
+        if let Some(after) = after {
+            query.push(("resourceVersion", after.to_owned()));
+        }
+        let mut request = self.request(Method::GET, &collection_path(kind, namespace), &query);
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept));
+        let response = self.send(request).await?;
+        let bytes = ByteStream::new(response.into_body(), self.server().to_owned());
+        Ok(WatchStream::new(bytes))
+    }
+
+    /// Reads the log of a container.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn logs(&self, pod: &Key, params: &LogParams) -> Result<ByteStream, ClientError> {
+        let path = format!("{}/log", object_path(pod));
+        let response = self.send(self.request(Method::GET, &path, &params.query())).await?;
+        Ok(ByteStream::new(response.into_body(), self.server().to_owned()))
+    }
+
+    /// Asks where a pod could run, and why not elsewhere.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn explain(&self, pod: &Key) -> Result<Value, ClientError> {
+        let path = format!(
+            "/apis/{}/v1/namespaces/{}/pods/{}/explain",
+            crate::registry::OWN_GROUP,
+            percent_encode(&pod.namespace),
+            percent_encode(&pod.name)
+        );
+        self.json(self.request(Method::GET, &path, &[])).await.map(|reply| reply.value)
+    }
+
+    /// Reads whatever is at a path, such as `/metrics`.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn raw(&self, path: &str) -> Result<Bytes, ClientError> {
+        if path.parse::<http::uri::PathAndQuery>().is_err() || !path.starts_with('/') {
+            return Err(ClientError::Config(format!("{path:?} is not a path")));
+        }
+        let response = self.send(self.request(Method::GET, path, &[])).await?;
+        self.collect(response.into_body()).await
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Request<Full<Bytes>> {
+        let mut target = path.to_owned();
+        for (index, (name, value)) in query.iter().enumerate() {
+            target.push(if index == 0 { '?' } else { '&' });
+            target.push_str(name);
+            target.push('=');
+            target.push_str(&percent_encode(value));
+        }
+        let mut request = Request::new(Full::default());
+        *request.method_mut() = method;
+        *request.uri_mut() = target.parse().expect("paths and queries are encoded");
+        let headers = request.headers_mut();
+        if let Ok(host) = HeaderValue::from_str(&self.connector.host()) {
+            headers.insert(HOST, host);
+        }
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some(authorization) = &self.authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        request
+    }
+
+    fn with_body(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        media_type: &'static str,
+        body: &Value,
+    ) -> Request<Full<Bytes>> {
+        let mut request = self.request(method, path, query);
+        *request.body_mut() = Full::new(body.to_string().into());
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+        request
+    }
+
+    /// Sends a request; what is not a success becomes an error.
+    async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<ResponseBody>, ClientError> {
+        let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
+        let response = match tokio::time::timeout(limit, self.connector.send(request)).await {
+            Ok(response) => response?,
+            Err(_) => {
+                let reason = format!("no answer within {ANSWER_SECONDS_MAX} s");
+                return Err(ClientError::Broken { server: self.server().to_owned(), reason });
+            }
+        };
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let code = response.status();
+        let body = self.collect(response.into_body()).await.unwrap_or_default();
+        Err(ClientError::from_status(code, &body))
+    }
+
+    async fn json(&self, request: Request<Full<Bytes>>) -> Result<Reply, ClientError> {
+        let response = self.send(request).await?;
+        let created = response.status() == StatusCode::CREATED;
+        let warnings = response.headers().get_all("warning").iter().map(warning_text).collect();
+        let body = self.collect(response.into_body()).await?;
+        let value = serde_json::from_slice(&body).map_err(|error| ClientError::Unexpected {
+            server: self.server().to_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok(Reply { value, created, warnings })
+    }
+
+    async fn collect(&self, body: ResponseBody) -> Result<Bytes, ClientError> {
+        let collected = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        collected.map(http_body_util::Collected::to_bytes).map_err(|error| ClientError::Broken {
+            server: self.server().to_owned(),
+            reason: error.to_string(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_needs_a_server_it_can_trust() {
+        let config = |server: &str, ca_pem: Option<&str>| ClientConfig {
+            server: server.to_owned(),
+            ca_pem: ca_pem.map(str::to_owned),
+            token: None,
+            namespace: "default".to_owned(),
+        };
+        for (server, ca) in [
+            ("http://127.0.0.1:1", None),
+            ("https://127.0.0.1:1", None),
+            ("https://127.0.0.1:1", Some("nonsense")),
+            ("https://127.0.0.1:1/path", Some("nonsense")),
+            ("https://", Some("nonsense")),
+        ] {
+            assert!(Client::from_config(&config(server, ca)).is_err(), "{server}");
+        }
+        assert!(Client::from_config(&config("unix:///run/orchd.sock", None)).is_ok());
+    }
+}

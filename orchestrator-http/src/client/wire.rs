@@ -1,0 +1,59 @@
+//! Paths and headers as they are on the wire.
+
+use http::HeaderValue;
+use orchestrator_core::model::{Key, Kind};
+
+use crate::query::percent_encode;
+
+/// Takes the text out of `299 - "text"`.
+pub(super) fn warning_text(value: &HeaderValue) -> String {
+    let text = String::from_utf8_lossy(value.as_bytes());
+    let quoted = text.split_once('"').and_then(|(_, rest)| rest.strip_suffix('"'));
+    let mut escaped = false;
+    quoted
+        .unwrap_or(&text)
+        .chars()
+        .filter(|c| {
+            escaped = *c == '\\' && !escaped;
+            !escaped
+        })
+        .collect()
+}
+
+pub(super) fn collection_path(kind: Kind, namespace: Option<&str>) -> String {
+    let base = match kind.group() {
+        "" => "/api/v1".to_owned(),
+        group => format!("/apis/{group}/v1"),
+    };
+    match namespace.filter(|_| kind.is_namespaced()) {
+        Some(namespace) => {
+            format!("{base}/namespaces/{}/{}", percent_encode(namespace), kind.plural())
+        }
+        None => format!("{base}/{}", kind.plural()),
+    }
+}
+
+pub(super) fn object_path(key: &Key) -> String {
+    let collection = collection_path(key.kind, Some(&key.namespace));
+    format!("{collection}/{}", percent_encode(&key.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_those_of_kubernetes() {
+        let key = Key::new(Kind::Deployment, "default", "web");
+        assert_eq!(object_path(&key), "/apis/apps/v1/namespaces/default/deployments/web");
+        assert_eq!(object_path(&Key::node("n1")), "/api/v1/nodes/n1");
+        assert_eq!(object_path(&Key::pod("x", "../y")), "/api/v1/namespaces/x/pods/..%2Fy");
+        assert_eq!(collection_path(Kind::Pod, None), "/api/v1/pods");
+    }
+
+    #[test]
+    fn a_warning_comes_back_as_it_was_written() {
+        let value = HeaderValue::from_static(r#"299 - "say \"no\" \\ever""#);
+        assert_eq!(warning_text(&value), r#"say "no" \ever"#);
+    }
+}

@@ -1,0 +1,77 @@
+//! One connection: handshake, HTTP/1.1, and a graceful end.
+//!
+//! HTTP/2 is not offered: every client of the profile speaks HTTP/1.1, and upgrades (exec) need it.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Limits;
+use super::listener::Peer;
+use super::timed_io::TimedIo;
+use crate::api::{Api, Transport};
+use crate::stopping::Stopping;
+
+/// The most bytes of a request's head.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// What every connection shares.
+pub(super) struct Connection {
+    pub(super) api: Api,
+    pub(super) limits: Limits,
+    pub(super) stopping: Stopping,
+}
+
+impl Connection {
+    /// Serves a connection to its end.
+    pub(super) async fn serve(&self, peer: Peer) {
+        match peer {
+            Peer::Tcp(stream, tls) => {
+                let handshake = tls.accept(stream);
+                let limit = Duration::from_millis(self.limits.handshake_ms);
+                match tokio::time::timeout(limit, handshake).await {
+                    Ok(Ok(stream)) => self.serve_http(stream, Transport::Tcp).await,
+                    Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
+                    Err(_) => tracing::debug!("TLS handshake took too long"),
+                }
+            }
+            Peer::Unix(stream) => self.serve_http(stream, Transport::Unix).await,
+        }
+    }
+
+    async fn serve_http<S>(&self, stream: S, transport: Transport)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let first_byte = Duration::from_millis(self.limits.first_byte_ms);
+        let stall = Duration::from_millis(self.limits.stall_ms);
+        let io = TokioIo::new(TimedIo::new(stream, first_byte, stall));
+        let service = service_fn(|request: Request<Incoming>| async move {
+            Ok::<_, Infallible>(self.api.handle(request, transport).await)
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_millis(self.limits.head_ms))
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(io, service);
+        let mut connection = pin!(connection);
+        let mut stopping = self.stopping.clone();
+        let outcome = tokio::select! {
+            outcome = connection.as_mut() => outcome,
+            () = stopping.wait() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(%error, "connection ended");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Listening sockets: TCP with TLS, and sockets in the file system for the same user.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_rustls::TlsAcceptor;
+
+/// A listening socket.
+pub(super) enum Acceptor {
+    Tcp(TcpListener, Tls),
+    /// With its path, which goes when the acceptor goes.
+    Unix(UnixListener, PathBuf),
+}
+
+/// What TLS handshakes are made with.
+pub(super) struct Tls(TlsAcceptor);
+
+impl From<Arc<rustls::ServerConfig>> for Tls {
+    fn from(config: Arc<rustls::ServerConfig>) -> Self {
+        Self(config.into())
+    }
+}
+
+/// A connection that was accepted; its TLS handshake is still to come.
+pub(super) enum Peer {
+    Tcp(TcpStream, TlsAcceptor),
+    Unix(UnixStream),
+}
+
+impl Acceptor {
+    /// Waits for a connection. Cancel-safe.
+    pub(super) async fn accept(&self) -> io::Result<Peer> {
+        match self {
+            Self::Tcp(listener, Tls(tls)) => {
+                let (stream, _) = listener.accept().await?;
+                // Answers are small; waiting to fill packets would only delay them.
+                stream.set_nodelay(true)?;
+                Ok(Peer::Tcp(stream, tls.clone()))
+            }
+            Self::Unix(listener, path) => {
+                let (stream, _) = listener.accept().await?;
+                let peer = stream.peer_cred()?.uid();
+                let owner = std::fs::symlink_metadata(path)?.uid();
+                if peer != owner && peer != 0 {
+                    let message = format!("user {peer} may not use the socket of user {owner}");
+                    return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+                }
+                Ok(Peer::Unix(stream))
+            }
+        }
+    }
+}
+
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self {
+            // A leftover socket is replaced by the next start.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Listens on a socket of mode 0600 in the file system. A leftover of a server that is gone is replaced; one that
+/// answers is not.
+pub(super) async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    match UnixStream::connect(path).await {
+        Ok(_) => {
+            let message = "another server listens there";
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
+        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    // Made in a directory that only we may enter, so that nobody can connect before its mode is set.
+    let parent = path.parent().unwrap_or(Path::new("."));
+    let private = parent.join(format!(".sock-{}", std::process::id()));
+    std::fs::DirBuilder::new().mode(0o700).create(&private)?;
+    let outcome = (|| {
+        let inside = private.join("s");
+        let listener = UnixListener::bind(&inside)?;
+        std::fs::set_permissions(&inside, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::rename(&inside, path)?;
+        Ok(listener)
+    })();
+    let _ = std::fs::remove_dir_all(&private);
+    outcome
+}

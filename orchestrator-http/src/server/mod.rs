@@ -1,0 +1,253 @@
+//! The server: sockets, TLS, limits and a shutdown that joins every task. What requests mean is [`Api`]'s.
+
+mod connection;
+mod listener;
+mod timed_io;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use orchestrator_core::driver::Cluster;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::api::Api;
+use crate::kubeconfig;
+use crate::pki::{Pki, PkiError, Token};
+use crate::stopping::{self, Stop};
+use connection::Connection;
+use listener::Acceptor;
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// An address, with TLS and a token. Port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// A socket in the file system, of mode 0600: who runs as the same user (or as root) needs no token.
+    Unix(PathBuf),
+}
+
+/// The limits of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most connections at a time; further ones are closed at once.
+    pub connections_max: usize,
+    /// How long a TLS handshake may take, in milliseconds.
+    pub handshake_ms: u64,
+    /// How long a new connection may stay silent, in milliseconds.
+    pub first_byte_ms: u64,
+    /// How long a request's head may take to come, and a connection may stay idle, in milliseconds.
+    pub head_ms: u64,
+    /// How long a client may take no bytes of an answer before it is cut off, in milliseconds.
+    pub stall_ms: u64,
+    /// How long requests under way may take to end at a shutdown, in milliseconds.
+    pub shutdown_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 2_000,
+            handshake_ms: 10_000,
+            first_byte_ms: 10_000,
+            head_ms: 60_000,
+            stall_ms: 30_000,
+            shutdown_ms: 5_000,
+        }
+    }
+}
+
+/// How a server is set up.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Where it listens.
+    pub listen: Listen,
+    /// The directory of the authority's certificate and key and the administrator's token; made if it is missing.
+    pub pki_directory: PathBuf,
+    /// Host names and addresses, beside the usual ones, by which clients reach the server.
+    pub extra_names: Vec<String>,
+    /// Its limits.
+    pub limits: Limits,
+}
+
+impl ServerConfig {
+    /// Sets up a server on this machine alone, on a free port.
+    pub fn loopback(pki_directory: impl Into<PathBuf>) -> Self {
+        Self::new(Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))), pki_directory)
+    }
+
+    /// Sets up a server with the usual limits.
+    pub fn new(listen: Listen, pki_directory: impl Into<PathBuf>) -> Self {
+        let pki_directory = pki_directory.into();
+        Self { listen, pki_directory, extra_names: Vec::new(), limits: Limits::default() }
+    }
+}
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The address cannot be listened on.
+    #[error("listening on {address}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Keys and certificates cannot be had.
+    #[error("setting up keys and certificates")]
+    Pki(#[from] PkiError),
+}
+
+/// A server that runs. Dropping it stops it without waiting; [`shutdown`](Server::shutdown) waits.
+#[derive(Debug)]
+pub struct Server {
+    local: Listen,
+    ca_pem: String,
+    token: Token,
+    stop: Stop,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts a server of a cluster.
+    ///
+    /// # Errors
+    /// [`ServeError`] when the address is taken or not ours, or keys cannot be had.
+    pub async fn bind(config: ServerConfig, cluster: Cluster) -> Result<Self, ServeError> {
+        let now = seconds_now();
+        let pki = Pki::open(&config.pki_directory, now)?;
+        let listen_error = |source| ServeError::Listen { address: print(&config.listen), source };
+        let (stop, stopping) = stopping::channel();
+        let (acceptor, local) = match &config.listen {
+            Listen::Tcp(address) => {
+                let socket = tokio::net::TcpListener::bind(address).await.map_err(listen_error)?;
+                let local = socket.local_addr().map_err(listen_error)?;
+                let tls = pki.server_config(&names(local, &config.extra_names), now)?;
+                (Acceptor::Tcp(socket, tls.into()), Listen::Tcp(local))
+            }
+            Listen::Unix(path) => {
+                let socket = listener::bind_unix(path).await.map_err(listen_error)?;
+                (Acceptor::Unix(socket, path.clone()), config.listen.clone())
+            }
+        };
+        let api = Api::with_token(cluster, Some(pki.token().clone()), stopping.clone());
+        let connection = Arc::new(Connection { api, limits: config.limits.clone(), stopping });
+        let task = tokio::spawn(accept_until_stopped(acceptor, connection));
+        let (ca_pem, token) = (pki.ca_pem().to_owned(), pki.token().clone());
+        Ok(Self { local, ca_pem, token, stop, task: Some(task) })
+    }
+
+    /// The address the server listens on; `None` for a socket in the file system.
+    pub const fn local_addr(&self) -> Option<SocketAddr> {
+        match &self.local {
+            Listen::Tcp(address) => Some(*address),
+            Listen::Unix(_) => None,
+        }
+    }
+
+    /// The URL by which clients on this machine reach the server.
+    pub fn url(&self) -> String {
+        kubeconfig::url(&self.local)
+    }
+
+    /// The certificate of the cluster's authority, in PEM.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// The administrator's token.
+    pub const fn token(&self) -> &Token {
+        &self.token
+    }
+
+    /// Writes a kubeconfig of mode 0600 with the URL, the authority's certificate and the token, for kubectl and for
+    /// [`Client`](crate::Client).
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_kubeconfig(&self, path: &Path) -> std::io::Result<()> {
+        let text = kubeconfig::render(&self.local, &self.ca_pem, &self.token);
+        crate::private_file::write(path, text.as_bytes())
+    }
+
+    /// Stops: no new connections, watches end, requests under way get a few seconds to end; then every task is joined.
+    pub async fn shutdown(mut self) {
+        self.stop.stop();
+        if let Some(task) = self.task.take() {
+            // A panic of the accept loop has been reported by the panic hook.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.stop();
+    }
+}
+
+async fn accept_until_stopped(acceptor: Acceptor, connection: Arc<Connection>) {
+    let permits = Arc::new(Semaphore::new(connection.limits.connections_max));
+    let mut stopping = connection.stopping.clone();
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = stopping.wait() => break,
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+            accepted = acceptor.accept() => match (accepted, Arc::clone(&permits).try_acquire_owned()) {
+                (Ok(peer), Ok(permit)) => {
+                    let connection = Arc::clone(&connection);
+                    tasks.spawn(async move {
+                        connection.serve(peer).await;
+                        drop(permit);
+                    });
+                }
+                (Ok(_), Err(_)) => connection.api.note_refused_connection(),
+                (Err(error), _) => {
+                    // Out of descriptors, most likely: the loop must neither end nor spin.
+                    tracing::warn!(%error, "accepting a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+        }
+    }
+    drop(acceptor);
+    let all = async { while tasks.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(Duration::from_millis(connection.limits.shutdown_ms), all).await;
+    tasks.shutdown().await;
+}
+
+/// The names a certificate must have for clients to find the server under.
+fn names(local: SocketAddr, extra: &[String]) -> Vec<String> {
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    if !local.ip().is_unspecified() {
+        names.push(local.ip().to_string());
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim().to_ascii_lowercase();
+    if orchestrator_core::model::is_dns_subdomain(&host) {
+        names.push(host);
+    }
+    names.extend(extra.iter().cloned());
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn print(listen: &Listen) -> String {
+    match listen {
+        Listen::Tcp(address) => address.to_string(),
+        Listen::Unix(path) => path.display().to_string(),
+    }
+}
+
+fn seconds_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
