@@ -4,6 +4,7 @@
 //! and no verb of one pod keeps another pod waiting (L15).
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // the shell may read clock and machine
 
+mod admission;
 mod assign;
 mod core;
 mod listing;

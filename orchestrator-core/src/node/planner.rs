@@ -93,9 +93,14 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn remember(&mut self, runs: &[Runs<'_>]) {
-        let next = self.input.observed.iter().map(|sandbox| sandbox.key.attempt + 1).max();
+        let newest = self.input.observed.iter().map(|sandbox| sandbox.key.attempt).max();
         let memory = &mut self.plan.memory;
-        memory.next_sandbox = memory.next_sandbox.max(next.unwrap_or(0));
+        if let Some(newest) = newest {
+            memory.next_sandbox = memory.next_sandbox.max(newest.saturating_add(1));
+            let known = memory.dead_sandbox.filter(|(known, _)| *known == newest);
+            let dead = known.unwrap_or((newest, self.input.now));
+            memory.dead_sandbox = self.live.is_none().then_some(dead);
+        }
         for runs in runs {
             let streaks = &mut memory.container(&runs.spec.name).streaks;
             let attempt = runs.attempt().unwrap_or(0);
@@ -106,7 +111,6 @@ impl<'a> Planner<'a> {
     /// Returns the sandbox to make containers in, asking for a new one where it is needed and allowed.
     pub(super) fn sandbox(&mut self, runs: &[Runs<'_>], steps: &[Step]) -> Option<SandboxKey> {
         if let Some(live) = self.live {
-            self.plan.memory.dead_sandbox = None;
             return Some(live.key.clone());
         }
         let begins = steps.iter().any(|step| matches!(step, Step::Begin { .. }));
@@ -142,14 +146,6 @@ impl<'a> Planner<'a> {
         {
             self.recheck(trouble.retry_at(now));
             return true;
-        }
-        let dead = self.input.observed.iter().max_by_key(|sandbox| sandbox.key.attempt);
-        if let Some(dead) = dead {
-            let attempt = dead.key.attempt;
-            match self.plan.memory.dead_sandbox {
-                Some((known, _)) if known == attempt => {}
-                Some(_) | None => self.plan.memory.dead_sandbox = Some((attempt, now)),
-            }
         }
         // Once something ran, the containers' own back-off is enough.
         let never_ran = runs.iter().all(|runs| matches!(runs.last, Last::Absent));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::admission::admit;
 use super::core::{Core, LINK_TIMEOUT_MS, Retry};
 use super::tasks::{Event, limited_link};
 use crate::model::{Key, Pod, PodStatus, Timestamp, Uid};
@@ -76,6 +77,12 @@ impl Slot {
         Key::pod(&self.pod.metadata.namespace, &self.pod.metadata.name)
     }
 
+    /// Whether the pod has run to its end, as planned here or recorded by others.
+    fn is_finished(&self) -> bool {
+        self.pod.is_finished()
+            || self.planned.as_ref().is_some_and(|status| status.phase.is_final())
+    }
+
     fn is_due(&self, now: Timestamp) -> bool {
         self.dirty || self.recheck_at.is_some_and(|at| at <= now)
     }
@@ -106,10 +113,14 @@ impl Core {
         if !self.listing.has_listed() || !(fresh || busy) {
             return;
         }
-        let Some(slot) = self.slots.get_mut(&uid).filter(|slot| slot.is_due(now)) else { return };
+        if !self.slots.get(&uid).is_some_and(|slot| slot.is_due(now)) {
+            return;
+        }
+        let fits = self.fits(uid);
+        let Some(slot) = self.slots.get_mut(&uid) else { return };
         slot.dirty = false;
+        slot.fits = Some(fits.clone());
         let observed = self.listing.of_pod(uid);
-        let fits = slot.fits.get_or_insert_with(|| Ok(())).clone();
         let input = PodInput {
             node: &self.context,
             pod: &slot.pod,
@@ -133,6 +144,24 @@ impl Core {
         if !busy && !ops.is_empty() {
             self.start_verbs(uid, ops, Some(&pod));
         }
+    }
+
+    /// Judges once whether the node takes a pod; what runs already was taken.
+    fn fits(&self, uid: Uid) -> Result<(), Refusal> {
+        let runs = |uid: &Uid| !self.listing.of_pod(*uid).is_empty();
+        let (Some(slot), Some(node)) = (self.slots.get(&uid), self.registration.accepted()) else {
+            return Ok(());
+        };
+        if let Some(decided) = &slot.fits {
+            return decided.clone();
+        }
+        if runs(&uid) || slot.pod.is_finished() || slot.pod.metadata.is_deleting() {
+            return Ok(());
+        }
+        let taken = self.slots.iter().filter(|(other, slot)| {
+            **other != uid && (slot.fits == Some(Ok(())) || runs(other)) && !slot.is_finished()
+        });
+        admit(&slot.pod, node, taken.map(|(_, slot)| &*slot.pod))
     }
 
     fn pod_wakes(&self, uid: Uid, now: Timestamp) -> Option<Instant> {
@@ -292,11 +321,10 @@ impl Core {
 
     /// Removes the oldest sandboxes of finished pods beyond the number that is kept.
     fn bound_finished(&mut self) {
-        let is_finished = |slot: &Slot| {
-            slot.planned.as_ref().is_some_and(|status| status.phase.is_final())
-                && slot.recorded.phase.is_final()
-        };
-        let finished = self.slots.iter().filter(|(_, slot)| is_finished(slot));
+        let finished = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.is_finished() && slot.recorded.phase.is_final());
         let finished: BTreeSet<Uid> = finished.map(|(uid, _)| *uid).collect();
         if finished.len() <= FINISHED_SANDBOXES_MAX {
             return;

@@ -151,4 +151,46 @@ mod tests {
         assert!(text.starts_with("GET /x HTTP/1.1\r\n") && text.contains("\r\nhost: web\r\n"));
         assert_eq!(text.to_lowercase().matches("host:").count(), 1);
     }
+
+    /// Answers one connection with a text and returns its port.
+    async fn serve(answer: &'static str) -> u16 {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut request = [0; 1024];
+            let read = stream.read(&mut request).await.expect("a request");
+            assert!(request[..read].starts_with(b"GET /health HTTP/1.1\r\n"));
+            stream.write_all(answer.as_bytes()).await.expect("an answer");
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_page_is_judged_by_its_status() {
+        for (answer, expected) in [
+            ("HTTP/1.1 200 OK\r\n\r\n", Ok(())),
+            ("HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", Ok(())),
+            ("HTTP/1.1 500 Oh\r\n\r\n", Err("status 500")),
+            ("hello\r\n", Err("the answer is not HTTP")),
+            ("", Err("the answer is not HTTP")),
+        ] {
+            let port = serve(answer).await;
+            let result = http_get("127.0.0.1", port, "/health", &[]).await;
+            match (&result, expected) {
+                (Ok(()), Ok(())) => {}
+                (Err(message), Err(part)) if message.contains(part) => {}
+                _ => panic!("{answer:?}: {result:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_nobody_listens_on_fails_with_its_address() {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        drop(listener);
+        let message = http_get("127.0.0.1", port, "/", &[]).await.expect_err("refused");
+        assert!(message.contains(&port.to_string()), "{message}");
+    }
 }

@@ -41,6 +41,11 @@ impl Registration {
         self.known
     }
 
+    /// The record as last accepted by the control plane.
+    pub const fn accepted(&self) -> Option<&Node> {
+        self.accepted.as_ref()
+    }
+
     /// Makes the node register again.
     pub fn forget(&mut self) {
         self.accepted = None;
