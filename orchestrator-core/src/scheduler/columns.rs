@@ -8,6 +8,8 @@ use std::sync::Arc;
 use super::demand::Demand;
 use crate::model::{Node, Quantity, TAINT_UNSCHEDULABLE, Taint, TaintEffect};
 
+/// Slots come in blocks of this many, so that loops over a block have a fixed length.
+pub(super) const BLOCK: usize = 64;
 /// How many pods a node may have that does not say (Kubernetes' value).
 pub const PODS_PER_NODE_DEFAULT: i64 = 110;
 
@@ -15,12 +17,8 @@ pub const PODS_PER_NODE_DEFAULT: i64 = 110;
 pub(super) const LIVE: u8 = 1;
 /// The node is ready.
 pub(super) const READY: u8 = 1 << 1;
-/// The node is not cordoned.
-pub(super) const SCHEDULABLE: u8 = 1 << 2;
-/// No taint of the node keeps pods away.
-pub(super) const NO_HARD_TAINT: u8 = 1 << 3;
-/// No taint of the node asks pods to stay away.
-pub(super) const NO_SOFT_TAINT: u8 = 1 << 4;
+/// The node is neither cordoned nor tainted: its access is that of everybody.
+pub(super) const OPEN: u8 = 1 << 2;
 
 /// What nodes are: changes with nodes only.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +29,9 @@ pub(super) struct Fixed {
     /// The place of the slot's node in name order.
     pub(super) rank: Vec<u32>,
     pub(super) flags: Vec<u8>,
+    /// Who may come: an index into `accesses`. Few differ, so that a pod is held against each once.
+    pub(super) access: Vec<u32>,
+    pub(super) accesses: Vec<Access>,
     pub(super) cpu_milli: Vec<i64>,
     pub(super) memory_bytes: Vec<i64>,
     pub(super) pods: Vec<i64>,
@@ -39,6 +40,16 @@ pub(super) struct Fixed {
     /// Slots by label name and value, ascending.
     pub(super) labels: BTreeMap<String, BTreeMap<String, Vec<u32>>>,
     vacant: Vec<u32>,
+}
+
+/// What keeps pods away from nodes, or asks them to stay away.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Access {
+    pub(super) cordoned: bool,
+    /// Without the times at which they were added.
+    pub(super) taints: Vec<Taint>,
+    /// How many nodes have it.
+    nodes: u32,
 }
 
 /// What is left on nodes: changes with each bind.
@@ -50,8 +61,11 @@ pub(super) struct Left {
     pub(super) memory_bytes: Vec<i64>,
     pub(super) pods: Vec<i64>,
     /// What scoring counts as used: silent containers take a little.
-    pub(super) cpu_scored: Vec<i64>,
-    pub(super) memory_scored: Vec<i64>,
+    cpu_scored: Vec<i64>,
+    memory_scored: Vec<i64>,
+    /// The same as parts of what there is, always made from the whole sums.
+    pub(super) cpu_part: Vec<f64>,
+    pub(super) memory_part: Vec<f64>,
 }
 
 /// One resource beyond cpu, memory and pods.
@@ -68,13 +82,17 @@ impl Fixed {
         if let Some(slot) = self.slots.get(name) {
             let slot = *slot as usize;
             self.unindex_labels(slot);
+            self.leave_access(slot);
             self.fill(slot, node);
             return (slot, false);
         }
         let name: Arc<str> = name.into();
         let last = self.slots.last_key_value().is_none_or(|(last, _)| **last < *name);
-        let slot = self.vacant.pop().map_or_else(|| self.grow(), |slot| slot as usize);
-        let number = u32::try_from(slot).expect("a cluster has fewer than 2^32 nodes");
+        if self.vacant.is_empty() {
+            self.grow();
+        }
+        let number = self.vacant.pop().expect("growing makes room");
+        let slot = number as usize;
         self.names[slot] = Arc::clone(&name);
         self.slots.insert(name, number);
         self.fill(slot, node);
@@ -91,6 +109,7 @@ impl Fixed {
         let number = self.slots.remove(name)?;
         let slot = number as usize;
         self.unindex_labels(slot);
+        self.leave_access(slot);
         self.flags[slot] = 0;
         self.nodes[slot] = Arc::default();
         (self.cpu_milli[slot], self.memory_bytes[slot], self.pods[slot]) = (0, 0, 0);
@@ -99,17 +118,22 @@ impl Fixed {
         Some(slot)
     }
 
-    fn grow(&mut self) -> usize {
-        self.names.push("".into());
-        self.nodes.push(Arc::default());
-        self.rank.push(0);
-        self.flags.push(0);
-        self.cpu_milli.push(0);
-        self.memory_bytes.push(0);
-        self.pods.push(0);
-        self.cpu_inverse.push(1.0);
-        self.memory_inverse.push(1.0);
-        self.names.len() - 1
+    /// Adds a block of vacant slots.
+    fn grow(&mut self) {
+        let before = self.names.len();
+        let slots = before + BLOCK;
+        self.names.resize(slots, Arc::from(""));
+        self.nodes.resize(slots, Arc::default());
+        self.rank.resize(slots, 0);
+        self.flags.resize(slots, 0);
+        self.access.resize(slots, 0);
+        self.cpu_milli.resize(slots, 0);
+        self.memory_bytes.resize(slots, 0);
+        self.pods.resize(slots, 0);
+        self.cpu_inverse.resize(slots, 1.0);
+        self.memory_inverse.resize(slots, 1.0);
+        let number = |slot| u32::try_from(slot).expect("a cluster has fewer than 2^32 nodes");
+        self.vacant.extend((before..slots).rev().map(number));
     }
 
     fn rerank(&mut self) {
@@ -120,6 +144,7 @@ impl Fixed {
 
     fn fill(&mut self, slot: usize, node: &Arc<Node>) {
         self.nodes[slot] = Arc::clone(node);
+        self.access[slot] = self.enter_access(node);
         self.flags[slot] = flags(node);
         self.cpu_milli[slot] = amount(node, "cpu").map_or(0, at_most_allocatable(Quantity::milli));
         self.memory_bytes[slot] = amount(node, "memory").map_or(0, whole_units);
@@ -133,6 +158,35 @@ impl Fixed {
                 slots.insert(place, slot as u32);
             }
         }
+    }
+
+    fn enter_access(&mut self, node: &Node) -> u32 {
+        let taints = node.spec.taints.iter();
+        let taints = taints.map(|taint| Taint { time_added: None, ..taint.clone() }).collect();
+        let wanted = Access { cordoned: node.spec.unschedulable, taints, nodes: 1 };
+        let alike = |it: &Access| it.cordoned == wanted.cordoned && it.taints == wanted.taints;
+        let unused = |it: &Access| it.nodes == 0;
+        let at = match self.accesses.iter().position(|it| it.nodes > 0 && alike(it)) {
+            Some(at) => {
+                self.accesses[at].nodes += 1;
+                at
+            }
+            None => match self.accesses.iter().position(unused) {
+                Some(at) => {
+                    self.accesses[at] = wanted;
+                    at
+                }
+                None => {
+                    self.accesses.push(wanted);
+                    self.accesses.len() - 1
+                }
+            },
+        };
+        at as u32
+    }
+
+    fn leave_access(&mut self, slot: usize) {
+        self.accesses[self.access[slot] as usize].nodes -= 1;
     }
 
     fn unindex_labels(&mut self, slot: usize) {
@@ -155,19 +209,16 @@ impl Fixed {
 
 impl Left {
     pub(super) fn grow_to(&mut self, slots: usize) {
-        for column in [
-            &mut self.cpu_milli,
-            &mut self.memory_bytes,
-            &mut self.pods,
-            &mut self.cpu_scored,
-            &mut self.memory_scored,
-        ] {
-            column.resize(slots.max(column.len()), 0);
-        }
+        let whole =
+            [&mut self.cpu_milli, &mut self.memory_bytes, &mut self.pods, &mut self.cpu_scored];
+        whole.into_iter().for_each(|column| column.resize(slots, 0));
+        self.memory_scored.resize(slots, 0);
+        self.cpu_part.resize(slots, 0.0);
+        self.memory_part.resize(slots, 0.0);
     }
 
     /// Takes a demand from a slot.
-    pub(super) fn take(&mut self, slot: usize, demand: &Demand) {
+    pub(super) fn take(&mut self, slot: usize, demand: &Demand, fixed: &Fixed) {
         let take = |left: &mut i64, amount: i64| *left = left.saturating_sub(amount);
         take(&mut self.cpu_milli[slot], demand.cpu_milli);
         take(&mut self.memory_bytes[slot], demand.memory_bytes);
@@ -175,10 +226,11 @@ impl Left {
         let add = |used: &mut i64, amount: i64| *used = used.saturating_add(amount);
         add(&mut self.cpu_scored[slot], demand.scored_cpu_milli);
         add(&mut self.memory_scored[slot], demand.scored_memory_bytes);
+        self.set_parts(slot, fixed);
     }
 
     /// Gives a demand back. Returns whether the sums are exact; if not, the slot must be recounted.
-    pub(super) fn give_back(&mut self, slot: usize, demand: &Demand) -> bool {
+    pub(super) fn give_back(&mut self, slot: usize, demand: &Demand, fixed: &Fixed) -> bool {
         if self.is_saturated(slot) {
             return false;
         }
@@ -187,7 +239,14 @@ impl Left {
         self.pods[slot] += 1;
         self.cpu_scored[slot] -= demand.scored_cpu_milli;
         self.memory_scored[slot] -= demand.scored_memory_bytes;
+        self.set_parts(slot, fixed);
         true
+    }
+
+    /// Computes the parts from the sums; also needed when the node's size changes.
+    pub(super) fn set_parts(&mut self, slot: usize, fixed: &Fixed) {
+        self.cpu_part[slot] = self.cpu_scored[slot] as f64 * fixed.cpu_inverse[slot];
+        self.memory_part[slot] = self.memory_scored[slot] as f64 * fixed.memory_inverse[slot];
     }
 
     pub(super) fn is_saturated(&self, slot: usize) -> bool {
@@ -203,6 +262,7 @@ impl Left {
         self.memory_bytes[slot] = fixed.memory_bytes[slot];
         self.pods[slot] = fixed.pods[slot];
         (self.cpu_scored[slot], self.memory_scored[slot]) = (0, 0);
+        self.set_parts(slot, fixed);
     }
 }
 
@@ -236,27 +296,26 @@ pub(super) fn extended_of(node: &Node) -> impl Iterator<Item = (&str, i64)> {
         .map(|(name, quantity)| (name.as_str(), whole_units(*quantity)))
 }
 
-/// Whether the taint keeps pods away that do not tolerate it, beyond what the node's cordon does.
-pub(super) fn is_hard(taint: &Taint, node: &Node) -> bool {
-    let cordon = node.spec.unschedulable && taint.key == TAINT_UNSCHEDULABLE;
-    match taint.effect {
-        TaintEffect::NoExecute | TaintEffect::NoSchedule => !cordon,
-        TaintEffect::PreferNoSchedule => false,
+impl Access {
+    /// Whether the taint keeps pods away that do not tolerate it, beyond what the cordon does.
+    pub(super) fn is_hard(&self, taint: &Taint) -> bool {
+        let cordon = self.cordoned && taint.key == TAINT_UNSCHEDULABLE;
+        match taint.effect {
+            TaintEffect::NoExecute | TaintEffect::NoSchedule => !cordon,
+            TaintEffect::PreferNoSchedule => false,
+        }
     }
-}
 
-/// Whether the taint only asks pods to go elsewhere.
-pub(super) fn is_soft(taint: &Taint) -> bool {
-    matches!(taint.effect, TaintEffect::PreferNoSchedule)
+    /// Whether the taint only asks pods to go elsewhere.
+    pub(super) fn is_soft(taint: &Taint) -> bool {
+        matches!(taint.effect, TaintEffect::PreferNoSchedule)
+    }
 }
 
 fn flags(node: &Node) -> u8 {
     let flag = |holds: bool, bit: u8| if holds { bit } else { 0 };
-    let taints = &node.spec.taints;
-    LIVE | flag(node.is_ready(), READY)
-        | flag(!node.spec.unschedulable, SCHEDULABLE)
-        | flag(!taints.iter().any(|taint| is_hard(taint, node)), NO_HARD_TAINT)
-        | flag(!taints.iter().any(is_soft), NO_SOFT_TAINT)
+    let open = !node.spec.unschedulable && node.spec.taints.is_empty();
+    LIVE | flag(node.is_ready(), READY) | flag(open, OPEN)
 }
 
 fn amount(node: &Node, resource: &str) -> Option<Quantity> {

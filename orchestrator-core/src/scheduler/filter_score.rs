@@ -6,12 +6,14 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use super::Scheduler;
+use super::columns::BLOCK;
 use super::demand::{Demand, identity};
 use super::explain::{Explanation, ScoreLine};
 use super::node_ref::NodeRef;
 use super::placement::{Placement, Unfit};
 use super::question::Question;
 use super::reason::{Reason, ReasonKind};
+use super::scan::{Block, Scan};
 use super::score::{SCORE_MAX, SCORE_WEIGHT_MAX, Score, Weights};
 use super::trial::{PodGroup, Trial};
 use super::view::ClusterView;
@@ -123,54 +125,56 @@ impl FilterScore {
 
     /// The best slot with its total, over all slots in question.
     fn best(&self, question: &Question<'_>, pod: &Pod, view: &ClusterView) -> Option<(i64, usize)> {
-        let mut best: Option<(i64, usize)> = None;
-        self.each_fitting(question, pod, view, |total, slot| {
-            let better = best.is_none_or(|(most, at)| {
-                total > most || total == most && question.is_before(slot, at)
-            });
-            if better {
-                best = Some((total, slot));
+        let mut best: Option<(f64, usize)> = None;
+        self.each_block(question, pod, view, |block| {
+            for (slot, total) in block.iter() {
+                let better = best.is_none_or(|(most, at)| {
+                    total > most || total == most && question.rank(slot) < question.rank(at)
+                });
+                if better {
+                    best = Some((total, slot));
+                }
             }
         });
-        best
+        best.map(|(total, slot)| (total as i64, slot))
     }
 
-    /// Calls back with every slot on which the pod fits, and its total.
+    /// Calls back with every block in which the pod fits somewhere.
     #[inline(always)]
-    fn each_fitting(
+    fn each_block(
         &self,
         question: &Question<'_>,
         pod: &Pod,
         view: &ClusterView,
-        mut found: impl FnMut(i64, usize),
+        mut found: impl FnMut(&Block),
     ) {
-        let is_plain = self.filters.is_empty() && self.scores.is_empty();
-        let slots = question.slots();
-        let mut replicas = question.replicas;
-        let before = replicas.partition_point(|(slot, _)| (*slot as usize) < slots.start);
-        replicas = &replicas[before..];
-        for slot in slots {
-            let here = match replicas {
-                [(at, count), rest @ ..] if *at as usize == slot => {
-                    replicas = rest;
-                    *count
-                }
-                _ => 0,
-            };
-            if !question.fits(slot) {
+        let (mut scan, mut block) = (Scan::new(question, &self.weights), Block::new());
+        while scan.advance(&mut block) {
+            if !self.is_plain() {
+                self.add_custom(pod, view, &mut block);
+            }
+            found(&block);
+        }
+    }
+
+    /// Lets the user's filters and scores have their say about a block.
+    fn add_custom(&self, pod: &Pod, view: &ClusterView, block: &mut Block) {
+        for at in 0..BLOCK {
+            if block.fitting >> at & 1 == 0 {
                 continue;
             }
-            let mut total = self.weights.total(question, slot, here);
-            if !is_plain {
-                let node = NodeRef::new(view, slot);
-                if self.refusals(pod, node).next().is_some() {
-                    continue;
-                }
-                total +=
-                    self.custom_scores(pod, node).map(|(_, weight, it)| weight * it).sum::<i64>();
+            let node = NodeRef::new(view, block.base + at);
+            if self.refusals(pod, node).next().is_some() {
+                block.fitting ^= 1 << at;
+                continue;
             }
-            found(total, slot);
+            let custom = self.custom_scores(pod, node);
+            block.totals[at] += custom.map(|(_, weight, it)| (weight * it) as f64).sum::<f64>();
         }
+    }
+
+    fn is_plain(&self) -> bool {
+        self.filters.is_empty() && self.scores.is_empty()
     }
 
     /// Which of the user's filters refuse the node, and why.
@@ -216,8 +220,11 @@ impl FilterScore {
         let mut heap = BinaryHeap::new();
         let question = Question::new(&demand, first, trial.view());
         let entry = |total, rank, slot: usize| (total, Reverse(rank), slot);
-        self.each_fitting(&question, first, trial.view(), |total, slot| {
-            heap.push(entry(total, question.rank(slot), slot));
+        self.each_block(&question, first, trial.view(), |block| {
+            let entries = block.iter();
+            heap.extend(
+                entries.map(|(slot, total)| entry(total as i64, question.rank(slot), slot)),
+            );
         });
         let mut unfit: Option<Unfit> = None;
         for (done, pod) in pods.iter().enumerate() {
@@ -264,9 +271,8 @@ impl Scheduler for FilterScore {
     fn place_batch(&self, groups: &[PodGroup], trial: &mut Trial) {
         for group in groups {
             let mut rest = group.pods();
-            let is_plain = self.filters.is_empty() && self.scores.is_empty();
             while let [pod, others @ ..] = rest {
-                let done = if is_plain && !others.is_empty() && !pod.is_bound() {
+                let done = if self.is_plain() && !others.is_empty() && !pod.is_bound() {
                     self.place_equal(rest, trial)
                 } else {
                     0
@@ -292,7 +298,7 @@ impl Scheduler for FilterScore {
                 self.refusals(&pod, node)
                     .map(|(by, message)| Reason::Refused { by: by.to_owned(), message }),
             );
-            let built_in = self.weights.parts(&question, slot);
+            let built_in = self.weights.parts(&question, slot, question.replicas(slot));
             let built_in =
                 built_in.map(|(score, weight, value)| ScoreLine::new(score.name(), weight, value));
             let custom = self.custom_scores(&pod, node);

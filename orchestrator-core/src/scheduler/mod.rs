@@ -13,6 +13,7 @@ mod placement;
 mod question;
 mod reason;
 mod round_robin;
+mod scan;
 mod score;
 mod trial;
 mod view;

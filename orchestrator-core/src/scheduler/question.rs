@@ -5,17 +5,18 @@
 
 use std::collections::BTreeMap;
 
-use super::columns::{
-    Extended, Fixed, LIVE, Left, NO_HARD_TAINT, NO_SOFT_TAINT, READY, SCHEDULABLE, is_hard, is_soft,
-};
+use super::columns::{Access, BLOCK, Extended, Fixed, LIVE, OPEN, READY};
 use super::demand::{Demand, addresses_clash};
 use super::placement::Unfit;
 use super::reason::{Reason, ReasonKind};
 use super::view::ClusterView;
-use crate::model::{Pod, Quantity, TAINT_UNSCHEDULABLE, Taint, TaintEffect, Toleration};
+use crate::model::{Pod, Quantity, TAINT_UNSCHEDULABLE, Taint, TaintEffect};
 
 /// What becomes of a failed check.
 trait Verdict {
+    /// Learns that some check fails; returns whether to find out which.
+    fn wants_details(&mut self) -> bool;
+
     /// Takes a failure; returns whether to go on checking.
     fn fail(&mut self, kind: impl FnOnce() -> ReasonKind, reason: impl FnOnce() -> Reason) -> bool;
 }
@@ -25,21 +26,69 @@ trait Verdict {
 pub(super) struct Question<'v> {
     view: &'v ClusterView,
     fixed: &'v Fixed,
-    left: &'v Left,
     pod: &'v Pod,
     demand: &'v Demand,
+    columns: Slices<'v>,
     /// What must be left; the end of the range where the pod asks for nothing, so that it always holds.
     cpu_needed: i64,
     memory_needed: i64,
+    /// What scoring counts for the pod.
+    cpu_scored: f64,
+    memory_scored: f64,
     extended: Vec<(&'v str, i64, Option<&'v Extended>)>,
-    /// Flags that make a look at the node itself needless.
-    clear: u8,
+    /// What the pod makes of each access.
+    welcomes: Vec<Welcome>,
     /// Slots with the labels the pod selects; `None` when it selects none.
     selected: Option<Bits>,
     /// Slots where a port of the pod is taken; `None` when it wants none.
     blocked: Option<Bits>,
+    /// Whether some check beyond the columns applies at all.
+    has_extras: bool,
     /// Replicas of the pod by slot, ascending.
     pub(super) replicas: &'v [(u32, u32)],
+}
+
+/// The columns as slices of one length.
+#[derive(Clone, Copy, Debug)]
+struct Slices<'v> {
+    flags: &'v [u8],
+    access: &'v [u32],
+    rank: &'v [u32],
+    cpu_left: &'v [i64],
+    memory_left: &'v [i64],
+    pods_left: &'v [i64],
+    cpu_part: &'v [f64],
+    memory_part: &'v [f64],
+    cpu_inverse: &'v [f64],
+    memory_inverse: &'v [f64],
+}
+
+/// What a pod makes of an access.
+#[derive(Clone, Copy, Debug)]
+struct Welcome {
+    /// Nothing keeps it away.
+    may_come: bool,
+    /// How many taints ask it to go elsewhere.
+    soft_taints: u32,
+}
+
+impl<'v> Slices<'v> {
+    fn new(view: &'v ClusterView) -> Self {
+        let (fixed, left) = (&*view.fixed, &*view.left);
+        let slots = fixed.flags.len();
+        Self {
+            flags: &fixed.flags[..slots],
+            access: &fixed.access[..slots],
+            rank: &fixed.rank[..slots],
+            cpu_left: &left.cpu_milli[..slots],
+            memory_left: &left.memory_bytes[..slots],
+            pods_left: &left.pods[..slots],
+            cpu_part: &left.cpu_part[..slots],
+            memory_part: &left.memory_part[..slots],
+            cpu_inverse: &fixed.cpu_inverse[..slots],
+            memory_inverse: &fixed.memory_inverse[..slots],
+        }
+    }
 }
 
 impl<'v> Question<'v> {
@@ -61,20 +110,25 @@ impl<'v> Question<'v> {
         let find = |(name, amount): &'v (String, i64)| {
             (name.as_str(), *amount, view.extended.get(name.as_str()))
         };
-        let tolerations = &pod.spec.tolerations;
-        let bears_cordon = !tolerations.is_empty() && tolerates(tolerations, &cordon_taint());
+        let extended: Vec<_> = demand.extended.iter().map(find).collect();
+        let (selected, blocked) = (selected(pod, &view.fixed, only), blocked(demand, view));
+        let has_extras =
+            pod.is_bound() || !extended.is_empty() || selected.is_some() || blocked.is_some();
         Self {
             view,
             fixed: &view.fixed,
-            left: &view.left,
             pod,
             demand,
+            columns: Slices::new(view),
             cpu_needed: needed(demand.cpu_milli),
             memory_needed: needed(demand.memory_bytes),
-            extended: demand.extended.iter().map(find).collect(),
-            clear: READY | NO_HARD_TAINT | if bears_cordon { 0 } else { SCHEDULABLE },
-            selected: selected(pod, &view.fixed, only),
-            blocked: blocked(demand, view),
+            cpu_scored: demand.scored_cpu_milli as f64,
+            memory_scored: demand.scored_memory_bytes as f64,
+            extended,
+            welcomes: view.fixed.accesses.iter().map(|it| welcome(pod, it)).collect(),
+            selected,
+            blocked,
+            has_extras,
             replicas: replicas(demand, view),
         }
     }
@@ -94,6 +148,7 @@ impl<'v> Question<'v> {
     }
 
     /// Whether the pod can be on the slot.
+    #[inline(always)]
     pub(super) fn fits(&self, slot: usize) -> bool {
         let mut fits = true;
         self.judge(slot, &mut fits);
@@ -135,39 +190,75 @@ impl<'v> Question<'v> {
 
     /// Parts of CPU and memory (0 to 1) that scoring would count as used with the pod on the slot.
     pub(super) fn use_with_pod(&self, slot: usize) -> (f64, f64) {
-        let (fixed, left) = (self.fixed, self.left);
-        let cpu = left.cpu_scored[slot].saturating_add(self.demand.scored_cpu_milli);
-        let memory = left.memory_scored[slot].saturating_add(self.demand.scored_memory_bytes);
-        let cpu = (cpu as f64 * fixed.cpu_inverse[slot]).min(1.0);
-        let memory = (memory as f64 * fixed.memory_inverse[slot]).min(1.0);
+        let columns = &self.columns;
+        let cpu = self.cpu_scored * columns.cpu_inverse[slot] + columns.cpu_part[slot];
+        let memory = self.memory_scored * columns.memory_inverse[slot] + columns.memory_part[slot];
+        (at_most_one(cpu), at_most_one(memory))
+    }
+
+    /// As [`Question::use_with_pod`], of a block.
+    #[inline(always)]
+    pub(super) fn use_in_block(&self, block: usize) -> ([f64; BLOCK], [f64; BLOCK]) {
+        let columns = &self.columns;
+        let (cpu_part, cpu_inverse) =
+            (nth(columns.cpu_part, block), nth(columns.cpu_inverse, block));
+        let (memory_part, memory_inverse) =
+            (nth(columns.memory_part, block), nth(columns.memory_inverse, block));
+        let (mut cpu, mut memory) = ([0.0; BLOCK], [0.0; BLOCK]);
+        for at in 0..BLOCK {
+            cpu[at] = at_most_one(self.cpu_scored * cpu_inverse[at] + cpu_part[at]);
+            memory[at] = at_most_one(self.memory_scored * memory_inverse[at] + memory_part[at]);
+        }
         (cpu, memory)
     }
 
-    /// How many taints of the slot's node ask the pod to go elsewhere.
-    pub(super) fn soft_taints(&self, slot: usize) -> u32 {
-        if self.fixed.flags[slot] & NO_SOFT_TAINT != 0 {
-            return 0;
+    /// The slots of a block that have room and are ready, and those that are ready and open to everybody, a bit each.
+    ///
+    /// What [`Question::judge`] lets through is among the first; those in both pass it but for extras.
+    #[inline(always)]
+    pub(super) fn rough(&self, block: usize) -> (u64, u64) {
+        let columns = &self.columns;
+        let cpu = nth(columns.cpu_left, block);
+        let memory = nth(columns.memory_left, block);
+        let pods = nth(columns.pods_left, block);
+        let flags = nth(columns.flags, block);
+        let (mut room, mut open) = (0, 0);
+        for at in 0..BLOCK {
+            let enough = (cpu[at] >= self.cpu_needed)
+                & (memory[at] >= self.memory_needed)
+                & (pods[at] >= 1)
+                & (flags[at] & (LIVE | READY) == LIVE | READY);
+            room |= u64::from(enough) << at;
+            open |= u64::from(flags[at] & OPEN != 0) << at;
         }
-        let taints = self.fixed.nodes[slot].spec.taints.iter();
-        let bothers = |taint: &&Taint| is_soft(taint) && !self.tolerates(taint);
-        taints.filter(bothers).count().try_into().unwrap_or(u32::MAX)
+        (room, open)
     }
 
-    /// Whether the first slot comes before the second in name order.
-    pub(super) fn is_before(&self, first: usize, second: usize) -> bool {
-        self.fixed.rank[first] < self.fixed.rank[second]
+    /// Whether some check beyond the columns applies at all.
+    pub(super) const fn has_extras(&self) -> bool {
+        self.has_extras
+    }
+
+    /// How many taints of the slot's node ask the pod to go elsewhere.
+    #[inline(always)]
+    pub(super) fn soft_taints(&self, slot: usize) -> u32 {
+        if self.columns.flags[slot] & OPEN != 0 {
+            return 0;
+        }
+        self.welcomes[self.columns.access[slot] as usize].soft_taints
     }
 
     /// The place of the slot's node in name order.
+    #[inline(always)]
     pub(super) fn rank(&self, slot: usize) -> u32 {
-        self.fixed.rank[slot]
+        self.columns.rank[slot]
     }
 
     /// The judge of fit: every check, cheap ones first.
     #[inline(always)]
     fn judge(&self, slot: usize, verdict: &mut impl Verdict) {
-        let (fixed, left) = (self.fixed, self.left);
-        let flags = fixed.flags[slot];
+        let columns = &self.columns;
+        let flags = columns.flags[slot];
         if flags & LIVE == 0 {
             verdict.fail(
                 || ReasonKind::NoSuchNode(String::new()),
@@ -175,7 +266,7 @@ impl<'v> Question<'v> {
             );
             return;
         }
-        let cpu = left.cpu_milli[slot];
+        let cpu = columns.cpu_left[slot];
         if cpu < self.cpu_needed
             && !verdict.fail(
                 || ReasonKind::Insufficient("cpu".to_owned()),
@@ -184,7 +275,7 @@ impl<'v> Question<'v> {
         {
             return;
         }
-        let memory = left.memory_bytes[slot];
+        let memory = columns.memory_left[slot];
         if memory < self.memory_needed
             && !verdict.fail(
                 || ReasonKind::Insufficient("memory".to_owned()),
@@ -193,12 +284,22 @@ impl<'v> Question<'v> {
         {
             return;
         }
-        if left.pods[slot] < 1
+        if columns.pods_left[slot] < 1
             && !verdict
-                .fail(|| ReasonKind::PodLimit, || Reason::PodLimit { limit: fixed.pods[slot] })
+                .fail(|| ReasonKind::PodLimit, || Reason::PodLimit { limit: self.fixed.pods[slot] })
         {
             return;
         }
+        if flags & (READY | OPEN) != READY | OPEN && !self.judge_node(slot, flags, verdict) {
+            return;
+        }
+        if self.has_extras {
+            self.judge_extras(slot, verdict);
+        }
+    }
+
+    /// Checks what few pods ask for: other resources, labels, ports, a node by name.
+    fn judge_extras(&self, slot: usize, verdict: &mut impl Verdict) {
         for (name, needed, column) in &self.extended {
             let free = column.map_or(0, |column| column.free(slot));
             if free < *needed
@@ -210,9 +311,6 @@ impl<'v> Question<'v> {
                 return;
             }
         }
-        if flags & self.clear != self.clear && !self.judge_node(slot, flags, verdict) {
-            return;
-        }
         if self.selected.as_ref().is_some_and(|selected| !selected.has(slot))
             && !self.judge_labels(slot, verdict)
         {
@@ -223,30 +321,33 @@ impl<'v> Question<'v> {
         {
             return;
         }
-        if self.pod.is_bound() && *self.pod.node_name != *fixed.names[slot] {
+        if self.pod.is_bound() && *self.pod.node_name != *self.fixed.names[slot] {
             let wanted = || Reason::OtherNode { wanted: self.pod.node_name.clone() };
             verdict.fail(|| ReasonKind::OtherNode, wanted);
         }
     }
 
     /// Checks readiness, cordon and taints. Returns whether to go on.
-    #[inline(never)]
     fn judge_node(&self, slot: usize, flags: u8, verdict: &mut impl Verdict) -> bool {
-        let missing = !flags & self.clear;
-        if missing & READY != 0 && !verdict.fail(|| ReasonKind::NotReady, || Reason::NotReady) {
+        if flags & READY == 0 && !verdict.fail(|| ReasonKind::NotReady, || Reason::NotReady) {
             return false;
         }
-        if missing & SCHEDULABLE != 0
+        let access = self.columns.access[slot] as usize;
+        if self.welcomes[access].may_come {
+            return true;
+        }
+        if !verdict.wants_details() {
+            return false;
+        }
+        let access = &self.fixed.accesses[access];
+        if access.cordoned
+            && !tolerates(self.pod, &cordon_taint())
             && !verdict.fail(|| ReasonKind::Unschedulable, || Reason::Unschedulable)
         {
             return false;
         }
-        if missing & NO_HARD_TAINT == 0 {
-            return true;
-        }
-        let node = &self.fixed.nodes[slot];
-        let hard = node.spec.taints.iter().filter(|taint| is_hard(taint, node));
-        hard.filter(|taint| !self.tolerates(taint)).all(|taint| {
+        let hard = access.taints.iter().filter(|taint| access.is_hard(taint));
+        hard.filter(|taint| !tolerates(self.pod, taint)).all(|taint| {
             verdict.fail(
                 || ReasonKind::UntoleratedTaint(taint.key.clone(), taint.value.clone()),
                 || Reason::UntoleratedTaint { taint: taint.clone() },
@@ -255,8 +356,10 @@ impl<'v> Question<'v> {
     }
 
     /// Says which labels are missing.
-    #[inline(never)]
     fn judge_labels(&self, slot: usize, verdict: &mut impl Verdict) -> bool {
+        if !verdict.wants_details() {
+            return false;
+        }
         let labels = &self.fixed.nodes[slot].metadata.labels;
         let selector = self.pod.spec.node_selector.iter();
         let mut missing = selector.filter(|(label, wanted)| labels.get(*label) != Some(wanted));
@@ -273,15 +376,16 @@ impl<'v> Question<'v> {
     }
 
     /// Says which ports are taken.
-    #[inline(never)]
     fn judge_ports(&self, slot: usize, verdict: &mut impl Verdict) -> bool {
+        if !verdict.wants_details() {
+            return false;
+        }
         let mut taken = self.demand.ports.iter().filter(|port| {
             let users = self.view.ports.get(&(port.port, port.protocol));
-            users.is_some_and(|users| {
-                users.iter().any(|user| {
-                    user.slot as usize == slot && addresses_clash(&user.host_ip, &port.host_ip)
-                })
-            })
+            let users = users.map_or(&[][..], |users| users.as_slice());
+            let from = users.partition_point(|user| (user.slot as usize) < slot);
+            let here = users[from..].iter().take_while(|user| user.slot as usize == slot);
+            here.into_iter().any(|user| addresses_clash(&user.host_ip, &port.host_ip))
         });
         taken.all(|port| {
             verdict.fail(
@@ -294,14 +398,16 @@ impl<'v> Question<'v> {
             )
         })
     }
-
-    fn tolerates(&self, taint: &Taint) -> bool {
-        tolerates(&self.pod.spec.tolerations, taint)
-    }
 }
 
 /// Stops at the first failure.
 impl Verdict for bool {
+    #[inline(always)]
+    fn wants_details(&mut self) -> bool {
+        *self = false;
+        false
+    }
+
     #[inline(always)]
     fn fail(&mut self, _: impl FnOnce() -> ReasonKind, _: impl FnOnce() -> Reason) -> bool {
         *self = false;
@@ -311,6 +417,10 @@ impl Verdict for bool {
 
 /// Collects every failure.
 impl Verdict for Vec<Reason> {
+    fn wants_details(&mut self) -> bool {
+        true
+    }
+
     fn fail(&mut self, _: impl FnOnce() -> ReasonKind, reason: impl FnOnce() -> Reason) -> bool {
         self.push(reason());
         true
@@ -324,6 +434,10 @@ struct Counter<'a> {
 }
 
 impl Verdict for Counter<'_> {
+    fn wants_details(&mut self) -> bool {
+        true
+    }
+
     fn fail(&mut self, kind: impl FnOnce() -> ReasonKind, _: impl FnOnce() -> Reason) -> bool {
         let kind = kind();
         if !self.of_node.contains(&kind) {
@@ -397,6 +511,17 @@ fn replicas<'v>(demand: &Demand, view: &'v ClusterView) -> &'v [(u32, u32)] {
     counts.map_or(&[], |counts| counts.as_slice())
 }
 
+/// A block of a column; columns are whole blocks long.
+#[inline(always)]
+fn nth<T>(column: &[T], block: usize) -> &[T; BLOCK] {
+    &column.as_chunks::<BLOCK>().0[block]
+}
+
+#[inline(always)]
+fn at_most_one(part: f64) -> f64 {
+    if part < 1.0 { part } else { 1.0 }
+}
+
 fn insufficient(
     resource: &str,
     quantity: impl Fn(i64) -> Quantity,
@@ -416,6 +541,17 @@ fn cordon_taint() -> Taint {
     }
 }
 
-fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
-    tolerations.iter().any(|toleration| toleration.tolerates(taint))
+fn tolerates(pod: &Pod, taint: &Taint) -> bool {
+    pod.spec.tolerations.iter().any(|toleration| toleration.tolerates(taint))
+}
+
+fn welcome(pod: &Pod, access: &Access) -> Welcome {
+    let cordoned = access.cordoned && !tolerates(pod, &cordon_taint());
+    let bothers = |taint: &Taint| !tolerates(pod, taint);
+    let mut hard = access.taints.iter().filter(|taint| access.is_hard(taint));
+    let soft = access.taints.iter().filter(|taint| Access::is_soft(taint));
+    Welcome {
+        may_come: !cordoned && !hard.any(bothers),
+        soft_taints: soft.filter(|taint| bothers(taint)).count().try_into().unwrap_or(u32::MAX),
+    }
 }

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::columns::BLOCK;
 use super::question::Question;
 
 /// The best value of every score; the worst is 0.
@@ -29,13 +30,16 @@ pub enum Score {
 }
 
 /// The weights of the built-in scores.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// Weights, scores and their sums are whole numbers far below 2^53, so `f64` holds them exactly, and IEEE arithmetic
+/// rounds alike on every machine. It is what vector instructions of every machine can do.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Weights {
-    balanced_use: i64,
-    least_used: i64,
-    most_used: i64,
-    preferred_taints: i64,
-    spread: i64,
+    balanced_use: f64,
+    least_used: f64,
+    most_used: f64,
+    preferred_taints: f64,
+    spread: f64,
 }
 
 impl Score {
@@ -54,22 +58,13 @@ impl Score {
         }
     }
 
-    /// The score of a slot, given the replicas of the pod there.
-    #[inline(always)]
-    fn of(self, question: &Question<'_>, slot: usize, replicas: u32) -> i64 {
+    /// The score of a slot, given the replicas of the pod there. Always a whole number.
+    fn of(self, question: &Question<'_>, slot: usize, replicas: u32) -> f64 {
+        let (cpu, memory) = question.use_with_pod(slot);
         match self {
-            Self::BalancedUse => {
-                let (cpu, memory) = question.use_with_pod(slot);
-                scaled(1.0 - (cpu - memory).abs())
-            }
-            Self::LeastUsed => {
-                let (cpu, memory) = question.use_with_pod(slot);
-                scaled(1.0 - 0.5 * (cpu + memory))
-            }
-            Self::MostUsed => {
-                let (cpu, memory) = question.use_with_pod(slot);
-                scaled(0.5 * (cpu + memory))
-            }
+            Self::BalancedUse => balanced_use(cpu, memory),
+            Self::LeastUsed => least_used(cpu, memory),
+            Self::MostUsed => most_used(cpu, memory),
             Self::PreferredTaints => shared(question.soft_taints(slot)),
             Self::Spread => shared(replicas),
         }
@@ -78,14 +73,14 @@ impl Score {
 
 impl Weights {
     pub(super) fn set(&mut self, score: Score, weight: u32) {
-        *self.cell(score) = i64::from(weight.min(SCORE_WEIGHT_MAX));
+        *self.cell(score) = f64::from(weight.min(SCORE_WEIGHT_MAX));
     }
 
-    pub(super) fn get(mut self, score: Score) -> i64 {
+    fn get(mut self, score: Score) -> f64 {
         *self.cell(score)
     }
 
-    fn cell(&mut self, score: Score) -> &mut i64 {
+    fn cell(&mut self, score: Score) -> &mut f64 {
         match score {
             Score::BalancedUse => &mut self.balanced_use,
             Score::LeastUsed => &mut self.least_used,
@@ -95,41 +90,103 @@ impl Weights {
         }
     }
 
-    /// The weighted sum of the scores of a slot.
-    #[inline(always)]
-    pub(super) fn total(&self, question: &Question<'_>, slot: usize, replicas: u32) -> i64 {
-        let mut total = 0;
-        for score in Score::ALL {
-            let weight = self.get(score);
-            if weight != 0 {
-                total += weight * score.of(question, slot, replicas);
-            }
-        }
-        total
-    }
-
-    /// Each score with its weight and value.
+    /// Each score that weighs something, with its weight and value.
     pub(super) fn parts(
         self,
         question: &Question<'_>,
         slot: usize,
+        replicas: u32,
     ) -> impl Iterator<Item = (Score, i64, i64)> {
-        let replicas = question.replicas(slot);
-        Score::ALL
-            .into_iter()
-            .map(move |score| (score, self.get(score), score.of(question, slot, replicas)))
-            .filter(|(_, weight, _)| *weight != 0)
+        let weighty = Score::ALL.into_iter().filter(move |score| self.get(*score) != 0.0);
+        weighty.map(move |score| {
+            (score, self.get(score) as i64, score.of(question, slot, replicas) as i64)
+        })
+    }
+
+    /// The weighted sum of the scores of a slot.
+    pub(super) fn total(&self, question: &Question<'_>, slot: usize, replicas: u32) -> i64 {
+        self.parts(question, slot, replicas).map(|(_, weight, score)| weight * score).sum()
+    }
+
+    /// Sets the totals of a block to the weighted sum of the scores of CPU and memory.
+    #[inline(always)]
+    pub(super) fn score_use(
+        &self,
+        question: &Question<'_>,
+        block: usize,
+        totals: &mut [f64; BLOCK],
+    ) {
+        *totals = [0.0; BLOCK];
+        if self.balanced_use + self.least_used + self.most_used == 0.0 {
+            return;
+        }
+        let (cpu, memory) = question.use_in_block(block);
+        if self.balanced_use != 0.0 {
+            add(totals, self.balanced_use, |at| balanced_use(cpu[at], memory[at]));
+        }
+        if self.least_used != 0.0 {
+            add(totals, self.least_used, |at| least_used(cpu[at], memory[at]));
+        }
+        if self.most_used != 0.0 {
+            add(totals, self.most_used, |at| most_used(cpu[at], memory[at]));
+        }
+    }
+
+    /// Adds to the totals of a block the other scores. `all_open` says that no slot that matters has taints.
+    pub(super) fn score_rest(
+        &self,
+        question: &Question<'_>,
+        base: usize,
+        all_open: bool,
+        replicas: &[(u32, u32)],
+        totals: &mut [f64; BLOCK],
+    ) {
+        let alone = shared(0);
+        if self.preferred_taints != 0.0 && all_open {
+            add(totals, self.preferred_taints, |_| alone);
+        } else if self.preferred_taints != 0.0 {
+            add(totals, self.preferred_taints, |at| shared(question.soft_taints(base + at)));
+        }
+        if self.spread != 0.0 {
+            add(totals, self.spread, |_| alone);
+            for (slot, count) in replicas {
+                totals[*slot as usize - base] += self.spread * (shared(*count) - alone);
+            }
+        }
     }
 }
 
-/// A part of 1 as a score. Deterministic: IEEE arithmetic rounds alike on every machine.
 #[inline(always)]
-fn scaled(part: f64) -> i64 {
-    (part * SCORE_MAX as f64) as i64
+fn add(totals: &mut [f64; BLOCK], weight: f64, score: impl Fn(usize) -> f64) {
+    for (at, total) in totals.iter_mut().enumerate() {
+        *total += weight * score(at);
+    }
 }
 
-/// The full score shared with `others`.
 #[inline(always)]
-fn shared(others: u32) -> i64 {
-    SCORE_MAX / (1 + i64::from(others))
+fn balanced_use(cpu: f64, memory: f64) -> f64 {
+    scaled(1.0 - (cpu - memory).abs())
+}
+
+#[inline(always)]
+fn least_used(cpu: f64, memory: f64) -> f64 {
+    scaled(1.0 - 0.5 * (cpu + memory))
+}
+
+#[inline(always)]
+fn most_used(cpu: f64, memory: f64) -> f64 {
+    scaled(0.5 * (cpu + memory))
+}
+
+/// A part of 1 as a score.
+#[inline(always)]
+fn scaled(part: f64) -> f64 {
+    // Numbers from 2^52 on have no fraction: adding it rounds to a whole number, ties to even.
+    const ROUNDING: f64 = (1u64 << 52) as f64;
+    (part * SCORE_MAX as f64 + ROUNDING) - ROUNDING
+}
+
+/// The full score shared with `others`, as a whole number.
+fn shared(others: u32) -> f64 {
+    (SCORE_MAX / (1 + i64::from(others))) as f64
 }

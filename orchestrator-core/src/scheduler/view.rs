@@ -193,6 +193,7 @@ impl ClusterView {
             add(&mut left.cpu_milli[slot], fixed.cpu_milli[slot] - cpu_milli);
             add(&mut left.memory_bytes[slot], fixed.memory_bytes[slot] - memory_bytes);
             add(&mut left.pods[slot], fixed.pods[slot] - pods);
+            left.set_parts(slot, fixed);
         } else if before.is_some() {
             self.recount(slot);
         } else {
@@ -305,7 +306,7 @@ impl ClusterView {
     }
 
     fn charge(&mut self, slot: u32, demand: &Demand) {
-        Arc::make_mut(&mut self.left).take(slot as usize, demand);
+        Arc::make_mut(&mut self.left).take(slot as usize, demand, &self.fixed);
         self.charge_extended(slot as usize, demand);
         for HostPort { port, protocol, host_ip } in &demand.ports {
             let mut users = self.ports.get(&(*port, *protocol)).cloned().unwrap_or_default();
@@ -346,7 +347,8 @@ impl ClusterView {
         if let Some(group) = demand.group {
             self.count_replica(group, slot, -1);
         }
-        if saturated || !Arc::make_mut(&mut self.left).give_back(slot as usize, demand) {
+        if saturated || !Arc::make_mut(&mut self.left).give_back(slot as usize, demand, &self.fixed)
+        {
             self.recount(slot as usize);
             return;
         }
@@ -386,7 +388,7 @@ impl ClusterView {
             *Extended::cell(&mut resource.used, slot) = 0;
         }
         for demand in there {
-            Arc::make_mut(&mut self.left).take(slot, &demand);
+            Arc::make_mut(&mut self.left).take(slot, &demand, &self.fixed);
             self.charge_extended(slot, &demand);
         }
     }
