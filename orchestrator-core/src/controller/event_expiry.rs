@@ -73,3 +73,52 @@ fn last_seen(event: &Event) -> Timestamp {
     let seen = event.last_timestamp.max(event.first_timestamp);
     seen.max(event.metadata.creation_timestamp).unwrap_or_default().to_timestamp()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ObjectMeta;
+    use crate::testkit::sandbox::Sandbox;
+
+    fn sandbox(count: usize) -> Sandbox {
+        let mut sandbox = Sandbox::new(vec![Box::new(EventExpiry)]);
+        for number in 0..count {
+            let metadata = ObjectMeta::named("default", &format!("e{number:05}"));
+            let seen = sandbox.now.plus_millis(1000 * i64::try_from(number).expect("small"));
+            let last_timestamp = Some(seen.to_time());
+            sandbox.put(Event { metadata, last_timestamp, ..Event::default() });
+        }
+        sandbox.settle().expect("settled");
+        sandbox
+    }
+
+    fn left(sandbox: &Sandbox) -> usize {
+        sandbox.world().list(Kind::Event, None).count()
+    }
+
+    #[test]
+    fn an_event_goes_an_hour_after_its_last_count() {
+        let mut sandbox = sandbox(2);
+        let key = Key::new(Kind::Event, "default", "e00000");
+        let again = sandbox.now.plus_millis(EVENT_TTL_MS / 2).to_time();
+        sandbox.change(&key, |event: &mut Event| event.last_timestamp = Some(again));
+        sandbox.advance(EVENT_TTL_MS + 60_000);
+        sandbox.settle().expect("settled");
+        assert_eq!(left(&sandbox), 1);
+        assert!(sandbox.world().get(&key).is_some(), "it was counted again");
+        sandbox.advance(EVENT_TTL_MS);
+        sandbox.settle().expect("settled");
+        assert_eq!(left(&sandbox), 0);
+        assert!(sandbox.next_timer().is_none());
+    }
+
+    #[test]
+    fn the_oldest_go_when_there_are_too_many() {
+        let mut sandbox = sandbox(EVENTS_MAX + 2);
+        sandbox.restart();
+        sandbox.settle().expect("settled");
+        assert_eq!(left(&sandbox), EVENTS_MAX);
+        assert!(sandbox.world().find::<Event>("default", "e00001").is_none());
+        assert!(sandbox.world().find::<Event>("default", "e00002").is_some());
+    }
+}

@@ -43,7 +43,8 @@ impl Controller for GarbageCollector {
             }
         }
         // An object that is gone leaves dependents behind, an object that changes may be one.
-        if after.is_none_or(matters) {
+        let replaced = before.is_some_and(|b| after.is_some_and(|after| after.uid != b.uid));
+        if replaced || after.is_none_or(matters) {
             keys.insert(change.key.clone());
         }
         for side in [before, after].into_iter().flatten() {
@@ -137,7 +138,13 @@ impl<'w> Run<'w> {
                 self.release(stored, ORPHAN_FINALIZER);
             }
             for dependent in dependents {
-                self.propose(super::ownership::release(dependent, meta.uid));
+                // Owners it lost meanwhile go too: who is left to itself is not collected for them.
+                let mut object = dependent.object.clone();
+                let namespace = object.meta().namespace.clone();
+                object.meta_mut().owner_references.retain(|owner| {
+                    owner.uid != meta.uid && self.standing(owner, &namespace) != Standing::Absent
+                });
+                self.propose(Proposal::put_main(dependent, object));
             }
         } else if meta.has_finalizer(FOREGROUND_FINALIZER) {
             let dependents: Vec<_> =
@@ -232,4 +239,145 @@ fn blocks(dependent: &Stored, owner: Uid) -> bool {
 /// The key an owner reference names; `None` for kinds that are not kept here.
 fn key_of(owner: &OwnerReference, namespace: &str) -> Option<Key> {
     Kind::from_name(&owner.kind).map(|kind| Key::new(kind, namespace, &owner.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ConfigMap, Pod, Resource};
+    use crate::store::RecordKey;
+    use crate::testkit::objects::uid_of;
+    use crate::testkit::sandbox::Sandbox;
+
+    fn key(name: &str) -> Key {
+        Key::new(Kind::ConfigMap, "default", name)
+    }
+
+    /// A config map owned by others; those whose name ends in `!` wait for it when deleted in the foreground.
+    fn map(name: &str, owners: &[&str]) -> ConfigMap {
+        let mut metadata = ObjectMeta::named("default", name);
+        metadata.uid = uid_of(&key(name), 1);
+        metadata.owner_references = owners
+            .iter()
+            .map(|owner| {
+                let named = owner.trim_end_matches('!');
+                OwnerReference {
+                    block_owner_deletion: owner.ends_with('!'),
+                    kind: "ConfigMap".to_owned(),
+                    name: named.to_owned(),
+                    uid: uid_of(&key(named), 1),
+                    ..OwnerReference::default()
+                }
+            })
+            .collect();
+        ConfigMap { metadata, ..ConfigMap::default() }
+    }
+
+    fn sandbox(maps: &[(&str, &[&str])]) -> Sandbox {
+        let mut sandbox = Sandbox::new(vec![Box::new(GarbageCollector)]);
+        for (name, owners) in maps {
+            sandbox.put(map(name, owners));
+        }
+        sandbox.settle().expect("settled");
+        sandbox
+    }
+
+    fn names(sandbox: &Sandbox) -> Vec<String> {
+        sandbox.world().all::<ConfigMap>(None).map(|map| map.metadata.name.clone()).collect()
+    }
+
+    fn delete_with(sandbox: &mut Sandbox, name: &str, finalizer: &str) {
+        let now = sandbox.now.to_time();
+        sandbox.change(&key(name), |map: &mut ConfigMap| {
+            map.metadata.deletion_timestamp = Some(now);
+            map.metadata.deletion_grace_period_seconds = Some(0);
+            map.metadata.finalizers = vec![finalizer.to_owned()];
+        });
+    }
+
+    #[test]
+    fn what_an_owner_leaves_behind_goes_after_it() {
+        let mut sandbox = sandbox(&[("a", &[]), ("b", &["a"]), ("c", &["b"]), ("other", &[])]);
+        assert_eq!(names(&sandbox), ["a", "b", "c", "other"]);
+        sandbox.remove(&key("a"));
+        sandbox.settle().expect("settled");
+        assert_eq!(names(&sandbox), ["other"]);
+    }
+
+    #[test]
+    fn what_has_another_owner_stays_and_forgets_the_lost_one() {
+        let mut sandbox = sandbox(&[("a", &[]), ("b", &[]), ("c", &["a", "b"])]);
+        sandbox.remove(&key("a"));
+        sandbox.settle().expect("settled");
+        assert_eq!(names(&sandbox), ["b", "c"]);
+        let left = sandbox.world().at::<ConfigMap>(&key("c")).expect("there").meta().clone();
+        assert_eq!(left.owner_references.len(), 1);
+        assert_eq!(left.owner_references[0].name, "b");
+    }
+
+    #[test]
+    fn a_namesake_with_another_uid_is_no_owner() {
+        let mut sandbox = sandbox(&[("a", &[]), ("b", &["a"])]);
+        let mut namesake = map("a", &[]);
+        namesake.metadata.uid = uid_of(&key("a"), 2);
+        sandbox.put(namesake);
+        sandbox.settle().expect("settled");
+        assert_eq!(names(&sandbox), ["a"]);
+    }
+
+    #[test]
+    fn an_owner_that_cannot_be_read_keeps_what_it_owns() {
+        let mut sandbox = Sandbox::new(vec![Box::new(GarbageCollector)]);
+        sandbox.put_raw(RecordKey::main(key("a")), "{ torn".into());
+        sandbox.put(map("b", &["a"]));
+        let mut custom = map("c", &["x"]);
+        custom.metadata.owner_references[0].kind = "Gadget".to_owned();
+        sandbox.put(custom);
+        sandbox.settle().expect("settled");
+        assert_eq!(names(&sandbox), ["b", "c"]);
+    }
+
+    #[test]
+    fn in_the_foreground_dependents_go_first() {
+        let mut sandbox = sandbox(&[("a", &[]), ("b", &["a!"]), ("c", &["b!"])]);
+        sandbox.change(&key("c"), |map: &mut ConfigMap| {
+            map.metadata.finalizers = vec!["example.org/backup".to_owned()];
+        });
+        delete_with(&mut sandbox, "a", FOREGROUND_FINALIZER);
+        sandbox.settle().expect("settled");
+        assert_eq!(names(&sandbox), ["a", "b", "c"], "all wait for the backup");
+        let middle = sandbox.world().at::<ConfigMap>(&key("b")).expect("there").meta().clone();
+        assert!(middle.is_deleting() && middle.has_finalizer(FOREGROUND_FINALIZER));
+        sandbox.change(&key("c"), |map: &mut ConfigMap| map.metadata.finalizers.clear());
+        sandbox.settle().expect("settled");
+        assert_eq!(names(&sandbox), [""; 0]);
+    }
+
+    #[test]
+    fn orphans_stay_without_their_owner() {
+        let mut sandbox = sandbox(&[("a", &[]), ("b", &["a!"])]);
+        delete_with(&mut sandbox, "a", ORPHAN_FINALIZER);
+        sandbox.settle().expect("settled");
+        assert_eq!(names(&sandbox), ["b"]);
+        let left = sandbox.world().at::<ConfigMap>(&key("b")).expect("there");
+        assert!(left.metadata.owner_references.is_empty());
+    }
+
+    #[test]
+    fn a_running_pod_waits_for_its_agent() {
+        let mut sandbox = sandbox(&[("a", &[]), ("b", &["a"])]);
+        let mut pod = Pod::new("web", "nginx");
+        pod.metadata.owner_references = map("x", &["a"]).metadata.owner_references;
+        pod.node_name = "n1".to_owned();
+        sandbox.put(pod.clone());
+        sandbox.remove(&key("a"));
+        sandbox.settle().expect("settled");
+        let marked = sandbox.world().at::<Pod>(&pod.key()).expect("still there");
+        assert!(marked.metadata.is_deleting());
+        sandbox.change(&pod.key(), |pod: &mut Pod| {
+            pod.metadata.deletion_grace_period_seconds = Some(0);
+        });
+        sandbox.settle().expect("settled");
+        assert!(sandbox.world().get(&pod.key()).is_none());
+    }
 }

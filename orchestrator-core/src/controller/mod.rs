@@ -54,6 +54,10 @@ pub const DECISION_PROPOSALS_MAX: usize = 512;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod node_tests;
+#[cfg(test)]
+mod properties;
 
 /// What a controller wants done about one key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

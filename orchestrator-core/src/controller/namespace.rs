@@ -104,3 +104,85 @@ fn empty(
         decision.propose(Proposal::put_status(stored, Namespace { status, ..namespace.clone() }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ConfigMap, ObjectMeta, Pod};
+    use crate::testkit::sandbox::Sandbox;
+
+    fn sandbox() -> Sandbox {
+        let mut sandbox = Sandbox::new(vec![Box::new(NamespaceController)]);
+        for name in ["default", "old"] {
+            let metadata = ObjectMeta::named("", name);
+            sandbox.put(Namespace { metadata, ..Namespace::default() });
+        }
+        sandbox.settle().expect("settled");
+        sandbox
+    }
+
+    fn delete(sandbox: &mut Sandbox) {
+        let key = Key::cluster(Kind::Namespace, "old");
+        let stored = sandbox.world().get(&key).expect("there").clone();
+        let deletion = graceful_delete(&stored, None, sandbox.now).expect("a change");
+        sandbox.commit(&deletion).expect("no conflict");
+        sandbox.settle().expect("settled");
+    }
+
+    fn old(sandbox: &Sandbox) -> Option<Namespace> {
+        sandbox.world().find::<Namespace>("", "old").map(|found| Namespace::clone(found))
+    }
+
+    fn config_map(namespace: &str) -> ConfigMap {
+        ConfigMap { metadata: ObjectMeta::named(namespace, "settings"), ..ConfigMap::default() }
+    }
+
+    #[test]
+    fn a_namespace_is_active_and_held() {
+        let namespace = old(&sandbox()).expect("there");
+        assert_eq!(namespace.status.phase, Some(NamespacePhase::Active));
+        assert_eq!(namespace.spec.finalizers, [NAMESPACE_FINALIZER]);
+    }
+
+    #[test]
+    fn an_empty_namespace_goes_at_once() {
+        let mut sandbox = sandbox();
+        delete(&mut sandbox);
+        assert_eq!(old(&sandbox), None);
+    }
+
+    #[test]
+    fn a_namespace_goes_after_the_last_thing_in_it_and_nothing_else_does() {
+        let mut sandbox = sandbox();
+        sandbox.put(config_map("old"));
+        sandbox.put(config_map("default"));
+        let mut pod = Pod::new("web", "nginx");
+        pod.metadata.namespace = "old".to_owned();
+        pod.node_name = "n1".to_owned();
+        sandbox.put(pod.clone());
+        delete(&mut sandbox);
+        let namespace = old(&sandbox).expect("the pod is still being stopped");
+        assert_eq!(namespace.status.phase, Some(NamespacePhase::Terminating));
+        assert_eq!(namespace.status.conditions[0].message, "still there: pods");
+        sandbox.remove(&pod.key());
+        sandbox.settle().expect("settled");
+        assert_eq!(old(&sandbox), None);
+        assert!(sandbox.world().get(&config_map("default").key()).is_some());
+    }
+
+    #[test]
+    fn what_slips_into_a_namespace_that_is_going_goes_too() {
+        let mut sandbox = sandbox();
+        sandbox.put(config_map("old"));
+        sandbox.change(&config_map("old").key(), |map: &mut ConfigMap| {
+            map.metadata.finalizers = vec!["example.org/backup".to_owned()];
+        });
+        delete(&mut sandbox);
+        let mut late = config_map("old");
+        late.metadata.name = "late".to_owned();
+        sandbox.put(late.clone());
+        sandbox.settle().expect("settled");
+        assert!(sandbox.world().get(&late.key()).is_none());
+        assert!(old(&sandbox).is_some(), "the backup is not made yet");
+    }
+}

@@ -58,3 +58,60 @@ impl Controller for PodCollector {
         decision
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Node, ObjectMeta, PodPhase};
+    use crate::store::RecordKey;
+    use crate::testkit::sandbox::Sandbox;
+
+    fn sandbox() -> Sandbox {
+        let mut sandbox = Sandbox::new(vec![Box::new(PodCollector)]);
+        for name in ["n1", "n2"] {
+            sandbox.put(Node { metadata: ObjectMeta::named("", name), ..Node::default() });
+            sandbox.put(Pod { node_name: name.to_owned(), ..Pod::new(name, "nginx") });
+        }
+        sandbox.put(Pod::new("pending", "nginx"));
+        sandbox.settle().expect("settled");
+        sandbox
+    }
+
+    fn names(sandbox: &Sandbox) -> Vec<String> {
+        sandbox.world().all::<Pod>(None).map(|pod| pod.metadata.name.clone()).collect()
+    }
+
+    #[test]
+    fn a_deleted_node_takes_its_pods_with_it() {
+        let mut sandbox = sandbox();
+        assert_eq!(names(&sandbox), ["n1", "n2", "pending"]);
+        sandbox.remove(&Key::node("n1"));
+        sandbox.settle().expect("settled");
+        assert_eq!(names(&sandbox), ["n2", "pending"]);
+    }
+
+    #[test]
+    fn a_node_whose_record_cannot_be_read_keeps_its_pods() {
+        let mut sandbox = Sandbox::new(vec![Box::new(PodCollector)]);
+        sandbox.put_raw(RecordKey::main(Key::node("n1")), "{ torn".into());
+        sandbox.put(Pod { node_name: "n1".to_owned(), ..Pod::new("web", "nginx") });
+        sandbox.settle().expect("settled");
+        assert_eq!(names(&sandbox), ["web"]);
+    }
+
+    #[test]
+    fn finished_pods_do_not_pile_up() {
+        let mut sandbox = sandbox();
+        for number in 0..FINISHED_PODS_MAX + 3 {
+            let mut pod = Pod::new(&format!("job-{number:03}"), "nginx");
+            pod.node_name = "n1".to_owned();
+            pod.status.phase = PodPhase::Succeeded;
+            pod.metadata.creation_timestamp = Some(sandbox.now.to_time());
+            sandbox.put(pod);
+        }
+        sandbox.settle().expect("settled");
+        let names = names(&sandbox);
+        assert_eq!(names.len(), FINISHED_PODS_MAX + 3);
+        assert_eq!(names[0], "job-003");
+    }
+}

@@ -19,7 +19,8 @@ use crate::model::{
     Timestamp, Uid,
 };
 use crate::mutants::{self, Mutant};
-use crate::world::{Stored, World, graceful_delete};
+use crate::store::{Expect, Guard, RecordKey};
+use crate::world::{ObjectWrite, Stored, World, graceful_delete};
 
 pub use slots::{SLOT_ATTEMPTS_MAX, SLOT_BACKOFF_MS, SLOT_BACKOFF_MS_MAX};
 
@@ -250,10 +251,15 @@ impl<'w> Run<'w> {
             self.pods.iter().copied().filter(|(_, pod)| pod.is_active()).collect();
         victims::sort_victims_first(self.world, self.set, &mut victims);
         victims.truncate(surplus.min(REPLICA_BURST_MAX));
-        for (victim, _) in &victims {
-            if let Some(deletion) = graceful_delete(victim, None, self.now) {
-                self.decision.propose(deletion.guarded_by_main(self.stored));
+        for (victim, pod) in &victims {
+            let Some(mut deletion) = graceful_delete(victim, None, self.now) else { continue };
+            let marks = matches!(deletion.writes[..], [ObjectWrite::PutMain { .. }]);
+            if marks && !pod.is_ready() {
+                // It goes because it is not ready; should it become so meanwhile, another one may be worth less.
+                let expect = victim.status.map_or(Expect::Absent, Expect::At);
+                deletion.guards.push(Guard { key: RecordKey::status(pod.key()), expect });
             }
+            self.decision.propose(deletion.guarded_by_main(self.stored));
         }
         let names = victims.iter().map(|(_, pod)| pod.metadata.name.clone()).collect();
         self.tell("SuccessfulDelete", "deleted", names);

@@ -1,0 +1,178 @@
+//! Nodes that fall silent and come back, and what becomes of their pods.
+
+use super::{DEFAULT_TOLERATION_SECONDS, NODE_GRACE_MS, NodeHealth, TaintEviction};
+use crate::model::{
+    ConditionStatus, Key, Node, NodeCondition, ObjectMeta, Pod, PodSpec, Resource, TAINT_NOT_READY,
+    TAINT_UNREACHABLE, TAINT_UNSCHEDULABLE, Taint, TaintEffect, Toleration, TolerationOperator,
+};
+use crate::testkit::sandbox::Sandbox;
+use crate::world::Signal;
+
+const EVICTION_MS: i64 = DEFAULT_TOLERATION_SECONDS * 1000;
+
+fn sandbox(nodes: &[&str]) -> Sandbox {
+    let mut sandbox = Sandbox::new(vec![Box::new(NodeHealth), Box::new(TaintEviction)]);
+    for name in nodes {
+        let mut node = Node { metadata: ObjectMeta::named("", name), ..Node::default() };
+        node.status.conditions.push(NodeCondition {
+            kind: "Ready".to_owned(),
+            status: ConditionStatus::True,
+            ..NodeCondition::default()
+        });
+        sandbox.put(node);
+        sandbox.put(Pod { node_name: (*name).to_owned(), ..Pod::new(name, "nginx") });
+        sandbox.set_ready(&Key::pod("default", name), true);
+        hear(&mut sandbox, name);
+    }
+    sandbox.settle().expect("settled");
+    sandbox
+}
+
+fn hear(sandbox: &mut Sandbox, node: &str) {
+    let at = sandbox.now;
+    sandbox.hear(Signal::Heartbeat { node: node.to_owned(), at });
+}
+
+/// Lets time pass while some nodes are heard every ten seconds.
+fn pass(sandbox: &mut Sandbox, millis: i64, heard: &[&str]) {
+    for _ in 0..millis / 10_000 {
+        sandbox.advance(10_000);
+        for node in heard {
+            hear(sandbox, node);
+        }
+        sandbox.settle().expect("settled");
+    }
+}
+
+fn ready(sandbox: &Sandbox, node: &str) -> ConditionStatus {
+    sandbox.world().node(node).expect("node").status.conditions[0].status
+}
+
+fn taints(sandbox: &Sandbox, node: &str) -> Vec<(String, TaintEffect)> {
+    let node = sandbox.world().node(node).expect("node");
+    let mut taints: Vec<_> =
+        node.spec.taints.iter().map(|taint| (taint.key.clone(), taint.effect)).collect();
+    taints.sort();
+    taints
+}
+
+fn both(key: &str) -> Vec<(String, TaintEffect)> {
+    [TaintEffect::NoExecute, TaintEffect::NoSchedule].map(|effect| (key.to_owned(), effect)).into()
+}
+
+fn pod(sandbox: &Sandbox, name: &str) -> Pod {
+    Pod::clone(sandbox.world().find::<Pod>("default", name).expect("pod"))
+}
+
+fn leaves(sandbox: &Sandbox, name: &str) -> bool {
+    pod(sandbox, name).metadata.is_deleting()
+}
+
+#[test]
+fn a_silent_node_becomes_unreachable_and_is_believed_again_when_it_is_heard() {
+    let mut sandbox = sandbox(&["n1", "n2"]);
+    pass(&mut sandbox, NODE_GRACE_MS - 10_000, &["n2"]);
+    assert_eq!(ready(&sandbox, "n1"), ConditionStatus::True);
+    pass(&mut sandbox, 10_000, &["n2"]);
+    assert_eq!(ready(&sandbox, "n1"), ConditionStatus::Unknown);
+    assert_eq!(taints(&sandbox, "n1"), both(TAINT_UNREACHABLE));
+    assert!(!pod(&sandbox, "n1").is_ready(), "nobody should be sent there");
+    assert!(taints(&sandbox, "n2").is_empty() && pod(&sandbox, "n2").is_ready());
+    hear(&mut sandbox, "n1");
+    sandbox.settle().expect("settled");
+    assert_eq!(ready(&sandbox, "n1"), ConditionStatus::True);
+    assert_eq!(taints(&sandbox, "n1"), []);
+    assert!(!leaves(&sandbox, "n1"));
+}
+
+#[test]
+fn a_node_never_heard_is_not_condemned() {
+    let mut sandbox = sandbox(&["n1"]);
+    let mut restarted = Sandbox::new(vec![Box::new(NodeHealth), Box::new(TaintEviction)]);
+    sandbox.put(Pod::new("other", "nginx"));
+    for (_, stored) in sandbox.world().iter() {
+        restarted.put(stored.object.clone());
+    }
+    restarted.advance(10 * NODE_GRACE_MS);
+    restarted.restart();
+    restarted.settle().expect("settled");
+    assert_eq!(ready(&restarted, "n1"), ConditionStatus::True);
+}
+
+#[test]
+fn pods_leave_a_lost_node_after_five_minutes_unless_they_say_otherwise() {
+    let mut sandbox = sandbox(&["n1", "n2", "n3"]);
+    let toleration = |seconds| Toleration {
+        key: TAINT_UNREACHABLE.to_owned(),
+        operator: Some(TolerationOperator::Exists),
+        toleration_seconds: seconds,
+        ..Toleration::default()
+    };
+    for (name, seconds) in [("hasty", Some(20)), ("loyal", None)] {
+        let mut pod = Pod { node_name: "n1".to_owned(), ..Pod::new(name, "nginx") };
+        let spec = PodSpec { tolerations: vec![toleration(seconds)], ..PodSpec::clone(&pod.spec) };
+        pod.spec = spec.into();
+        sandbox.put(pod);
+    }
+    pass(&mut sandbox, NODE_GRACE_MS + 20_000, &["n2", "n3"]);
+    assert!(leaves(&sandbox, "hasty") && !leaves(&sandbox, "n1"));
+    pass(&mut sandbox, EVICTION_MS - 30_000, &["n2", "n3"]);
+    assert!(!leaves(&sandbox, "n1"));
+    pass(&mut sandbox, 20_000, &["n2", "n3"]);
+    assert!(leaves(&sandbox, "n1") && !leaves(&sandbox, "loyal") && !leaves(&sandbox, "n2"));
+}
+
+#[test]
+fn nobody_is_evicted_when_most_nodes_seem_lost() {
+    let mut sandbox = sandbox(&["n1", "n2", "n3"]);
+    pass(&mut sandbox, NODE_GRACE_MS + EVICTION_MS + 60_000, &["n3"]);
+    assert!(!leaves(&sandbox, "n1") && !leaves(&sandbox, "n2"));
+    pass(&mut sandbox, 20_000, &["n2", "n3"]);
+    assert!(leaves(&sandbox, "n1"), "one lost node is a lost node");
+    assert!(!leaves(&sandbox, "n2"));
+}
+
+#[test]
+fn the_only_node_keeps_its_pods() {
+    let mut sandbox = sandbox(&["n1"]);
+    pass(&mut sandbox, NODE_GRACE_MS + 2 * EVICTION_MS, &[]);
+    assert_eq!(ready(&sandbox, "n1"), ConditionStatus::Unknown);
+    assert!(!leaves(&sandbox, "n1"));
+}
+
+#[test]
+fn a_node_that_is_not_ready_or_cordoned_is_tainted() {
+    let mut sandbox = sandbox(&["n1", "n2"]);
+    sandbox.change(&Key::node("n1"), |node: &mut Node| {
+        node.status.conditions[0].status = ConditionStatus::False;
+        node.spec.unschedulable = true;
+    });
+    sandbox.settle().expect("settled");
+    let mut expected = both(TAINT_NOT_READY);
+    expected.push((TAINT_UNSCHEDULABLE.to_owned(), TaintEffect::NoSchedule));
+    assert_eq!(taints(&sandbox, "n1"), expected);
+    sandbox.change(&Key::node("n1"), |node: &mut Node| {
+        node.status.conditions[0].status = ConditionStatus::True;
+        node.spec.unschedulable = false;
+    });
+    sandbox.settle().expect("settled");
+    assert_eq!(taints(&sandbox, "n1"), []);
+}
+
+#[test]
+fn a_taint_that_is_not_tolerated_evicts_at_once_and_stays() {
+    let mut sandbox = sandbox(&["n1", "n2"]);
+    let taint = Taint {
+        key: "example.org/drain".to_owned(),
+        effect: TaintEffect::NoExecute,
+        ..Taint::default()
+    };
+    sandbox.change(&Key::node("n1"), |node: &mut Node| node.spec.taints.push(taint));
+    sandbox.settle().expect("settled");
+    assert!(leaves(&sandbox, "n1") && !leaves(&sandbox, "n2"));
+    assert_eq!(taints(&sandbox, "n1").len(), 1);
+    let late = Pod { node_name: "n1".to_owned(), ..Pod::new("late", "nginx") };
+    sandbox.put(late.clone());
+    sandbox.settle().expect("settled");
+    assert!(leaves(&sandbox, "late"), "{}", late.key());
+}
