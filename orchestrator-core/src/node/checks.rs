@@ -74,7 +74,7 @@ impl Planner<'_> {
         if memory.in_flight || stopping {
             return;
         }
-        let due_at = memory.due_at(probe, since);
+        let due_at = memory.due_at(probe, kind, since);
         if now < due_at {
             self.recheck(due_at);
             return;

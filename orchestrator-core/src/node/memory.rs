@@ -216,6 +216,8 @@ impl PodMemory {
         memory.record(probe, result);
         match result {
             ProbeResult::Success => Vec::new(),
+            // What has just started need not be ready; that is no news.
+            ProbeResult::Failure(_) if memory.is_eager(probe, kind) => Vec::new(),
             ProbeResult::Failure(message) => {
                 let message =
                     format!("{} probe of container {} failed: {message}", kind.name(), key.name);

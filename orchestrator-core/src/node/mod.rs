@@ -33,7 +33,7 @@ pub use orphans::{
 pub use plan::{
     NodeContext, PULL_ERROR_SHOWN_MS, PodInput, PodPlan, Refusal, RuntimeOp, StopReason, plan,
 };
-pub use probe::{ProbeCheck, ProbeDue, ProbeKind, ProbeResult};
+pub use probe::{ProbeCheck, ProbeDue, ProbeKind, ProbeResult, READINESS_EAGER_FIRST_MS};
 pub use spec::{container_spec, sandbox_spec};
 pub use status::qos_class;
 pub use streams::NodeStreams;

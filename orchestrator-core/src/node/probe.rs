@@ -2,8 +2,13 @@
 //!
 //! The shell does the checks; results come back through [`PodMemory::record_probe`](super::PodMemory::record_probe).
 
+use super::backoff::doubled;
 use crate::model::{Container, Probe, Timestamp};
 use crate::runtime::ContainerKey;
+
+/// A container that was not ready yet is checked again after this long, in milliseconds, doubling up to the probe's
+/// period: what has just started is often ready much sooner than a period later.
+pub const READINESS_EAGER_FIRST_MS: i64 = 100;
 
 /// Which probe of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,14 +99,14 @@ pub(crate) struct ProbeMemory {
     pub failures: u32,
     /// The verdict; `None` before thresholds were reached for the first time.
     pub passing: Option<bool>,
-    /// What the last failure said.
-    pub message: String,
+    /// Whether the verdict was ever a pass.
+    pub passed: bool,
 }
 
 impl ProbeMemory {
     /// Starts over for another run; a verdict may be carried on from before a restart of the agent.
     pub fn for_attempt(attempt: u32, passing: Option<bool>) -> Self {
-        Self { attempt, passing, ..Self::default() }
+        Self { attempt, passing, passed: passing == Some(true), ..Self::default() }
     }
 
     /// Takes in a result. Returns whether the verdict changed.
@@ -114,12 +119,12 @@ impl ProbeMemory {
                 self.successes = self.successes.saturating_add(1);
                 if self.successes >= threshold(probe.success_threshold, 1) {
                     self.passing = Some(true);
+                    self.passed = true;
                 }
             }
-            ProbeResult::Failure(message) => {
+            ProbeResult::Failure(_) => {
                 self.successes = 0;
                 self.failures = self.failures.saturating_add(1);
-                self.message.clone_from(message);
                 if self.failures >= threshold(probe.failure_threshold, 3) {
                     self.passing = Some(false);
                 }
@@ -129,10 +134,23 @@ impl ProbeMemory {
     }
 
     /// Returns when the next check is due, for a container that runs since `running_since`.
-    pub fn due_at(&self, probe: &Probe, running_since: Timestamp) -> Timestamp {
+    pub fn due_at(&self, probe: &Probe, kind: ProbeKind, running_since: Timestamp) -> Timestamp {
         match self.last_begun {
             None => running_since.plus_millis(seconds_ms(probe.initial_delay_seconds, 0, 0)),
-            Some(begun) => begun.plus_millis(seconds_ms(probe.period_seconds, 10, 1)),
+            Some(begun) => begun.plus_millis(self.interval_ms(probe, kind)),
+        }
+    }
+
+    /// Whether checks come more often than the probe's period, because the container was not ready yet.
+    pub fn is_eager(&self, probe: &Probe, kind: ProbeKind) -> bool {
+        self.interval_ms(probe, kind) < period_ms(probe)
+    }
+
+    fn interval_ms(&self, probe: &Probe, kind: ProbeKind) -> i64 {
+        let waits_for_first = kind == ProbeKind::Readiness && !self.passed && self.failures > 0;
+        match waits_for_first {
+            true => doubled(READINESS_EAGER_FIRST_MS, self.failures - 1, period_ms(probe)),
+            false => period_ms(probe),
         }
     }
 }
@@ -183,6 +201,10 @@ fn threshold(value: Option<i32>, default: u32) -> u32 {
     value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0).unwrap_or(default)
 }
 
+fn period_ms(probe: &Probe) -> i64 {
+    seconds_ms(probe.period_seconds, 10, 1)
+}
+
 fn seconds_ms(value: Option<i32>, default: i64, min: i64) -> i64 {
     value.map_or(default, i64::from).max(min).saturating_mul(1000)
 }
@@ -224,9 +246,27 @@ mod tests {
             Probe { initial_delay_seconds: Some(5), period_seconds: Some(3), ..Probe::default() };
         let mut memory = ProbeMemory::default();
         let since = Timestamp::from_millis(1000);
-        assert_eq!(memory.due_at(&probe, since), Timestamp::from_millis(6000));
+        assert_eq!(memory.due_at(&probe, ProbeKind::Liveness, since), Timestamp::from_millis(6000));
         memory.last_begun = Some(Timestamp::from_millis(6100));
-        assert_eq!(memory.due_at(&probe, since), Timestamp::from_millis(9100));
+        assert_eq!(memory.due_at(&probe, ProbeKind::Liveness, since), Timestamp::from_millis(9100));
+    }
+
+    #[test]
+    fn what_was_not_ready_yet_is_checked_sooner_than_its_period() {
+        let probe = Probe { period_seconds: Some(1), ..Probe::default() };
+        let mut memory = ProbeMemory::default();
+        let interval = |memory: &ProbeMemory| memory.interval_ms(&probe, ProbeKind::Readiness);
+        let mut intervals = Vec::new();
+        for _ in 0..6 {
+            memory.record(&probe, &failure());
+            intervals.push(interval(&memory));
+        }
+        assert_eq!(intervals, [100, 200, 400, 800, 1000, 1000]);
+        assert!(!memory.is_eager(&probe, ProbeKind::Readiness));
+        memory.record(&probe, &ProbeResult::Success);
+        memory.record(&probe, &failure());
+        assert_eq!(interval(&memory), 1000, "only before it was ready");
+        assert_eq!(ProbeMemory::default().interval_ms(&probe, ProbeKind::Liveness), 1000);
     }
 
     #[test]
