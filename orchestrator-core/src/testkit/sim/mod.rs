@@ -452,7 +452,7 @@ impl Simulation {
             quiet_rounds = if self.truth.revision() == before { quiet_rounds + 1 } else { 0 };
             // Long enough for every back-off and deadline that leads anywhere to have run out.
             if quiet_rounds > 40 {
-                return Ok(round - quiet_rounds);
+                return Ok(round.saturating_sub(quiet_rounds));
             }
         }
         Err(format!("S34: no rest within {ROUNDS_MAX} fair rounds"))
