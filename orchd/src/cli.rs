@@ -5,11 +5,35 @@ use tracing_subscriber::EnvFilter;
 
 use crate::demo::{DemoArgs, demo};
 use crate::dev::{DevArgs, dev};
+use crate::out;
+use crate::verbs::apply::{self, ApplyArgs};
+use crate::verbs::delete::{self, DeleteArgs};
+use crate::verbs::describe::{self, DescribeArgs};
+use crate::verbs::events::{self, EventsArgs};
+use crate::verbs::explain::{self, ExplainArgs};
+use crate::verbs::get::{self, GetArgs};
+use crate::verbs::logs::{self, LogsArgs};
+use crate::verbs::scale::{self, ScaleArgs};
+use crate::verbs::wait::{self, WaitArgs};
 use crate::workload::{WebArgs, web};
+
+const START: &str = "\
+Start here:
+  orchd demo                  see a whole cluster at work
+  orchd dev                   run one; then, in another terminal:
+  orchd apply -f web.yaml
+  orchd get pods
+
+Exit codes: 0 done, 1 failed, 2 bad usage.";
+
+const COMPLETIONS: &str = "\
+Examples:
+  source <(orchd completions bash)
+  orchd completions fish > ~/.config/fish/completions/orchd.fish";
 
 /// A container orchestrator in one binary.
 #[derive(Debug, Parser)]
-#[command(name = "orchd", version, arg_required_else_help = true)]
+#[command(name = "orchd", version, arg_required_else_help = true, after_help = START)]
 pub struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -24,7 +48,35 @@ enum Verb {
     Demo(DemoArgs),
     /// Run a one-node cluster: server and agent in one process
     Dev(DevArgs),
+    /// Make the cluster have what manifests say
+    #[command(after_help = apply::EXAMPLES)]
+    Apply(ApplyArgs),
+    /// List objects
+    #[command(after_help = get::EXAMPLES)]
+    Get(GetArgs),
+    /// Tell everything about an object, with what happened to it
+    #[command(after_help = describe::EXAMPLES)]
+    Describe(DescribeArgs),
+    /// Tell why a pod is where it is, or why nowhere
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(ExplainArgs),
+    /// Print what a container printed
+    #[command(after_help = logs::EXAMPLES)]
+    Logs(LogsArgs),
+    /// Set how many replicas there are to be
+    #[command(after_help = scale::EXAMPLES)]
+    Scale(ScaleArgs),
+    /// Take objects away
+    #[command(after_help = delete::EXAMPLES)]
+    Delete(DeleteArgs),
+    /// Wait until objects are as they should be
+    #[command(after_help = wait::EXAMPLES)]
+    Wait(WaitArgs),
+    /// List what happened
+    #[command(after_help = events::EXAMPLES)]
+    Events(EventsArgs),
     /// Print a completion script for a shell
+    #[command(after_help = COMPLETIONS)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -52,14 +104,19 @@ impl Cli {
         match self.verb {
             Verb::Demo(args) => demo(args).await,
             Verb::Dev(args) => dev(args).await,
+            Verb::Apply(args) => apply::apply(args).await,
+            Verb::Get(args) => get::get(args).await,
+            Verb::Describe(args) => describe::describe(args).await,
+            Verb::Explain(args) => explain::explain(args).await,
+            Verb::Logs(args) => logs::logs(args).await,
+            Verb::Scale(args) => scale::scale(args).await,
+            Verb::Delete(args) => delete::delete(args).await,
+            Verb::Wait(args) => wait::wait(args).await,
+            Verb::Events(args) => events::events(args).await,
             Verb::Completions { shell } => {
-                clap_complete::generate(
-                    shell,
-                    &mut Self::command(),
-                    "orchd",
-                    &mut std::io::stdout(),
-                );
-                Ok(())
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "orchd", &mut script);
+                out::bytes(&script)
             }
             Verb::Workload(Workload::Web(args)) => web(args).await,
         }

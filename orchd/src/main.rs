@@ -4,6 +4,8 @@ mod cli;
 mod demo;
 mod dev;
 mod instance;
+mod out;
+mod verbs;
 mod workload;
 
 use std::fmt;
@@ -11,6 +13,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+
+use out::Stop;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
@@ -31,6 +35,16 @@ fn say(line: fmt::Arguments<'_>) {
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "error: {error:#}");
-    ExitCode::from(1)
+    match error.downcast_ref::<Stop>() {
+        Some(Stop::ReaderGone) => ExitCode::SUCCESS,
+        Some(Stop::Told) => ExitCode::from(1),
+        Some(Stop::Usage(message)) => {
+            out::remark(format_args!("error: {message}"));
+            ExitCode::from(2)
+        }
+        None => {
+            out::remark(format_args!("error: {error:#}"));
+            ExitCode::from(1)
+        }
+    }
 }

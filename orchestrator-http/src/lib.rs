@@ -31,5 +31,5 @@ pub use client::{
 };
 pub use kubeconfig::{ClientConfig, KubeconfigError, read_kubeconfig};
 pub use pki::{Pki, PkiError, Token};
-pub use registry::kind_by_any_name;
+pub use registry::{kind_by_any_name, short_names};
 pub use server::{Limits, Listen, ServeError, Server, ServerConfig};

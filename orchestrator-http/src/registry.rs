@@ -146,6 +146,11 @@ pub(crate) fn find(group: &str, plural: &str) -> Option<&'static Resource> {
         .find(|resource| resource.kind.group() == group && resource.kind.plural() == plural)
 }
 
+/// The short names of a kind, such as `po`.
+pub fn short_names(kind: Kind) -> &'static [&'static str] {
+    of(kind).map_or(&[], |resource| resource.short_names)
+}
+
 /// Finds a kind by what a person may call it: its kind, plural, singular or short name, in any case, with or without
 /// its group (`deploy`, `Deployment`, `deployments.apps`).
 pub fn kind_by_any_name(name: &str) -> Option<Kind> {

@@ -1,0 +1,40 @@
+//! The client verbs: each asks a server through its API and prints the answer. No orchestration happens here.
+
+pub mod apply;
+mod columns;
+pub mod delete;
+pub mod describe;
+mod duration;
+pub mod events;
+pub mod explain;
+mod follow;
+pub mod get;
+mod json_path;
+pub mod logs;
+mod manifests;
+pub mod scale;
+mod session;
+mod target;
+pub mod wait;
+
+use orchestrator_core::model::LabelSelector;
+use serde_json::Value;
+
+/// How objects are printed for programs.
+fn json(value: &Value) -> String {
+    // The alternate form of a JSON value is the indented one.
+    format!("{value:#}\n")
+}
+
+/// The text at a JSON pointer; empty if there is none.
+fn text_at<'v>(value: &'v Value, pointer: &str) -> &'v str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The label selector of an object that has pods, as text; empty if it has none.
+fn selector_of(object: &Value) -> String {
+    let selector = object.pointer("/spec/selector").cloned().unwrap_or_default();
+    serde_json::from_value::<LabelSelector>(selector)
+        .map(|selector| selector.to_string())
+        .unwrap_or_default()
+}
