@@ -1,1 +1,7 @@
-//! Placeholder.
+//! What tests across crates share: an engine, a rig with a runtime to run clusters on, orchd as a child process.
+
+pub mod engine;
+pub mod machine;
+pub mod orchd;
+pub mod rig;
+pub mod workload;

@@ -2,3 +2,28 @@
 
 #[cfg(feature = "docker")]
 mod docker_runtime;
+mod healing;
+mod probes;
+mod rollout;
+mod tidy;
+
+/// Runs scenarios on every runtime, a test each.
+macro_rules! on_every_runtime {
+    ($($scenario:ident)*) => {
+        mod process {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $scenario() {
+                orchestrator_tests::rig::Rig::process().await.run(super::$scenario).await;
+            })*
+        }
+
+        #[cfg(feature = "docker")]
+        mod docker {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $scenario() {
+                orchestrator_tests::rig::Rig::docker().await.run(super::$scenario).await;
+            })*
+        }
+    };
+}
+use on_every_runtime;

@@ -7,10 +7,10 @@ use orchestrator_core::runtime::{ContainerKey, Limits, LogSource, PortMapping, R
 use orchestrator_core::testkit::runtime::bench::eventually;
 use orchestrator_core::testkit::runtime::{Bench, check};
 use orchestrator_docker::ImageFile;
+use orchestrator_tests::engine::{IMAGE, TestEngine};
 use tokio::net::TcpStream;
 
 use super::DockerFixture;
-use super::engine::{IMAGE, TestEngine};
 
 const FOREVER: &str = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done";
 

@@ -2,7 +2,6 @@
 //!
 //! The image `busybox:test` must be there, and the engine's network reachable (`tests/lib/docker-engine.sh`).
 
-mod engine;
 mod extra;
 
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use orchestrator_core::runtime::{ContainerObservation, Runtime, Scope};
 use orchestrator_core::testkit::runtime::RuntimeFixture;
 use orchestrator_docker::DockerRuntime;
 
-use self::engine::TestEngine;
+use orchestrator_tests::engine::{IMAGE, TestEngine};
 
 /// The first of the ports that tests use; each of them lies in a network namespace of its own.
 const PORT_MIN: u16 = 21_000;
@@ -42,7 +41,7 @@ impl RuntimeFixture for DockerFixture {
     }
 
     fn image(&self) -> String {
-        engine::IMAGE.to_owned()
+        IMAGE.to_owned()
     }
 
     fn port(&self) -> u16 {

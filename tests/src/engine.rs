@@ -22,6 +22,9 @@ pub struct TestEngine {
 
 impl TestEngine {
     /// Finds the engine in the environment.
+    ///
+    /// # Panics
+    /// When the environment does not name one.
     pub fn from_env() -> Self {
         let host = std::env::var(HOST_VARIABLE).unwrap_or_else(|_| {
             panic!("{HOST_VARIABLE} must be unix:///… of a Docker engine for tests; run tests/run")
@@ -29,12 +32,23 @@ impl TestEngine {
         Self { host }
     }
 
+    /// The engine's address, `unix:///…`.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Opens a runtime on the engine.
+    ///
+    /// # Panics
+    /// When the engine does not answer.
     pub async fn connect(&self) -> DockerRuntime {
         DockerRuntime::connect_to(&self.host).await.expect("the engine of the tests answers")
     }
 
     /// Kills the first process of a container (`docker://…`), without the engine's help.
+    ///
+    /// # Panics
+    /// When it does not run.
     pub async fn kill_process(&self, container: &str) {
         let id = container.strip_prefix("docker://").expect("an id of docker's");
         let (_, inspection) = self.call("GET", &format!("/containers/{id}/json")).await;
@@ -43,17 +57,44 @@ impl TestEngine {
         assert!(killed.expect("kill runs").success());
     }
 
-    /// Panics unless the engine has no container of the scope and no network of its cluster.
+    /// Removes a container (`docker://…`) by force, as `docker rm -f` would.
+    ///
+    /// # Panics
+    /// When the engine refuses.
+    pub async fn remove_container(&self, container: &str) {
+        let id = container.strip_prefix("docker://").expect("an id of docker's");
+        let (code, answer) = self.call("DELETE", &format!("/containers/{id}?force=true")).await;
+        assert_eq!(code, 204, "{answer}");
+    }
+
+    /// Panics unless the engine has no container and no network of the scope's cluster.
+    ///
+    /// # Panics
+    /// When it has.
     pub async fn assert_nothing_left(&self, scope: &Scope) {
-        let cluster = format!("orchestrator.dev%2Fcluster%3D{}", scope.cluster);
-        let label = |label: &str| format!("%7B%22label%22%3A%5B%22{label}%22%5D%7D");
+        let left = self.left_of(&scope.cluster).await;
+        assert!(left.is_empty(), "left of {scope:?}: {left:#?}");
+    }
+
+    /// Lists the containers and networks of a cluster, as the engine tells of them.
+    pub async fn left_of(&self, cluster: &str) -> Vec<Value> {
+        let label = format!("orchestrator.dev%2Fcluster%3D{cluster}");
+        let filter = format!("%7B%22label%22%3A%5B%22{label}%22%5D%7D");
+        let mut left = Vec::new();
         for path in ["/containers/json?all=true&filters=", "/networks?filters="] {
-            let (_, found) = self.call("GET", &format!("{path}{}", label(&cluster))).await;
-            assert_eq!(found, Value::Array(Vec::new()), "left of {scope:?}: {path}");
+            let (code, mut found) = self.call("GET", &format!("{path}{filter}")).await;
+            match found.as_array_mut() {
+                Some(found) if code == 200 => left.append(found),
+                Some(_) | None => left.push(found),
+            }
         }
+        left
     }
 
     /// Calls the engine; the status code and the answer.
+    ///
+    /// # Panics
+    /// When the engine does not answer in HTTP.
     pub async fn call(&self, method: &str, path: &str) -> (u16, Value) {
         let socket = self.host.strip_prefix("unix://").expect("the engine listens on a socket");
         let mut stream = UnixStream::connect(socket).await.expect("the engine listens");
