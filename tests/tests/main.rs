@@ -2,9 +2,12 @@
 
 #[cfg(feature = "docker")]
 mod docker_runtime;
+mod embedding;
 mod healing;
+mod kills;
 mod probes;
 mod rollout;
+mod side_by_side;
 mod tidy;
 
 /// Runs scenarios on every runtime, a test each.
