@@ -70,8 +70,10 @@ impl<'w> Member<'w> {
     }
 
     /// How many available pods it will have when it has acted on what is wanted: it gives up the others first.
+    ///
+    /// Pods above the size it has now do not count even if it is to grow: their deletion may be on its way.
     pub(super) fn available(&self) -> i32 {
-        self.counts.available.min(self.wanted())
+        self.counts.available.min(self.wanted()).min(wanted(self.set))
     }
 
     /// Pods being deleted or still there, not finished.
