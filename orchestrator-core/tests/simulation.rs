@@ -3,6 +3,10 @@
 
 use orchestrator_core::testkit::sim::simulate;
 
+/// The seeds within which a deliberate bug must be found.
+#[cfg(feature = "mutants")]
+const BUG_SEEDS: u64 = 40;
+
 /// How many seeds are tried; `ORCH_SIM_SEEDS` asks for more.
 fn seeds() -> u64 {
     std::env::var("ORCH_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(40)
@@ -28,10 +32,11 @@ fn every_deliberate_bug_is_found() {
     use orchestrator_core::mutants::{Mutant, with};
 
     let find = |mutant| {
-        (0..200u64).find_map(|seed| with(mutant, || simulate(seed)).err().map(|told| (seed, told)))
+        (0..BUG_SEEDS)
+            .find_map(|seed| with(mutant, || simulate(seed)).err().map(|told| (seed, told)))
     };
-    let sound: Vec<u64> = (0..200).filter(|seed| simulate(*seed).is_ok()).collect();
-    assert_eq!(sound.len(), 200, "only what a bug changes tells anything");
+    // Without the bug each of these seeds passes, as the test above shows: only the bug can be what is found.
+    assert!(seeds() >= BUG_SEEDS);
     let mut missed = Vec::new();
     for mutant in Mutant::ALL {
         match find(mutant) {
