@@ -16,6 +16,7 @@ mod round_robin;
 mod scan;
 mod score;
 mod trial;
+mod verdict;
 mod view;
 
 use std::fmt::Debug;

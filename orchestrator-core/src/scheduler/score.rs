@@ -132,17 +132,17 @@ impl Weights {
         }
     }
 
-    /// Adds to the totals of a block the other scores. `all_open` says that no slot that matters has taints.
+    /// Adds to the totals of a block the other scores.
+    #[inline(always)]
     pub(super) fn score_rest(
         &self,
         question: &Question<'_>,
         base: usize,
-        all_open: bool,
         replicas: &[(u32, u32)],
         totals: &mut [f64; BLOCK],
     ) {
         let alone = shared(0);
-        if self.preferred_taints != 0.0 && all_open {
+        if self.preferred_taints != 0.0 && question.is_open_block(base / BLOCK) {
             add(totals, self.preferred_taints, |_| alone);
         } else if self.preferred_taints != 0.0 {
             add(totals, self.preferred_taints, |at| shared(question.soft_taints(base + at)));

@@ -309,11 +309,14 @@ impl ClusterView {
         Arc::make_mut(&mut self.left).take(slot as usize, demand, &self.fixed);
         self.charge_extended(slot as usize, demand);
         for HostPort { port, protocol, host_ip } in &demand.ports {
-            let mut users = self.ports.get(&(*port, *protocol)).cloned().unwrap_or_default();
+            let port = (*port, *protocol);
+            if self.ports.get(&port).is_none() {
+                self.ports.insert_mut(port, Arc::default());
+            }
+            let Some(users) = self.ports.get_mut(&port) else { continue };
             let user = PortUse { slot, host_ip: host_ip.clone() };
             let place = users.partition_point(|other| *other < user);
-            Arc::make_mut(&mut users).insert(place, user);
-            self.ports.insert_mut((*port, *protocol), users);
+            Arc::make_mut(users).insert(place, user);
         }
         if let Some(group) = demand.group {
             self.count_replica(group, slot, 1);
