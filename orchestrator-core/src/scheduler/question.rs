@@ -3,6 +3,7 @@
 //! The scan over all nodes, the commit gate, the agent and `explain` all run [`Question::judge`]; they differ
 //! only in what they do with a failure.
 
+use super::bits::{Bits, blocked, selected};
 use super::columns::{Access, BLOCK, Extended, Fixed, LIVE, OPEN, READY};
 use super::demand::{Demand, addresses_clash};
 use super::placement::Unfit;
@@ -191,31 +192,35 @@ impl<'v> Question<'v> {
 
     /// As [`Question::use_with_pod`], of a block.
     #[inline(always)]
-    pub(super) fn use_in_block(&self, block: usize) -> ([f64; BLOCK], [f64; BLOCK]) {
+    pub(super) fn use_in_block(
+        &self,
+        block: usize,
+        cpu: &mut [f64; BLOCK],
+        memory: &mut [f64; BLOCK],
+    ) {
         let columns = &self.columns;
-        let (cpu_part, cpu_inverse) =
-            (nth(columns.cpu_part, block), nth(columns.cpu_inverse, block));
-        let (memory_part, memory_inverse) =
-            (nth(columns.memory_part, block), nth(columns.memory_inverse, block));
-        let (mut cpu, mut memory) = ([0.0; BLOCK], [0.0; BLOCK]);
+        let (part, inverse) = (nth(columns.cpu_part, block), nth(columns.cpu_inverse, block));
         for at in 0..BLOCK {
-            cpu[at] = at_most_one(self.cpu_scored * cpu_inverse[at] + cpu_part[at]);
-            memory[at] = at_most_one(self.memory_scored * memory_inverse[at] + memory_part[at]);
+            cpu[at] = at_most_one(self.cpu_scored * inverse[at] + part[at]);
         }
-        (cpu, memory)
+        let (part, inverse) = (nth(columns.memory_part, block), nth(columns.memory_inverse, block));
+        for at in 0..BLOCK {
+            memory[at] = at_most_one(self.memory_scored * inverse[at] + part[at]);
+        }
     }
 
-    /// Where in a block the pod fits: numbers below zero where it does not. `None` if it fits nowhere.
+    /// Where in a block the pod fits: numbers below zero where it does not. Returns whether it fits somewhere.
     ///
     /// What CPU, memory, pods, labels and ports leave is asked of [`Question::fits`] unless it cannot fail.
     #[inline(always)]
-    pub(super) fn fits_in_block(&self, block: usize) -> Option<[i64; BLOCK]> {
-        let word = |bits: &Option<Bits>, none: u64| bits.as_ref().map_or(none, |it| it.0[block]);
+    pub(super) fn fits_in_block(&self, block: usize, lack: &mut [i64; BLOCK]) -> bool {
+        let word =
+            |bits: &Option<Bits>, none: u64| bits.as_ref().map_or(none, |it| it.block(block));
         let allowed = word(&self.selected, u64::MAX) & !word(&self.blocked, 0);
         if allowed == 0 {
-            return None;
+            return false;
         }
-        let mut lack = self.room_in_block(block);
+        self.room_in_block(block, lack);
         if allowed != u64::MAX {
             for (at, lack) in lack.iter_mut().enumerate() {
                 // All ones where not allowed.
@@ -232,14 +237,14 @@ impl<'v> Question<'v> {
                 }
             }
         }
-        (lack.iter().fold(-1, |all, lack| all & lack) >= 0).then_some(lack)
+        lack.iter().fold(-1, |all, lack| all & lack) >= 0
     }
 
     /// Where in a block there is room for the pod: numbers below zero where there is not.
     ///
     /// Signs instead of comparisons, which plain x86-64 cannot do on vectors of `i64`.
     #[inline(always)]
-    fn room_in_block(&self, block: usize) -> [i64; BLOCK] {
+    fn room_in_block(&self, block: usize, lack: &mut [i64; BLOCK]) {
         let cpu = nth(self.columns.cpu_left, block);
         let memory = nth(self.columns.memory_left, block);
         let pods = nth(self.columns.pods_left, block);
@@ -247,13 +252,11 @@ impl<'v> Question<'v> {
         let (cpu_asked, memory_asked) = (asked(self.cpu_needed), asked(self.memory_needed));
         // What is left cannot overflow the difference unless it is below zero itself.
         let short = |left: i64, needed: i64| left.wrapping_sub(needed) | left;
-        let mut lack = [0; BLOCK];
         for at in 0..BLOCK {
             lack[at] = (short(cpu[at], self.cpu_needed) & cpu_asked)
                 | (short(memory[at], self.memory_needed) & memory_asked)
                 | pods[at].wrapping_sub(1);
         }
-        lack
     }
 
     /// Whether no node of the block has taints.
@@ -408,59 +411,6 @@ impl<'v> Question<'v> {
             })
         })
     }
-}
-
-/// A set of slots.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Bits(Vec<u64>);
-
-impl Bits {
-    fn new(slots: usize) -> Self {
-        Self(vec![0; slots.div_ceil(64)])
-    }
-
-    fn set(&mut self, slot: u32) {
-        self.0[slot as usize / 64] |= 1 << (slot % 64);
-    }
-
-    #[inline(always)]
-    fn has(&self, slot: usize) -> bool {
-        self.0[slot / 64] >> (slot % 64) & 1 != 0
-    }
-
-    fn and(&mut self, other: &Self) {
-        self.0.iter_mut().zip(&other.0).for_each(|(mine, other)| *mine &= other);
-    }
-}
-
-fn selected(pod: &Pod, fixed: &Fixed, only: Option<u32>) -> Option<Bits> {
-    let mut all: Option<Bits> = None;
-    for (label, value) in &pod.spec.node_selector {
-        let with_label = fixed.labels.get(label).and_then(|values| values.get(value));
-        let with_label = with_label.map_or(&[][..], Vec::as_slice);
-        let mut bits = Bits::new(fixed.flags.len());
-        match only {
-            Some(slot) if with_label.binary_search(&slot).is_ok() => bits.set(slot),
-            Some(_) => {}
-            None => with_label.iter().for_each(|slot| bits.set(*slot)),
-        }
-        match &mut all {
-            Some(all) => all.and(&bits),
-            None => all = Some(bits),
-        }
-    }
-    all
-}
-
-fn blocked(demand: &Demand, view: &ClusterView) -> Option<Bits> {
-    let mut bits: Option<Bits> = None;
-    for port in &demand.ports {
-        let Some(users) = view.ports.get(&(port.port, port.protocol)) else { continue };
-        let clashing = users.iter().filter(|user| addresses_clash(&user.host_ip, &port.host_ip));
-        let bits = bits.get_or_insert_with(|| Bits::new(view.fixed.flags.len()));
-        clashing.for_each(|user| bits.set(user.slot));
-    }
-    bits
 }
 
 fn replicas<'v>(demand: &Demand, view: &'v ClusterView) -> &'v [(u32, u32)] {

@@ -60,10 +60,13 @@ impl<'a> Scan<'a> {
     /// Looks at the next block in which the pod fits somewhere. Returns whether there was one.
     pub(super) fn advance(&mut self, block: &mut Block) -> bool {
         let slots = self.question.slots();
+        let mut lack = [0; BLOCK];
         while self.next < slots.end {
             block.base = self.next;
             self.next += BLOCK;
-            let Some(mut lack) = self.question.fits_in_block(block.base / BLOCK) else { continue };
+            if !self.question.fits_in_block(block.base / BLOCK, &mut lack) {
+                continue;
+            }
             if slots.len() < BLOCK {
                 let outside = |at: &usize| !slots.contains(&(block.base + at));
                 (0..BLOCK).filter(outside).for_each(|at| lack[at] = -1);

@@ -116,11 +116,12 @@ impl Weights {
         block: usize,
         totals: &mut [f64; BLOCK],
     ) {
-        *totals = [0.0; BLOCK];
+        totals.fill(0.0);
         if self.balanced_use + self.least_used + self.most_used == 0.0 {
             return;
         }
-        let (cpu, memory) = question.use_in_block(block);
+        let (mut cpu, mut memory) = ([0.0; BLOCK], [0.0; BLOCK]);
+        question.use_in_block(block, &mut cpu, &mut memory);
         if self.balanced_use != 0.0 {
             add(totals, self.balanced_use, |at| balanced_use(cpu[at], memory[at]));
         }
