@@ -13,7 +13,7 @@ use super::node_ref::NodeRef;
 use super::placement::{Placement, Unfit};
 use super::question::Question;
 use super::reason::{Reason, ReasonKind};
-use super::scan::{Block, Scan};
+use super::scan::{Block, Scan, UNFIT};
 use super::score::{SCORE_MAX, SCORE_WEIGHT_MAX, Score, Weights};
 use super::trial::{PodGroup, Trial};
 use super::view::ClusterView;
@@ -127,13 +127,18 @@ impl FilterScore {
     fn best(&self, question: &Question<'_>, pod: &Pod, view: &ClusterView) -> Option<(i64, usize)> {
         let mut best: Option<(f64, usize)> = None;
         self.each_block(question, pod, view, |block| {
-            for (slot, total) in block.iter() {
-                let better = best.is_none_or(|(most, at)| {
-                    total > most || total == most && question.rank(slot) < question.rank(at)
-                });
-                if better {
-                    best = Some((total, slot));
-                }
+            let highest = block.highest();
+            if highest < 0.0 || best.is_some_and(|(most, _)| highest < most) {
+                return;
+            }
+            let equal = block.iter().filter(|(_, total)| *total == highest);
+            let Some((slot, _)) = equal.min_by_key(|(slot, _)| question.rank(*slot)) else {
+                return;
+            };
+            let better = best
+                .is_none_or(|(most, at)| highest > most || question.rank(slot) < question.rank(at));
+            if better {
+                best = Some((highest, slot));
             }
         });
         best.map(|(total, slot)| (total as i64, slot))
@@ -160,12 +165,12 @@ impl FilterScore {
     /// Lets the user's filters and scores have their say about a block.
     fn add_custom(&self, pod: &Pod, view: &ClusterView, block: &mut Block) {
         for at in 0..BLOCK {
-            if block.fitting >> at & 1 == 0 {
+            if block.totals[at] < 0.0 {
                 continue;
             }
             let node = NodeRef::new(view, block.base + at);
             if self.refusals(pod, node).next().is_some() {
-                block.fitting ^= 1 << at;
+                block.totals[at] = UNFIT;
                 continue;
             }
             let custom = self.custom_scores(pod, node);

@@ -3,6 +3,8 @@
 //! Pure and synchronous. The view is the engine's, kept incrementally in columns; a scheduler proposes, the
 //! engine's commit gate checks with the same `feasible`. Depends on `model` and `world`.
 
+mod accounts;
+mod bits;
 mod columns;
 mod demand;
 mod explain;
@@ -16,6 +18,7 @@ mod round_robin;
 mod scan;
 mod score;
 mod trial;
+mod verdict;
 mod view;
 
 use std::fmt::Debug;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::columns::Extended;
-use super::demand::{Demand, identity};
+use super::demand::Demand;
 use super::question::Question;
 use super::reason::Reason;
 use super::view::ClusterView;
@@ -107,7 +107,7 @@ impl<'v> NodeRef<'v> {
     /// # Errors
     /// The reasons.
     pub fn fits(&self, pod: &Pod) -> Result<(), Vec<Reason>> {
-        if self.view.holds(identity(pod)) {
+        if self.view.node_of(pod) == Some(self.name()) {
             let without = self.view.without(pod);
             return reasons(pod, &without, self.slot);
         }

@@ -3,23 +3,17 @@
 //! The scan over all nodes, the commit gate, the agent and `explain` all run [`Question::judge`]; they differ
 //! only in what they do with a failure.
 
-use std::collections::BTreeMap;
-
+use super::bits::{Bits, blocked, selected};
 use super::columns::{Access, BLOCK, Extended, Fixed, LIVE, OPEN, READY};
 use super::demand::{Demand, addresses_clash};
 use super::placement::Unfit;
 use super::reason::{Reason, ReasonKind};
+use super::verdict::{Cause, Fits, Reasons, Tally, Verdict};
 use super::view::ClusterView;
 use crate::model::{Pod, Quantity, TAINT_UNSCHEDULABLE, Taint, TaintEffect};
 
-/// What becomes of a failed check.
-trait Verdict {
-    /// Learns that some check fails; returns whether to find out which.
-    fn wants_details(&mut self) -> bool;
-
-    /// Takes a failure; returns whether to go on checking.
-    fn fail(&mut self, kind: impl FnOnce() -> ReasonKind, reason: impl FnOnce() -> Reason) -> bool;
-}
+/// Flags of a node that takes every pod it has room for.
+const CLEAR: u8 = LIVE | READY | OPEN;
 
 /// One pod, prepared to be asked of any slot of a view.
 #[derive(Debug)]
@@ -44,6 +38,8 @@ pub(super) struct Question<'v> {
     blocked: Option<Bits>,
     /// Whether some check beyond the columns applies at all.
     has_extras: bool,
+    /// Whether one applies that only [`Question::fits`] can tell.
+    has_rare: bool,
     /// Replicas of the pod by slot, ascending.
     pub(super) replicas: &'v [(u32, u32)],
 }
@@ -112,8 +108,8 @@ impl<'v> Question<'v> {
         };
         let extended: Vec<_> = demand.extended.iter().map(find).collect();
         let (selected, blocked) = (selected(pod, &view.fixed, only), blocked(demand, view));
-        let has_extras =
-            pod.is_bound() || !extended.is_empty() || selected.is_some() || blocked.is_some();
+        let has_rare = pod.is_bound() || !extended.is_empty();
+        let has_extras = has_rare || selected.is_some() || blocked.is_some();
         Self {
             view,
             fixed: &view.fixed,
@@ -129,6 +125,7 @@ impl<'v> Question<'v> {
             selected,
             blocked,
             has_extras,
+            has_rare,
             replicas: replicas(demand, view),
         }
     }
@@ -148,34 +145,31 @@ impl<'v> Question<'v> {
     }
 
     /// Whether the pod can be on the slot.
-    #[inline(always)]
     pub(super) fn fits(&self, slot: usize) -> bool {
-        let mut fits = true;
+        let mut fits = Fits(true);
         self.judge(slot, &mut fits);
-        fits
+        fits.0
     }
 
     /// Every reason why the pod cannot be on the slot.
     pub(super) fn reasons(&self, slot: usize) -> Vec<Reason> {
-        let mut reasons = Vec::new();
+        let mut reasons = Reasons::default();
         self.judge(slot, &mut reasons);
-        reasons
+        reasons.0
     }
 
     /// Counts the reasons on every node of the view.
     pub(super) fn unfit(&self) -> Unfit {
-        let mut unfit = Unfit { nodes: self.view.len(), ..Unfit::default() };
-        let mut of_node = Vec::new();
-        for slot in self.view.fixed.slots.values() {
-            if self.view.only.is_some_and(|only| only != *slot) {
-                continue;
-            }
-            of_node.clear();
-            self.judge(
-                *slot as usize,
-                &mut Counter { counts: &mut unfit.counts, of_node: &mut of_node },
-            );
+        let mut tally = Tally::default();
+        let all = self.columns.flags.iter().enumerate();
+        let nodes = all.filter(|(slot, flags)| {
+            **flags & LIVE != 0 && self.view.only.is_none_or(|only| only as usize == *slot)
+        });
+        for (slot, _) in nodes {
+            tally.begin_node();
+            self.judge(slot, &mut tally);
         }
+        let mut unfit = tally.into_unfit();
         if unfit.nodes == 0 && self.pod.is_bound() {
             unfit.counts.insert(ReasonKind::NoSuchNode(self.pod.node_name.clone()), 1);
         }
@@ -198,45 +192,78 @@ impl<'v> Question<'v> {
 
     /// As [`Question::use_with_pod`], of a block.
     #[inline(always)]
-    pub(super) fn use_in_block(&self, block: usize) -> ([f64; BLOCK], [f64; BLOCK]) {
+    pub(super) fn use_in_block(
+        &self,
+        block: usize,
+        cpu: &mut [f64; BLOCK],
+        memory: &mut [f64; BLOCK],
+    ) {
         let columns = &self.columns;
-        let (cpu_part, cpu_inverse) =
-            (nth(columns.cpu_part, block), nth(columns.cpu_inverse, block));
-        let (memory_part, memory_inverse) =
-            (nth(columns.memory_part, block), nth(columns.memory_inverse, block));
-        let (mut cpu, mut memory) = ([0.0; BLOCK], [0.0; BLOCK]);
+        let (part, inverse) = (nth(columns.cpu_part, block), nth(columns.cpu_inverse, block));
         for at in 0..BLOCK {
-            cpu[at] = at_most_one(self.cpu_scored * cpu_inverse[at] + cpu_part[at]);
-            memory[at] = at_most_one(self.memory_scored * memory_inverse[at] + memory_part[at]);
+            cpu[at] = at_most_one(self.cpu_scored * inverse[at] + part[at]);
         }
-        (cpu, memory)
+        let (part, inverse) = (nth(columns.memory_part, block), nth(columns.memory_inverse, block));
+        for at in 0..BLOCK {
+            memory[at] = at_most_one(self.memory_scored * inverse[at] + part[at]);
+        }
     }
 
-    /// The slots of a block that have room and are ready, and those that are ready and open to everybody, a bit each.
+    /// Where in a block the pod fits: numbers below zero where it does not. Returns whether it fits somewhere.
     ///
-    /// What [`Question::judge`] lets through is among the first; those in both pass it but for extras.
+    /// What CPU, memory, pods, labels and ports leave is asked of [`Question::fits`] unless it cannot fail.
     #[inline(always)]
-    pub(super) fn rough(&self, block: usize) -> (u64, u64) {
-        let columns = &self.columns;
-        let cpu = nth(columns.cpu_left, block);
-        let memory = nth(columns.memory_left, block);
-        let pods = nth(columns.pods_left, block);
-        let flags = nth(columns.flags, block);
-        let (mut room, mut open) = (0, 0);
-        for at in 0..BLOCK {
-            let enough = (cpu[at] >= self.cpu_needed)
-                & (memory[at] >= self.memory_needed)
-                & (pods[at] >= 1)
-                & (flags[at] & (LIVE | READY) == LIVE | READY);
-            room |= u64::from(enough) << at;
-            open |= u64::from(flags[at] & OPEN != 0) << at;
+    pub(super) fn fits_in_block(&self, block: usize, lack: &mut [i64; BLOCK]) -> bool {
+        let word =
+            |bits: &Option<Bits>, none: u64| bits.as_ref().map_or(none, |it| it.block(block));
+        let allowed = word(&self.selected, u64::MAX) & !word(&self.blocked, 0);
+        if allowed == 0 {
+            return false;
         }
-        (room, open)
+        self.room_in_block(block, lack);
+        if allowed != u64::MAX {
+            for (at, lack) in lack.iter_mut().enumerate() {
+                // All ones where not allowed.
+                *lack |= (allowed >> at & 1) as i64 - 1;
+            }
+        }
+        let flags = nth(self.columns.flags, block);
+        let clear = flags.iter().fold(u8::MAX, |all, flags| all & flags) & CLEAR == CLEAR;
+        if !clear || self.has_rare {
+            for (at, lack) in lack.iter_mut().enumerate() {
+                let is_clear = flags[at] & CLEAR == CLEAR && !self.has_rare;
+                if *lack >= 0 && !is_clear && !self.fits(block * BLOCK + at) {
+                    *lack = -1;
+                }
+            }
+        }
+        lack.iter().fold(-1, |all, lack| all & lack) >= 0
     }
 
-    /// Whether some check beyond the columns applies at all.
-    pub(super) const fn has_extras(&self) -> bool {
-        self.has_extras
+    /// Where in a block there is room for the pod: numbers below zero where there is not.
+    ///
+    /// Signs instead of comparisons, which plain x86-64 cannot do on vectors of `i64`.
+    #[inline(always)]
+    fn room_in_block(&self, block: usize, lack: &mut [i64; BLOCK]) {
+        let cpu = nth(self.columns.cpu_left, block);
+        let memory = nth(self.columns.memory_left, block);
+        let pods = nth(self.columns.pods_left, block);
+        let asked = |amount: i64| if amount > 0 { -1 } else { 0 };
+        let (cpu_asked, memory_asked) = (asked(self.cpu_needed), asked(self.memory_needed));
+        // What is left cannot overflow the difference unless it is below zero itself.
+        let short = |left: i64, needed: i64| left.wrapping_sub(needed) | left;
+        for at in 0..BLOCK {
+            lack[at] = (short(cpu[at], self.cpu_needed) & cpu_asked)
+                | (short(memory[at], self.memory_needed) & memory_asked)
+                | pods[at].wrapping_sub(1);
+        }
+    }
+
+    /// Whether no node of the block has taints.
+    #[inline(always)]
+    pub(super) fn is_open_block(&self, block: usize) -> bool {
+        let flags = nth(self.columns.flags, block).iter();
+        flags.fold(u8::MAX, |all, flags| all & (flags | !OPEN)) & OPEN != 0
     }
 
     /// How many taints of the slot's node ask the pod to go elsewhere.
@@ -256,37 +283,31 @@ impl<'v> Question<'v> {
 
     /// The judge of fit: every check, cheap ones first.
     #[inline(always)]
-    fn judge(&self, slot: usize, verdict: &mut impl Verdict) {
+    fn judge(&self, slot: usize, verdict: &mut impl Verdict<'v>) {
         let columns = &self.columns;
         let flags = columns.flags[slot];
         if flags & LIVE == 0 {
-            verdict.fail(
-                || ReasonKind::NoSuchNode(String::new()),
-                || Reason::NoSuchNode { node: String::new() },
-            );
+            verdict.fail(Cause::NotANode, || Reason::NoSuchNode { node: String::new() });
             return;
         }
         let cpu = columns.cpu_left[slot];
         if cpu < self.cpu_needed
-            && !verdict.fail(
-                || ReasonKind::Insufficient("cpu".to_owned()),
-                || insufficient("cpu", Quantity::from_milli, self.cpu_needed, cpu),
-            )
+            && !verdict.fail(Cause::Insufficient("cpu"), || {
+                insufficient("cpu", Quantity::from_milli, self.cpu_needed, cpu)
+            })
         {
             return;
         }
         let memory = columns.memory_left[slot];
         if memory < self.memory_needed
-            && !verdict.fail(
-                || ReasonKind::Insufficient("memory".to_owned()),
-                || insufficient("memory", Quantity::from_bytes, self.memory_needed, memory),
-            )
+            && !verdict.fail(Cause::Insufficient("memory"), || {
+                insufficient("memory", Quantity::from_bytes, self.memory_needed, memory)
+            })
         {
             return;
         }
         if columns.pods_left[slot] < 1
-            && !verdict
-                .fail(|| ReasonKind::PodLimit, || Reason::PodLimit { limit: self.fixed.pods[slot] })
+            && !verdict.fail(Cause::PodLimit, || Reason::PodLimit { limit: self.fixed.pods[slot] })
         {
             return;
         }
@@ -299,14 +320,13 @@ impl<'v> Question<'v> {
     }
 
     /// Checks what few pods ask for: other resources, labels, ports, a node by name.
-    fn judge_extras(&self, slot: usize, verdict: &mut impl Verdict) {
+    fn judge_extras(&self, slot: usize, verdict: &mut impl Verdict<'v>) {
         for (name, needed, column) in &self.extended {
             let free = column.map_or(0, |column| column.free(slot));
             if free < *needed
-                && !verdict.fail(
-                    || ReasonKind::Insufficient((*name).to_owned()),
-                    || insufficient(name, Quantity::from_units, *needed, free),
-                )
+                && !verdict.fail(Cause::Insufficient(name), || {
+                    insufficient(name, Quantity::from_units, *needed, free)
+                })
             {
                 return;
             }
@@ -323,13 +343,13 @@ impl<'v> Question<'v> {
         }
         if self.pod.is_bound() && *self.pod.node_name != *self.fixed.names[slot] {
             let wanted = || Reason::OtherNode { wanted: self.pod.node_name.clone() };
-            verdict.fail(|| ReasonKind::OtherNode, wanted);
+            verdict.fail(Cause::OtherNode, wanted);
         }
     }
 
     /// Checks readiness, cordon and taints. Returns whether to go on.
-    fn judge_node(&self, slot: usize, flags: u8, verdict: &mut impl Verdict) -> bool {
-        if flags & READY == 0 && !verdict.fail(|| ReasonKind::NotReady, || Reason::NotReady) {
+    fn judge_node(&self, slot: usize, flags: u8, verdict: &mut impl Verdict<'v>) -> bool {
+        if flags & READY == 0 && !verdict.fail(Cause::NotReady, || Reason::NotReady) {
             return false;
         }
         let access = self.columns.access[slot] as usize;
@@ -342,21 +362,20 @@ impl<'v> Question<'v> {
         let access = &self.fixed.accesses[access];
         if access.cordoned
             && !tolerates(self.pod, &cordon_taint())
-            && !verdict.fail(|| ReasonKind::Unschedulable, || Reason::Unschedulable)
+            && !verdict.fail(Cause::Unschedulable, || Reason::Unschedulable)
         {
             return false;
         }
         let hard = access.taints.iter().filter(|taint| access.is_hard(taint));
         hard.filter(|taint| !tolerates(self.pod, taint)).all(|taint| {
-            verdict.fail(
-                || ReasonKind::UntoleratedTaint(taint.key.clone(), taint.value.clone()),
-                || Reason::UntoleratedTaint { taint: taint.clone() },
-            )
+            verdict.fail(Cause::UntoleratedTaint(&taint.key, &taint.value), || {
+                Reason::UntoleratedTaint { taint: taint.clone() }
+            })
         })
     }
 
     /// Says which labels are missing.
-    fn judge_labels(&self, slot: usize, verdict: &mut impl Verdict) -> bool {
+    fn judge_labels(&self, slot: usize, verdict: &mut impl Verdict<'v>) -> bool {
         if !verdict.wants_details() {
             return false;
         }
@@ -364,19 +383,16 @@ impl<'v> Question<'v> {
         let selector = self.pod.spec.node_selector.iter();
         let mut missing = selector.filter(|(label, wanted)| labels.get(*label) != Some(wanted));
         missing.all(|(label, wanted)| {
-            verdict.fail(
-                || ReasonKind::NodeSelectorMismatch,
-                || Reason::NodeSelectorMismatch {
-                    label: label.clone(),
-                    wanted: wanted.clone(),
-                    found: labels.get(label).cloned(),
-                },
-            )
+            verdict.fail(Cause::NodeSelectorMismatch, || Reason::NodeSelectorMismatch {
+                label: label.clone(),
+                wanted: wanted.clone(),
+                found: labels.get(label).cloned(),
+            })
         })
     }
 
     /// Says which ports are taken.
-    fn judge_ports(&self, slot: usize, verdict: &mut impl Verdict) -> bool {
+    fn judge_ports(&self, slot: usize, verdict: &mut impl Verdict<'v>) -> bool {
         if !verdict.wants_details() {
             return false;
         }
@@ -388,122 +404,13 @@ impl<'v> Question<'v> {
             here.into_iter().any(|user| addresses_clash(&user.host_ip, &port.host_ip))
         });
         taken.all(|port| {
-            verdict.fail(
-                || ReasonKind::HostPortTaken,
-                || Reason::HostPortTaken {
-                    port: port.port,
-                    protocol: port.protocol,
-                    host_ip: port.host_ip.clone(),
-                },
-            )
+            verdict.fail(Cause::HostPortTaken, || Reason::HostPortTaken {
+                port: port.port,
+                protocol: port.protocol,
+                host_ip: port.host_ip.clone(),
+            })
         })
     }
-}
-
-/// Stops at the first failure.
-impl Verdict for bool {
-    #[inline(always)]
-    fn wants_details(&mut self) -> bool {
-        *self = false;
-        false
-    }
-
-    #[inline(always)]
-    fn fail(&mut self, _: impl FnOnce() -> ReasonKind, _: impl FnOnce() -> Reason) -> bool {
-        *self = false;
-        false
-    }
-}
-
-/// Collects every failure.
-impl Verdict for Vec<Reason> {
-    fn wants_details(&mut self) -> bool {
-        true
-    }
-
-    fn fail(&mut self, _: impl FnOnce() -> ReasonKind, reason: impl FnOnce() -> Reason) -> bool {
-        self.push(reason());
-        true
-    }
-}
-
-/// Counts a node once under each kind of failure.
-struct Counter<'a> {
-    counts: &'a mut BTreeMap<ReasonKind, usize>,
-    of_node: &'a mut Vec<ReasonKind>,
-}
-
-impl Verdict for Counter<'_> {
-    fn wants_details(&mut self) -> bool {
-        true
-    }
-
-    fn fail(&mut self, kind: impl FnOnce() -> ReasonKind, _: impl FnOnce() -> Reason) -> bool {
-        let kind = kind();
-        if !self.of_node.contains(&kind) {
-            match self.counts.get_mut(&kind) {
-                Some(count) => *count += 1,
-                None => {
-                    self.counts.insert(kind.clone(), 1);
-                }
-            }
-            self.of_node.push(kind);
-        }
-        true
-    }
-}
-
-/// A set of slots.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Bits(Vec<u64>);
-
-impl Bits {
-    fn new(slots: usize) -> Self {
-        Self(vec![0; slots.div_ceil(64)])
-    }
-
-    fn set(&mut self, slot: u32) {
-        self.0[slot as usize / 64] |= 1 << (slot % 64);
-    }
-
-    #[inline(always)]
-    fn has(&self, slot: usize) -> bool {
-        self.0[slot / 64] >> (slot % 64) & 1 != 0
-    }
-
-    fn and(&mut self, other: &Self) {
-        self.0.iter_mut().zip(&other.0).for_each(|(mine, other)| *mine &= other);
-    }
-}
-
-fn selected(pod: &Pod, fixed: &Fixed, only: Option<u32>) -> Option<Bits> {
-    let mut all: Option<Bits> = None;
-    for (label, value) in &pod.spec.node_selector {
-        let with_label = fixed.labels.get(label).and_then(|values| values.get(value));
-        let with_label = with_label.map_or(&[][..], Vec::as_slice);
-        let mut bits = Bits::new(fixed.flags.len());
-        match only {
-            Some(slot) if with_label.binary_search(&slot).is_ok() => bits.set(slot),
-            Some(_) => {}
-            None => with_label.iter().for_each(|slot| bits.set(*slot)),
-        }
-        match &mut all {
-            Some(all) => all.and(&bits),
-            None => all = Some(bits),
-        }
-    }
-    all
-}
-
-fn blocked(demand: &Demand, view: &ClusterView) -> Option<Bits> {
-    let mut bits: Option<Bits> = None;
-    for port in &demand.ports {
-        let Some(users) = view.ports.get(&(port.port, port.protocol)) else { continue };
-        let clashing = users.iter().filter(|user| addresses_clash(&user.host_ip, &port.host_ip));
-        let bits = bits.get_or_insert_with(|| Bits::new(view.fixed.flags.len()));
-        clashing.for_each(|user| bits.set(user.slot));
-    }
-    bits
 }
 
 fn replicas<'v>(demand: &Demand, view: &'v ClusterView) -> &'v [(u32, u32)] {

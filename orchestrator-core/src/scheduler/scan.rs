@@ -16,90 +16,80 @@ pub(super) struct Scan<'a> {
     replicas: &'a [(u32, u32)],
 }
 
-/// Slots in a row: which of them fit, and how they score.
+/// Slots in a row, and how they score.
 pub(super) struct Block {
     /// The first slot.
     pub(super) base: usize,
-    /// A bit per slot on which the pod fits.
-    pub(super) fitting: u64,
-    /// The weighted sums of the scores of slots that fit; others hold anything.
+    /// The weighted sums of the scores; below zero where the pod does not fit.
     pub(super) totals: [f64; BLOCK],
 }
 
+/// The total of a slot on which the pod does not fit.
+pub(super) const UNFIT: f64 = -1.0;
+
 impl Block {
     pub(super) const fn new() -> Self {
-        Self { base: 0, fitting: 0, totals: [0.0; BLOCK] }
+        Self { base: 0, totals: [UNFIT; BLOCK] }
     }
 
     /// The slots that fit, ascending, with their totals.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, f64)> {
-        let mut rest = self.fitting;
-        std::iter::from_fn(move || {
-            if rest == 0 {
-                return None;
+        let all = self.totals.iter().enumerate().filter(|(_, total)| **total >= 0.0);
+        all.map(|(at, total)| (self.base + at, *total))
+    }
+
+    /// The highest total.
+    #[inline(always)]
+    pub(super) fn highest(&self) -> f64 {
+        let mut lanes = [UNFIT; 8];
+        for eight in self.totals.as_chunks::<8>().0 {
+            for (most, total) in lanes.iter_mut().zip(eight) {
+                *most = if *total > *most { *total } else { *most };
             }
-            let at = rest.trailing_zeros() as usize;
-            rest &= rest - 1;
-            Some((self.base + at, self.totals[at % BLOCK]))
-        })
+        }
+        lanes.into_iter().fold(UNFIT, f64::max)
     }
 }
 
 impl<'a> Scan<'a> {
     pub(super) fn new(question: &'a Question<'a>, weights: &'a Weights) -> Self {
         let next = question.slots().start / BLOCK * BLOCK;
-        let passed = question.replicas.partition_point(|(slot, _)| (*slot as usize) < next);
-        Self { question, weights, next, replicas: &question.replicas[passed..] }
+        Self { question, weights, next, replicas: question.replicas }
     }
 
     /// Looks at the next block in which the pod fits somewhere. Returns whether there was one.
     pub(super) fn advance(&mut self, block: &mut Block) -> bool {
         let slots = self.question.slots();
+        let mut lack = [0; BLOCK];
         while self.next < slots.end {
             block.base = self.next;
             self.next += BLOCK;
-            let (mut fitting, open) = self.question.rough(block.base / BLOCK);
-            for (edge, outside) in [(slots.start, true), (slots.end, false)] {
-                // Only a question about one slot begins or ends within a block.
-                if (block.base..block.base + BLOCK).contains(&edge) {
-                    let below = (1u64 << (edge - block.base)) - 1;
-                    fitting &= if outside { !below } else { below };
-                }
+            if !self.question.fits_in_block(block.base / BLOCK, &mut lack) {
+                continue;
             }
-            block.fitting = fitting & open;
-            if self.question.has_extras() || fitting != block.fitting {
-                block.fitting = self.narrow(block.base, fitting);
+            if slots.len() < BLOCK {
+                let outside = |at: &usize| !slots.contains(&(block.base + at));
+                (0..BLOCK).filter(outside).for_each(|at| lack[at] = -1);
             }
-            if block.fitting != 0 {
-                self.score(block, fitting & open == fitting);
-                return true;
+            self.score(block);
+            for (total, lack) in block.totals.iter_mut().zip(&lack) {
+                *total = if *lack < 0 { UNFIT } else { *total };
             }
+            return true;
         }
         false
     }
 
-    /// Asks of each slot what the columns cannot tell.
-    fn narrow(&self, base: usize, rough: u64) -> u64 {
-        let (mut rest, mut fitting) = (rough, 0);
-        while rest != 0 {
-            let bit = rest & rest.wrapping_neg();
-            if self.question.fits(base + bit.trailing_zeros() as usize) {
-                fitting |= bit;
-            }
-            rest ^= bit;
-        }
-        fitting
-    }
-
-    fn score(&mut self, block: &mut Block, all_open: bool) {
-        let behind = self.replicas.partition_point(|(slot, _)| (*slot as usize) < block.base);
-        self.replicas = &self.replicas[behind..];
-        let end = block.base + BLOCK;
-        let count = self.replicas.iter().take_while(|(slot, _)| (*slot as usize) < end).count();
-        let (here, beyond) = self.replicas.split_at(count);
+    #[inline(always)]
+    fn score(&mut self, block: &mut Block) {
+        let behind = |(slot, _): &&(u32, u32)| (*slot as usize) < block.base;
+        let passed = self.replicas.iter().take_while(behind).count();
+        let rest = &self.replicas[passed..];
+        let within = |(slot, _): &&(u32, u32)| (*slot as usize) < block.base + BLOCK;
+        let (here, beyond) = rest.split_at(rest.iter().take_while(within).count());
         self.replicas = beyond;
         self.weights.score_use(self.question, block.base / BLOCK, &mut block.totals);
-        self.weights.score_rest(self.question, block.base, all_open, here, &mut block.totals);
+        self.weights.score_rest(self.question, block.base, here, &mut block.totals);
     }
 }
 

@@ -116,11 +116,12 @@ impl Weights {
         block: usize,
         totals: &mut [f64; BLOCK],
     ) {
-        *totals = [0.0; BLOCK];
+        totals.fill(0.0);
         if self.balanced_use + self.least_used + self.most_used == 0.0 {
             return;
         }
-        let (cpu, memory) = question.use_in_block(block);
+        let (mut cpu, mut memory) = ([0.0; BLOCK], [0.0; BLOCK]);
+        question.use_in_block(block, &mut cpu, &mut memory);
         if self.balanced_use != 0.0 {
             add(totals, self.balanced_use, |at| balanced_use(cpu[at], memory[at]));
         }
@@ -132,17 +133,17 @@ impl Weights {
         }
     }
 
-    /// Adds to the totals of a block the other scores. `all_open` says that no slot that matters has taints.
+    /// Adds to the totals of a block the other scores.
+    #[inline(always)]
     pub(super) fn score_rest(
         &self,
         question: &Question<'_>,
         base: usize,
-        all_open: bool,
         replicas: &[(u32, u32)],
         totals: &mut [f64; BLOCK],
     ) {
         let alone = shared(0);
-        if self.preferred_taints != 0.0 && all_open {
+        if self.preferred_taints != 0.0 && question.is_open_block(base / BLOCK) {
             add(totals, self.preferred_taints, |_| alone);
         } else if self.preferred_taints != 0.0 {
             add(totals, self.preferred_taints, |at| shared(question.soft_taints(base + at)));
