@@ -13,7 +13,7 @@ use proptest::test_runner::{Config, TestCaseError};
 use super::{Decision, DeploymentController, GarbageCollector, ReplicaSetController};
 use crate::model::{
     Container, CountOrPercent, Deployment, Key, Kind, ObjectMeta, Pod, PodPhase, ReplicaSet,
-    Resource, RollingUpdate, Uid,
+    ReplicaSetSpec, Resource, RollingUpdate, Uid,
 };
 use crate::testkit::sandbox::Sandbox;
 use crate::world::{World, graceful_delete};
@@ -27,7 +27,8 @@ struct Run {
     old: Vec<(usize, Key, Decision)>,
 }
 
-type Check<'c> = &'c dyn Fn(&World, &World) -> Result<(), TestCaseError>;
+/// Looks at the worlds before and after a commit, and whether the decision was made just before.
+type Check<'c> = &'c dyn Fn(&World, &World, bool) -> Result<(), TestCaseError>;
 
 impl Run {
     fn new(sandbox: Sandbox) -> Self {
@@ -44,7 +45,7 @@ impl Run {
                 // An old decision arrives, or arrives again.
                 let (controller, key, decision) =
                     self.old[usize::from(pick) % self.old.len()].clone();
-                self.commit(controller, &key, &decision, usize::MAX, check)?;
+                self.commit(controller, &key, &decision, usize::MAX, false, check)?;
             }
             (_, Some((controller, key))) => {
                 let sandbox = &self.sandbox;
@@ -57,7 +58,7 @@ impl Run {
                 self.sandbox.forget(Some(&(controller, key.clone())));
                 // Every third time only a part of it gets through.
                 let part = if step.is_multiple_of(3) { usize::from(pick) % 3 } else { usize::MAX };
-                self.commit(controller, &key, &decision, part, check)?;
+                self.commit(controller, &key, &decision, part, true, check)?;
             }
             (_, None) => self.sandbox.restart(),
         }
@@ -70,13 +71,14 @@ impl Run {
         key: &Key,
         decision: &Decision,
         part: usize,
+        fresh: bool,
         check: Check<'_>,
     ) -> Result<(), TestCaseError> {
         for proposal in decision.proposals.iter().take(part) {
             let one = Decision { proposals: vec![proposal.clone()], ..Decision::default() };
             let before = self.sandbox.world().clone();
             self.sandbox.execute(controller, key, &one);
-            check(&before, self.sandbox.world())?;
+            check(&before, self.sandbox.world(), fresh)?;
         }
         Ok(())
     }
@@ -114,17 +116,19 @@ fn ready(world: &World) -> i32 {
 
 fn replica_set(replicas: i32) -> ReplicaSet {
     let source = Deployment::new("web", "nginx");
-    let mut set = ReplicaSet::default();
-    set.metadata = ObjectMeta::named("default", "web");
-    set.metadata.uid = Uid::from_uuid(uuid::Uuid::from_u128(7));
-    set.spec.replicas = Some(replicas);
-    set.spec.selector = source.spec.selector;
-    set.spec.template = source.spec.template;
-    set
+    let mut metadata = ObjectMeta::named("default", "web");
+    metadata.uid = Uid::from_uuid(uuid::Uuid::from_u128(7));
+    let spec = ReplicaSetSpec {
+        replicas: Some(replicas),
+        selector: source.spec.selector,
+        template: source.spec.template,
+        ..ReplicaSetSpec::default()
+    };
+    ReplicaSet { metadata, spec, ..ReplicaSet::default() }
 }
 
 fn config() -> Config {
-    Config { cases: 200, failure_persistence: None, ..Config::default() }
+    Config { cases: 100, failure_persistence: None, ..Config::default() }
 }
 
 proptest! {
@@ -137,12 +141,13 @@ proptest! {
         let key = Key::new(Kind::ReplicaSet, "default", "web");
         let mut run = Run::new(Sandbox::new(vec![Box::new(ReplicaSetController)]));
         run.sandbox.put(replica_set(3));
-        let check = |before: &World, after: &World| {
+        let check = |before: &World, after: &World, fresh: bool| {
             let set = after.at::<ReplicaSet>(&key).expect("nobody deletes it");
             let wanted = set.spec.replicas.unwrap_or(1);
             let (had, has) = (active(before), active(after));
             prop_assert!(has <= had.max(wanted), "{} pods, {} wanted", has, wanted);
-            prop_assert!(has >= had.min(wanted), "{} pods, {} wanted", has, wanted);
+            // A pod that goes by itself while another is being given up is beyond any precondition.
+            prop_assert!(!fresh || has >= had.min(wanted), "{} pods, {} wanted", has, wanted);
             Ok(())
         };
         for (what, step, pick) in steps {
@@ -176,7 +181,7 @@ proptest! {
         let missing = if surge == 0 { missing.max(1) } else { missing };
         let mut run = Run::new(deployed(replicas, surge, missing));
         run.heal()?;
-        let check = |before: &World, after: &World| {
+        let check = |before: &World, after: &World, _: bool| {
             let (had, has) = (active(before), active(after));
             prop_assert!(has <= had.max(replicas + surge), "{} pods", has);
             let (had, has) = (ready(before), ready(after));
@@ -224,7 +229,7 @@ proptest! {
                     }
                 }
                 (5, Some(pod)) => drop(run.sandbox.run_pod(&pod.key())),
-                _ => run.control(step, pick, &|_, _| Ok(()))?,
+                _ => run.control(step, pick, &|_, _, _| Ok(()))?,
             }
         }
         edit(&mut run.sandbox, |deployment| {

@@ -18,7 +18,7 @@ use crate::store::{Expect, RecordKey};
 use crate::world::{ObjectWrite, Proposal, World};
 
 /// How many clusters each duty is tested on.
-pub const CONTROLLER_CASES: u32 = 48;
+pub const CONTROLLER_CASES: u32 = 32;
 
 /// Makes the tests of the suite; takes an expression of type `fn() -> Box<dyn Controller>`.
 ///

@@ -4,9 +4,10 @@
 
 use crate::controller::ownership::child_name;
 use crate::hash::name_suffix;
+use crate::model::admit::complete_pod_spec;
 use crate::model::{
-    Deployment, Key, Kind, ObjectMeta, OwnerReference, PodTemplate, ReplicaSet, ReplicaSetSpec,
-    TEMPLATE_HASH_LABEL, Timestamp, Uid,
+    Deployment, Key, Kind, ObjectMeta, OwnerReference, PodSpec, PodTemplate, ReplicaSet,
+    ReplicaSetSpec, TEMPLATE_HASH_LABEL, Timestamp, Uid,
 };
 use crate::world::World;
 
@@ -15,9 +16,17 @@ const NAME_ATTEMPTS_MAX: u32 = 16;
 /// The letters and digits of a template's hash.
 const HASH_LENGTH: usize = 10;
 
-/// Whether two templates make the same pods; the label that tells replica sets apart does not count.
+/// Whether two templates make the same pods. The label that tells replica sets apart does not count, nor whether a
+/// default is written out: one of them may have been recorded by a version that had fewer.
 pub(super) fn same_template(left: &PodTemplate, right: &PodTemplate) -> bool {
-    left.spec == right.spec && bare(&left.metadata) == bare(&right.metadata)
+    bare(&left.metadata) == bare(&right.metadata)
+        && (left.spec == right.spec || completed(&left.spec) == completed(&right.spec))
+}
+
+fn completed(spec: &PodSpec) -> PodSpec {
+    let mut spec = spec.clone();
+    complete_pod_spec(&mut spec);
+    spec
 }
 
 fn bare(metadata: &ObjectMeta) -> ObjectMeta {

@@ -156,6 +156,18 @@ fn rolling_back_uses_the_old_replica_set_again() {
 }
 
 #[test]
+fn a_default_written_out_by_a_newer_version_replaces_nothing() {
+    let mut sandbox = sandbox(web(2));
+    sandbox.complete().expect("settled");
+    edit(&mut sandbox, |deployment| {
+        let spec = std::sync::Arc::make_mut(&mut deployment.spec.template.spec);
+        crate::model::admit::complete_pod_spec(spec);
+    });
+    sandbox.complete().expect("settled");
+    assert_eq!(sandbox.world().all::<ReplicaSet>(None).count(), 1);
+}
+
+#[test]
 fn recreate_waits_until_the_last_old_pod_is_really_gone() {
     let mut deployment = web(2);
     deployment.spec.strategy =
@@ -228,9 +240,9 @@ fn only_so_many_old_replica_sets_are_kept() {
 fn a_taken_name_is_not_taken_over() {
     let mut sandbox = sandbox(web(1));
     let first = template::new_replica_set(&web(1), sandbox.world(), sandbox.now).expect("a name");
-    let mut other = ReplicaSet::default();
-    other.metadata = ObjectMeta::named("default", &first.metadata.name);
-    other.metadata.uid = Uid::from_uuid(uuid::Uuid::from_u128(8));
+    let mut metadata = ObjectMeta::named("default", &first.metadata.name);
+    metadata.uid = Uid::from_uuid(uuid::Uuid::from_u128(8));
+    let other = ReplicaSet { metadata, ..ReplicaSet::default() };
     sandbox.forget(None);
     sandbox.put(other.clone());
     sandbox.restart();
@@ -282,10 +294,9 @@ fn pods_count_as_available_only_after_their_minimum_time() {
 #[test]
 fn nothing_is_made_in_a_namespace_that_is_going() {
     let mut sandbox = sandbox(web(1));
-    let mut namespace = crate::model::Namespace::default();
-    namespace.metadata = ObjectMeta::named("", "default");
-    namespace.metadata.deletion_timestamp = Some(sandbox.now.to_time());
-    sandbox.put(namespace);
+    let mut metadata = ObjectMeta::named("", "default");
+    metadata.deletion_timestamp = Some(sandbox.now.to_time());
+    sandbox.put(crate::model::Namespace { metadata, ..Default::default() });
     sandbox.settle().expect("settled");
     assert_eq!(sandbox.world().all::<ReplicaSet>(None).count(), 0);
     let conditions = &sandbox.world().deployment("web").status.conditions;

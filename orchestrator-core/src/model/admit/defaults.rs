@@ -105,7 +105,7 @@ pub(super) fn covers(toleration: &Toleration, key: &str) -> bool {
 
 /// What pods and templates have in common. Requests are not among it: a template whose limits are lowered later
 /// would be left with requests above them that nobody wrote.
-pub(super) fn complete_pod_spec(spec: &mut PodSpec) {
+pub(crate) fn complete_pod_spec(spec: &mut PodSpec) {
     spec.restart_policy.get_or_insert(RestartPolicy::Always);
     spec.termination_grace_period_seconds.get_or_insert(30);
     if spec.scheduler_name.is_empty() {

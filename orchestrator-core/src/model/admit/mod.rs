@@ -24,6 +24,7 @@ use super::{FieldError, Object};
 pub use container::{COMMAND_MAX, ENV_MAX, PORTS_MAX};
 pub use data::DATA_BYTES_MAX;
 pub use defaults::complete_new_pod;
+pub(crate) use defaults::complete_pod_spec;
 pub use errors::ERRORS_MAX;
 pub use meta::{ANNOTATIONS_BYTES_MAX, FINALIZERS_MAX, LABELS_MAX, OWNERS_MAX};
 pub use node::TAINTS_MAX;
