@@ -1,5 +1,6 @@
 //! Tests across crates. Those that need more than a Rust toolchain are behind features; `tests/run` turns on all.
 
+mod bad_input;
 #[cfg(feature = "docker")]
 mod docker_runtime;
 mod embedding;
