@@ -68,8 +68,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let chosen = explanation.chosen.unwrap_or_default();
         println!("without its bind, {} would go to {chosen}", explanation.pod);
         for verdict in explanation.nodes {
-            let failures = verdict.failures.iter().map(|failure| failure.message.as_str());
-            println!("  {}: {}", verdict.node, failures.collect::<Vec<_>>().join("; "));
+            match verdict.failures.first() {
+                Some(failure) => println!("  not {}: {}", verdict.node, failure.message),
+                None => println!("  it fits on {}", verdict.node),
+            }
         }
     }
     cluster.shutdown(false).await;
