@@ -3,6 +3,22 @@
 //! [`Server`] carries requests to an [`Api`] and [`Client`] is its other end. The dialect is a named profile of
 //! Kubernetes: what is outside of it is answered with a clear 404, 405, 415 or 501 Status. Policy is core's; here bytes are
 //! negotiated, decoded and encoded, for every kind by the same handlers over one table of resources.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use orchestrator_core::driver::Cluster;
+//! use orchestrator_http::{Listen, Server, ServerConfig};
+//!
+//! # async fn run(cluster: Cluster) -> Result<(), Box<dyn std::error::Error>> {
+//! let listen = Listen::Tcp(([127, 0, 0, 1], 6443).into());
+//! let server = Server::bind(ServerConfig::new(listen, "/var/lib/my-program/pki"), cluster).await?;
+//! server.write_kubeconfig(Path::new("/var/lib/my-program/kubeconfig"))?; // URL, authority, token; mode 0600
+//! server.shutdown().await;
+//! # Ok(()) }
+//! ```
+//!
+//! [`Api::handle`] answers requests without a socket, for tests and for servers of your own.
 
 mod age;
 mod api;

@@ -9,6 +9,16 @@
 //!
 //! Everything known lives in one directory (see [`ProcessRuntime::open`]); a second instance on it sees the same.
 //!
+//! ```no_run
+//! use orchestrator_core::{driver::Cluster, mem::MemStore};
+//! use orchestrator_process::ProcessRuntime;
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let runtime = ProcessRuntime::open("/var/lib/my-program/pods")?;
+//! let cluster = Cluster::builder().store(MemStore::new()).runtime(runtime).start().await?;
+//! # Ok(()) }
+//! ```
+//!
 //! # What a container gets
 //! - Environment: its own variables, `POD_IP`, `POD_NAME`, `POD_NAMESPACE`, `ORCHESTRATOR_CONTAINER` (its directory; this
 //!   is how its processes are recognised), and, of the program that opened the runtime, `PATH` and `HOME`.

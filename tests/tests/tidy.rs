@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The most lines of a source file; STYLE asks for about 500.
+/// The most lines of a source file; about 500 is what to aim for.
 const FILE_LINES_MAX: usize = 600;
 
 /// Which workspace crates a crate may depend on (not counting `examples` and `tests`).

@@ -12,7 +12,7 @@ use super::{
     ConfigMap, Deployment, Event, Namespace, Node, Pod, PodTemplate, ReplicaSet, Secret, Service,
 };
 
-/// A part of an object that is stored as a record of its own (DESIGN: an agent's status and a user's edit never
+/// A part of an object that is stored as a record of its own (so that an agent's status and a user's edit never
 /// fight over one revision).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
