@@ -6,6 +6,7 @@ mod docker_runtime;
 mod embedding;
 mod healing;
 mod kills;
+mod policy;
 mod probes;
 mod rollout;
 mod side_by_side;
