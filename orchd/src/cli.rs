@@ -38,7 +38,7 @@ pub struct Cli {
     #[command(subcommand)]
     verb: Verb,
     /// Log filter, such as debug or orchestrator_core=trace
-    #[arg(long, global = true, env = "ORCHD_LOG", default_value = "warn", value_name = "FILTER")]
+    #[arg(long, global = true, env = "ORCHD_LOG", default_value = "warn", value_name = "FILTER", value_parser = filter)]
     log: String,
 }
 
@@ -92,10 +92,15 @@ enum Workload {
     Web(WebArgs),
 }
 
+/// Accepts a log filter as it is, if it is one.
+fn filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
 impl Cli {
     /// Starts logging to standard error.
     pub fn start_log(&self) {
-        let filter = EnvFilter::try_new(&self.log).unwrap_or_else(|_| EnvFilter::new("warn"));
+        let filter = EnvFilter::new(&self.log);
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
 

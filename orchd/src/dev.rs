@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::instance::{Instance, Options, RuntimeChoice, default_data_dir};
+use crate::data_dir::default_data_dir;
+use crate::instance::{Instance, Options, RuntimeChoice};
 
 /// Options of `orchd dev`.
 #[derive(Debug, clap::Args)]

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use orchestrator_core::driver::Cluster;
-use orchestrator_core::runtime::Runtime;
+use orchestrator_core::runtime::{Runtime, RuntimeError};
 use orchestrator_core::store::StateStore;
 use orchestrator_docker::DockerRuntime;
 use orchestrator_http::{Listen, Server, ServerConfig};
 use orchestrator_process::ProcessRuntime;
 use orchestrator_sqlite::SqliteStore;
+
+use crate::data_dir::DataDir;
 
 /// The name of the one node.
 pub const NODE_NAME: &str = "local";
@@ -26,6 +28,16 @@ pub enum RuntimeChoice {
     Docker,
     /// Processes of this machine, without isolation
     Process,
+}
+
+impl RuntimeChoice {
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Process => "process",
+        }
+    }
 }
 
 /// What an instance is made of.
@@ -76,15 +88,23 @@ impl RunningRuntime {
 }
 
 impl Instance {
-    /// Starts everything; when this returns the API is served.
+    /// Starts everything; when this returns the API is served. What fails leaves nothing running.
     pub async fn start(options: &Options) -> anyhow::Result<Self> {
-        make_private_dir(&options.data_dir)?;
-        let database = options.data_dir.join("cluster.db");
-        let store = SqliteStore::open(&database).await.with_context(|| {
+        let dir = DataDir::open(&options.data_dir)?;
+        let store = SqliteStore::open(dir.database()).await.with_context(|| {
             format!("cannot use the data directory {}", options.data_dir.display())
         })?;
         let store = Arc::new(store);
-        let runtime = choose(options.runtime, &options.data_dir).await?;
+        let started = Self::start_on(options, &dir, Arc::clone(&store)).await;
+        if started.is_err() {
+            store.close().await;
+        }
+        started
+    }
+
+    async fn start_on(options: &Options, dir: &DataDir, store: Arc<SqliteStore>) -> anyhow::Result<Self> {
+        let runtime = choose(dir.runtime(options.runtime)?, &options.data_dir).await?;
+        dir.remember(runtime.name())?;
         let cluster = Cluster::builder()
             .shared_store(Arc::clone(&store) as Arc<dyn StateStore>)
             .shared_runtime(runtime.shared())
@@ -92,30 +112,36 @@ impl Instance {
             .start()
             .await
             .context("cannot start the cluster")?;
-        let config = ServerConfig::new(Listen::Tcp(options.listen), options.data_dir.join("pki"));
-        let server = match Server::bind(config, cluster.clone()).await {
-            Ok(server) => server,
+        match Self::serve(options, &cluster).await {
+            Ok((server, kubeconfig)) => {
+                let url = server.url();
+                Ok(Self { cluster, runtime, kubeconfig, url, server, store })
+            }
             Err(error) => {
                 cluster.shutdown(false).await;
-                return Err(error)
-                    .with_context(|| format!("cannot serve the API on {}", options.listen));
+                Err(error)
             }
-        };
+        }
+    }
+
+    async fn serve(options: &Options, cluster: &Cluster) -> anyhow::Result<(Server, PathBuf)> {
+        let config = ServerConfig::new(Listen::Tcp(options.listen), options.data_dir.join("pki"));
+        let server = Server::bind(config, cluster.clone())
+            .await
+            .with_context(|| format!("cannot serve the API on {}", options.listen))?;
         let kubeconfig = options.data_dir.join("kubeconfig");
-        server
-            .write_kubeconfig(&kubeconfig)
-            .with_context(|| format!("cannot write {}", kubeconfig.display()))?;
-        let url = server.url();
-        Ok(Self { cluster, runtime, kubeconfig, url, server, store })
+        if let Err(error) = server.write_kubeconfig(&kubeconfig) {
+            server.shutdown().await;
+            return Err(error).with_context(|| format!("cannot write {}", kubeconfig.display()));
+        }
+        Ok((server, kubeconfig))
     }
 
     /// Waits until the node is Ready.
     pub async fn node_ready(&self) -> anyhow::Result<()> {
-        let ready = self
-            .cluster
-            .wait_for(|world| world.node(NODE_NAME).is_some_and(|node| node.is_ready()));
+        let ready = self.cluster.node_ready();
         match tokio::time::timeout(NODE_READY_WITHIN, ready).await {
-            Ok(outcome) => outcome.map(|_| ()).context("the cluster stopped"),
+            Ok(outcome) => outcome.context("the cluster stopped"),
             Err(_) => bail!(
                 "node {NODE_NAME:?} did not become Ready within {NODE_READY_WITHIN:?}; `orchd describe node {NODE_NAME}` may tell why"
             ),
@@ -128,24 +154,6 @@ impl Instance {
         self.cluster.shutdown(stop_pods).await;
         self.store.close().await;
     }
-}
-
-/// The directory used when none is given: `$XDG_DATA_HOME/orchd`, `~/.local/share/orchd`, or `/var/lib/orchd`.
-pub fn default_data_dir() -> PathBuf {
-    let from =
-        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    match (from("XDG_DATA_HOME"), from("HOME")) {
-        (Some(data), _) => data.join("orchd"),
-        (None, Some(home)) => home.join(".local/share/orchd"),
-        (None, None) => PathBuf::from("/var/lib/orchd"),
-    }
-}
-
-/// Makes a directory that only its owner may enter; an existing one is left as it is.
-fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.with_context(|| format!("cannot make the data directory {}", dir.display()))
 }
 
 async fn choose(choice: Option<RuntimeChoice>, data_dir: &Path) -> anyhow::Result<RunningRuntime> {
@@ -164,10 +172,11 @@ async fn choose(choice: Option<RuntimeChoice>, data_dir: &Path) -> anyhow::Resul
             ),
         None => match DockerRuntime::connect().await {
             Ok(runtime) => Ok(RunningRuntime::Docker(Arc::new(runtime))),
-            Err(error) => {
-                tracing::debug!(%error, "no Docker engine answers; using processes");
+            Err(error @ RuntimeError::Unreachable(_)) => {
+                tracing::info!(%error, "no Docker engine answers; using processes");
                 process()
             }
+            Err(error) => Err(error).context("the Docker engine cannot be used; `--runtime process` does without"),
         },
     }
 }

@@ -75,6 +75,18 @@ impl DockerRuntime {
             .map_err(|error| error.into_runtime(format!("removing image {reference}")))
     }
 
+    /// Removes the image of the sandboxes' program, unless a sandbox of any cluster uses it: then the engine keeps it, and
+    /// that is no error.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn remove_unused_pause_image(&self) -> Result<(), RuntimeError> {
+        match self.remove_image(&image::pause_image()).await {
+            Ok(()) | Err(RuntimeError::Backend { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Ends and removes all sandboxes and containers of a cluster, of all of its nodes on this engine, and its network. Images stay.
     ///
     /// # Errors

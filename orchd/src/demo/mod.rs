@@ -20,8 +20,6 @@ use crate::instance::{Instance, NODE_NAME, Options, RunningRuntime, RuntimeChoic
 use client::Client;
 use progress::Progress;
 
-/// The image of the demo's pods.
-const IMAGE: &str = "orchestrator.dev/demo:latest";
 /// How long any step may take before the demo gives up.
 const STEP_WITHIN: Duration = Duration::from_secs(120);
 
@@ -84,7 +82,7 @@ async fn tell(
     ));
     if let RunningRuntime::Docker(docker) = &instance.runtime {
         progress.waiting("making an image from this program");
-        image::build(docker, IMAGE).await?;
+        image::build(docker, &image_of(cluster.id())).await?;
         progress.tell("made an image from this program; no registry needed");
     }
 
@@ -159,7 +157,7 @@ fn only_new(world: &World) -> bool {
 
 /// The workload: this program's own small web server.
 fn web(instance: &Instance, version: &str, replicas: i32) -> anyhow::Result<Deployment> {
-    let mut container = Container::new("web", IMAGE);
+    let mut container = Container::new("web", &image_of(instance.cluster.id()));
     let arguments = ["workload", "web", "--text", version].map(str::to_owned);
     match &instance.runtime {
         RunningRuntime::Docker(_) => container.args = arguments.to_vec(),
@@ -252,26 +250,36 @@ fn hint(instance: &Instance) {
     ));
 }
 
-/// Deletes the workload, waits until its containers are gone, stops everything, and removes what was made.
+/// Deletes the workload, waits until its containers are gone, stops everything, and removes what was made. Every step is
+/// tried, whatever became of the ones before.
 async fn take_down(instance: Instance, progress: &Progress) -> anyhow::Result<()> {
     let key = Key::new(Kind::Deployment, "default", "web");
+    let mut outcome = Ok(());
     if instance.cluster.world().get(&key).is_some() {
-        instance.cluster.delete(&key).await?;
+        outcome = instance.cluster.delete(&key).await.context("cannot delete the workload");
         let gone =
             instance.cluster.wait_for(|world| world.all::<Pod>(Some("default")).next().is_none());
-        if tokio::time::timeout(STEP_WITHIN, gone).await.is_err() {
+        if outcome.is_ok() && tokio::time::timeout(STEP_WITHIN, gone).await.is_err() {
             progress.tell("pods did not end in time; removing them by force");
         }
     }
     let (runtime, cluster) = (instance.runtime.clone(), instance.cluster.id().to_owned());
     instance.stop(true).await;
     if let RunningRuntime::Docker(docker) = runtime {
-        docker
-            .remove_cluster(&cluster)
-            .await
-            .context("cannot remove the demo's containers and network")?;
-        docker.remove_image(IMAGE).await.context("cannot remove the demo's image")?;
+        let removed = docker.remove_cluster(&cluster).await;
+        outcome = outcome.and(removed.context("cannot remove the demo's containers and network"));
+        let removed = docker.remove_image(&image_of(&cluster)).await;
+        outcome = outcome.and(removed.context("cannot remove the demo's image"));
+        let removed = docker.remove_unused_pause_image().await;
+        outcome = outcome.and(removed.context("cannot remove the pause image"));
     }
-    progress.tell("everything is taken down");
-    Ok(())
+    if outcome.is_ok() {
+        progress.tell("everything is taken down");
+    }
+    outcome
+}
+
+/// The image of a demo's pods: each demo has its own, since several may share an engine.
+fn image_of(cluster: &str) -> String {
+    format!("orchestrator.dev/demo:{cluster}")
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow, bail};
 use orchestrator_core::model::{Key, Kind};
 use orchestrator_http::{Client, ClientError};
 
-use crate::instance::default_data_dir;
+use crate::data_dir::default_data_dir;
 
 /// Which cluster and namespace a client verb is about.
 #[derive(Clone, Debug, clap::Args)]

@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::agent::{Agent, AgentConfig, AgentHandle};
 use super::control::{COMMANDS_MAX, Command, Control, load};
 use super::history::{Changes, History};
 use super::local_link::LocalLink;
-use super::submit::{Submitter, chain};
+use super::submit::{Submitter, chain, shut_down};
 use crate::api::{Caller, Effect, Patch, Preconditions, Rejection, Request, WriteOptions};
 use crate::controller::{Controller, built_in};
 use crate::engine::EngineStats;
@@ -72,6 +72,8 @@ struct Inner {
     submitter: Submitter,
     scheduler: Arc<dyn Scheduler>,
     node: Option<(String, Arc<dyn NodeStreams>)>,
+    /// Whether the node of this process has registered.
+    registered: Arc<watch::Sender<bool>>,
     tasks: Mutex<Option<Tasks>>,
 }
 
@@ -183,13 +185,20 @@ impl Cluster {
         &self,
         is_true: impl FnMut(&World) -> bool + Send,
     ) -> Result<World, Rejection> {
-        let mut newest = self.inner.submitter.history.subscribe();
-        match newest.wait_for(is_true).await {
-            Ok(world) => Ok(world.clone()),
-            Err(_) => {
-                Err(Rejection::Unavailable { message: "the cluster is shut down".to_owned() })
-            }
+        self.inner.submitter.history.wait_for(is_true).await.ok_or_else(shut_down)
+    }
+
+    /// Waits until this process's own node has registered and is Ready; at once if there is none.
+    ///
+    /// # Errors
+    /// [`Rejection::Unavailable`] when the cluster is shut down meanwhile.
+    pub async fn node_ready(&self) -> Result<(), Rejection> {
+        let Some((node, _)) = &self.inner.node else { return Ok(()) };
+        // A node recorded by an earlier process may say Ready before this one has looked at anything.
+        if self.inner.registered.subscribe().wait_for(|registered| *registered).await.is_err() {
+            return Err(shut_down());
         }
+        self.wait_for(|world| world.node(node).is_some_and(|node| node.is_ready())).await.map(|_| ())
     }
 
     /// Follows every change after a revision.
@@ -360,14 +369,15 @@ impl ClusterBuilder {
                 return Err(StartError::Setup(rejection));
             }
         };
+        let registered = Arc::new(watch::Sender::new(false));
         let agent = self.runtime.map(|runtime| {
-            let link = Arc::new(LocalLink::new(submitter.clone(), &self.node_name));
+            let link = Arc::new(LocalLink::new(submitter.clone(), &self.node_name, Arc::clone(&registered)));
             let scope = Scope { cluster: id.clone(), node: self.node_name.clone() };
             Agent::spawn(AgentConfig::new(scope), runtime, link)
         });
         let node = agent.as_ref().map(|agent| (self.node_name.clone(), agent.streams()));
         let tasks = Mutex::new(Some(Tasks { agent, control }));
-        let inner = Inner { id, submitter, scheduler: self.scheduler, node, tasks };
+        let inner = Inner { id, submitter, scheduler: self.scheduler, node, registered, tasks };
         Ok(Cluster { inner: Arc::new(inner) })
     }
 }

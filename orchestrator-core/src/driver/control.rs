@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::clock;
-use super::history::History;
+use super::history::{Commit, History};
 use crate::api::{Effect, Rejection};
 use crate::controller::{Controller, EventNote};
 use crate::engine::{Engine, Output, RequestId, Ticket};
@@ -25,6 +26,11 @@ const BATCHES_PER_TURN_MAX: usize = 256;
 pub(super) const COMMANDS_MAX: usize = 1_024;
 /// How long to wait before trying a failed store again.
 const STORE_RETRY: Duration = Duration::from_millis(200);
+
+/// How long commits in flight may take when the loop is told to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// The longest sleep: the system's clock may be set back meanwhile.
+const SLEEP_MAX_MS: u64 = 5_000;
 
 /// Something for the engine that does not come from the store.
 #[derive(Debug)]
@@ -109,21 +115,28 @@ impl Control {
                 }
                 Event::Lost => {
                     reader.abort();
-                    self.reload().await;
+                    if !self.reload().await {
+                        break;
+                    }
                     (batches, reader) = self.follow();
                 }
                 Event::Timeout => self.engine.handle_timeout(clock::now()),
             }
         }
         reader.abort();
-        while self.commits.join_next().await.is_some() {}
+        let finished = async { while self.commits.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_WITHIN, finished).await.is_err() {
+            tracing::warn!("the store does not answer; commits in flight are given up");
+            self.commits.shutdown().await;
+        }
+        self.history.close();
     }
 
     async fn next_event(&mut self, batches: &mut mpsc::Receiver<Batch>) -> Event {
         let wait = self.engine.poll_timeout().map(|(at, _)| at.millis_since(clock::now()));
         let timeout = async {
             match wait {
-                Some(ms) => tokio::time::sleep(Duration::from_millis(ms.unsigned_abs())).await,
+                Some(ms) => tokio::time::sleep(Duration::from_millis(ms.unsigned_abs().min(SLEEP_MAX_MS))).await,
                 None => std::future::pending().await,
             }
         };
@@ -144,8 +157,12 @@ impl Control {
     }
 
     fn take_in(&mut self, batches: &[Batch]) {
-        let commits =
-            batches.iter().map(|batch| (batch.revision, self.engine.handle_batch(batch))).collect();
+        let take = |batch: &Batch| Commit {
+            revision: batch.revision,
+            changes: self.engine.handle_batch(batch).into_iter().map(Arc::new).collect(),
+            bytes: batch.changes.iter().filter_map(|change| change.value.as_ref()).map(Bytes::len).sum(),
+        };
+        let commits = batches.iter().map(take).collect();
         self.history.publish(self.engine.world().clone(), commits);
     }
 
@@ -207,29 +224,41 @@ impl Control {
         (receiver, reader)
     }
 
-    /// Starts over from what the store holds. Commits in flight are waited for first, so that none is left unaccounted.
-    async fn reload(&mut self) {
-        while self.commits.join_next().await.is_some() {}
-        tokio::time::sleep(STORE_RETRY).await;
-        loop {
-            match load(&*self.store).await {
-                Ok(world) => {
-                    self.history.restart(world.clone());
-                    let scheduler = Arc::clone(&self.scheduler);
-                    self.engine =
-                        Engine::new(world, scheduler, self.controllers.clone(), clock::now());
-                    for (_, reply) in std::mem::take(&mut self.requests) {
-                        let message = "the control plane started over; try again".to_owned();
-                        let _ = reply.send(Err(Rejection::Unavailable { message }));
-                    }
-                    return;
-                }
-                Err(error) => {
-                    tracing::error!(%error, "cannot load the store; trying again");
-                    tokio::time::sleep(STORE_RETRY).await;
+    /// Starts over from what the store holds, once commits in flight are accounted for; returns false when told to stop
+    /// meanwhile.
+    async fn reload(&mut self) -> bool {
+        let Self { commands, commits, store, .. } = self;
+        let again = async {
+            while commits.join_next().await.is_some() {}
+            loop {
+                tokio::time::sleep(STORE_RETRY).await;
+                match load(&**store).await {
+                    Ok(world) => return world,
+                    Err(error) => tracing::error!(%error, "cannot load the store; trying again"),
                 }
             }
+        };
+        tokio::pin!(again);
+        let world = loop {
+            tokio::select! {
+                biased;
+                command = commands.recv() => match command {
+                    Some(Command::Stop) | None => return false,
+                    // What was said to the engine that is no more is lost; an asker hears so.
+                    Some(Command::Bind { .. } | Command::Note(_) | Command::Signal(_)) => {}
+                },
+                world = &mut again => break world,
+            }
+        };
+        self.history.restart(world.clone());
+        let scheduler = Arc::clone(&self.scheduler);
+        self.engine = Engine::new(world, scheduler, self.controllers.clone(), clock::now());
+        for (_, reply) in std::mem::take(&mut self.requests) {
+            let message = "the control plane started over; try again".to_owned();
+            // An asker that went away needs no answer.
+            let _ = reply.send(Err(Rejection::Unavailable { message }));
         }
+        true
     }
 }
 

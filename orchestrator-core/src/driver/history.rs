@@ -14,6 +14,8 @@ use crate::world::{ObjectChange, World};
 
 /// How many commits are kept for watchers.
 pub const CHANGES_KEPT_MAX: usize = 10_000;
+/// How many bytes the commits kept for watchers may have written together (64 MiB).
+pub const CHANGES_BYTES_MAX: usize = 64 << 20;
 
 /// Changes after a revision are no longer known: list again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,9 +25,20 @@ pub struct Compacted {
     pub oldest: Revision,
 }
 
+/// What one commit changed.
+#[derive(Debug)]
+pub(super) struct Commit {
+    pub(super) revision: Revision,
+    pub(super) changes: Vec<Arc<ObjectChange>>,
+    /// What it wrote, in bytes.
+    pub(super) bytes: usize,
+}
+
 #[derive(Debug, Default)]
 struct Ring {
-    commits: VecDeque<(Revision, Vec<Arc<ObjectChange>>)>,
+    commits: VecDeque<Commit>,
+    /// What the kept commits wrote, in bytes.
+    bytes: usize,
     /// Every commit after this revision is in the ring.
     base: Revision,
 }
@@ -35,26 +48,33 @@ struct Ring {
 pub(super) struct History {
     ring: RwLock<Ring>,
     newest: watch::Sender<World>,
+    closed: watch::Sender<bool>,
     stats: Mutex<EngineStats>,
 }
 
 impl History {
     pub(super) fn new(world: World) -> Self {
-        let ring = Ring { commits: VecDeque::new(), base: world.revision() };
-        Self { ring: RwLock::new(ring), newest: watch::Sender::new(world), stats: Mutex::default() }
+        let ring = Ring { base: world.revision(), ..Ring::default() };
+        Self {
+            ring: RwLock::new(ring),
+            newest: watch::Sender::new(world),
+            closed: watch::Sender::new(false),
+            stats: Mutex::default(),
+        }
     }
 
     /// Publishes a world and the commits that led to it from the last one.
-    pub(super) fn publish(&self, world: World, commits: Vec<(Revision, Vec<ObjectChange>)>) {
+    pub(super) fn publish(&self, world: World, commits: Vec<Commit>) {
         {
             let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
-            for (revision, changes) in commits {
-                ring.commits.push_back((revision, changes.into_iter().map(Arc::new).collect()));
+            for commit in commits {
+                ring.bytes += commit.bytes;
+                ring.commits.push_back(commit);
             }
-            while ring.commits.len() > CHANGES_KEPT_MAX {
-                if let Some((revision, _)) = ring.commits.pop_front() {
-                    ring.base = revision;
-                }
+            while ring.commits.len() > CHANGES_KEPT_MAX || ring.bytes > CHANGES_BYTES_MAX {
+                let Some(oldest) = ring.commits.pop_front() else { break };
+                ring.bytes -= oldest.bytes;
+                ring.base = oldest.revision;
             }
         }
         self.newest.send_replace(world);
@@ -65,9 +85,29 @@ impl History {
         {
             let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
             ring.commits.clear();
+            ring.bytes = 0;
             ring.base = world.revision();
         }
         self.newest.send_replace(world);
+    }
+
+    /// Says that nothing will be published any more.
+    pub(super) fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
+    /// Waits until something is true of the newest world; `None` when nothing will be published any more.
+    pub(super) async fn wait_for(&self, is_true: impl FnMut(&World) -> bool) -> Option<World> {
+        let (mut newest, mut closed) = (self.newest.subscribe(), self.closed.subscribe());
+        tokio::select! {
+            biased;
+            world = newest.wait_for(is_true) => world.ok().map(|world| world.clone()),
+            _ = closed.wait_for(|closed| *closed) => None,
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        *self.closed.borrow()
     }
 
     pub(super) fn publish_stats(&self, stats: EngineStats) {
@@ -94,8 +134,8 @@ impl History {
         if after < ring.base {
             return Err(Compacted { oldest: ring.base });
         }
-        let next = ring.commits.partition_point(|(revision, _)| *revision <= after);
-        Ok(ring.commits.get(next).cloned())
+        let next = ring.commits.partition_point(|commit| commit.revision <= after);
+        Ok(ring.commits.get(next).map(|commit| (commit.revision, commit.changes.clone())))
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::clock;
 use super::control::Command;
@@ -24,11 +25,12 @@ const EPOCH: u64 = 1;
 pub(super) struct LocalLink {
     submitter: Submitter,
     node: String,
+    registered: Arc<watch::Sender<bool>>,
 }
 
 impl LocalLink {
-    pub(super) fn new(submitter: Submitter, node: &str) -> Self {
-        Self { submitter, node: node.to_owned() }
+    pub(super) fn new(submitter: Submitter, node: &str, registered: Arc<watch::Sender<bool>>) -> Self {
+        Self { submitter, node: node.to_owned(), registered }
     }
 
     async fn submit(&self, request: &Request) -> Result<Object, Rejection> {
@@ -109,6 +111,7 @@ impl NodeLink for LocalLink {
         let request =
             Request::Update { key, part: Part::Status, object: wanted.to_value(), options };
         self.submit(&request).await.map_err(link_error)?;
+        self.registered.send_replace(true);
         Ok(())
     }
 

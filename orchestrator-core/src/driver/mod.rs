@@ -14,4 +14,4 @@ mod submit;
 pub use agent::{Agent, AgentConfig, AgentHandle, PODS_MAX};
 pub use clock::{Clock, SystemClock};
 pub use cluster::{Cluster, ClusterBuilder, ClusterStats, StartError};
-pub use history::{CHANGES_KEPT_MAX, Changes, Compacted};
+pub use history::{CHANGES_BYTES_MAX, CHANGES_KEPT_MAX, Changes, Compacted};

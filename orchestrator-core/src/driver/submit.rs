@@ -35,6 +35,9 @@ impl Submitter {
     ) -> Result<Effect, Rejection> {
         let fresh = Uid::from_uuid(uuid::Uuid::now_v7());
         for _ in 0..ATTEMPTS_MAX {
+            if self.history.is_closed() {
+                return Err(shut_down());
+            }
             let world = self.history.world();
             let mut effect = decide(&world, caller, request, clock::now(), fresh)?;
             if let Request::Bind { pod, node } = request {
@@ -81,13 +84,10 @@ impl Submitter {
 
     /// Waits until the world has reached a revision.
     pub(super) async fn reach(&self, revision: Revision) -> Result<World, Rejection> {
-        let mut newest = self.history.subscribe();
-        let reached = newest.wait_for(|world| world.revision() >= revision);
+        let reached = self.history.wait_for(|world| world.revision() >= revision);
         match tokio::time::timeout(VISIBLE_WITHIN, reached).await {
-            Ok(Ok(world)) => Ok(world.clone()),
-            Ok(Err(_)) => {
-                Err(Rejection::Unavailable { message: "the cluster is shut down".to_owned() })
-            }
+            Ok(Some(world)) => Ok(world),
+            Ok(None) => Err(shut_down()),
             Err(_) => Err(Rejection::Unavailable {
                 message: format!(
                     "revision {revision} is recorded but not visible yet; look again later"
@@ -97,13 +97,17 @@ impl Submitter {
     }
 
     async fn bind(&self, pod: Key, node: String) -> Result<Effect, Rejection> {
-        let gone = || Rejection::Unavailable { message: "the cluster is shut down".to_owned() };
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Bind { pod, node, reply }).await.map_err(|_| gone())?;
-        let effect = answer.await.map_err(|_| gone())??;
+        self.commands.send(Command::Bind { pod, node, reply }).await.map_err(|_| shut_down())?;
+        let effect = answer.await.map_err(|_| shut_down())??;
         self.reach(effect.reply.meta().resource_version).await?;
         Ok(effect)
     }
+}
+
+/// The answer of a cluster that was shut down.
+pub(super) fn shut_down() -> Rejection {
+    Rejection::Unavailable { message: "the cluster is shut down".to_owned() }
 }
 
 /// Prints an error with its sources.

@@ -366,7 +366,10 @@ impl Engine {
             self.queue.back_off(work, now);
             return;
         };
-        self.queue.succeeded(&work);
+        if decision.proposals.is_empty() {
+            self.queue.succeeded(&work);
+            self.conflicts.remove(&work);
+        }
         if let Some(recheck) = decision.recheck {
             self.queue.wake(work.clone(), recheck);
         }
@@ -431,8 +434,9 @@ impl Engine {
             let ticket = self.fly(Origin::Placement, proposal.to_txn());
             self.placer.took_off(ticket, &pod);
         }
-        for proposal in placed.statuses {
-            self.fly(Origin::Placement, proposal.to_txn());
+        for (pod, proposal) in placed.statuses {
+            let ticket = self.fly(Origin::Placement, proposal.to_txn());
+            self.placer.took_off(ticket, &pod);
         }
         for note in placed.notes {
             self.events.note(note, now);
@@ -453,6 +457,7 @@ impl Engine {
         hold.in_flight -= 1;
         hold.until = hold.until.max(newest);
         if committed {
+            self.queue.succeeded(&work);
             self.conflicts.remove(&work);
         } else {
             let conflicts = self.conflicts.entry(work.clone()).or_default();

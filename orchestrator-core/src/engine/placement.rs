@@ -37,7 +37,7 @@ pub(super) struct Placer {
 #[derive(Debug, Default)]
 pub(super) struct Placed {
     pub(super) binds: Vec<(Key, Proposal)>,
-    pub(super) statuses: Vec<Proposal>,
+    pub(super) statuses: Vec<(Key, Proposal)>,
     pub(super) notes: Vec<EventNote>,
     pub(super) panics: u64,
 }
@@ -92,6 +92,8 @@ impl Placer {
         }
         if let Some(uid) = self.bound.remove(&key) {
             view.forget(uid);
+            // The room it was to take is free again.
+            self.retry_all();
         }
         self.held.push((newest, key));
     }
@@ -105,7 +107,7 @@ impl Placer {
         self.pending.extend(due.into_iter().map(|(_, key)| key));
     }
 
-    /// Learns the ticket of a bind.
+    /// Learns the ticket of a bind, or of the status that says why there is none.
     pub(super) fn took_off(&mut self, ticket: Ticket, pod: &Key) {
         self.flying.insert(ticket, pod.clone());
     }
@@ -243,7 +245,7 @@ impl Placer {
             ..Condition::default()
         };
         set_condition(&mut new.status.conditions, condition, now.to_time());
-        placed.statuses.push(Proposal::put_status(stored, new));
+        placed.statuses.push((key.clone(), Proposal::put_status(stored, new)));
         placed.notes.push(EventNote {
             about: key,
             uid: pod.metadata.uid,
@@ -266,8 +268,8 @@ impl Placer {
         if holds(&before) && !holds(&after) {
             self.retry_all();
         }
-        match after {
-            Some(pod) if self.is_ours(&pod) => {
+        match &after {
+            Some(pod) if self.is_ours(pod) => {
                 if !self.bound.contains_key(key) && !self.held.iter().any(|(_, held)| held == key) {
                     self.waiting.remove(key);
                     self.pending.insert(key.clone());
@@ -276,7 +278,11 @@ impl Placer {
             Some(_) | None => {
                 self.pending.remove(key);
                 self.waiting.remove(key);
-                self.bound.remove(key);
+                let flew = self.bound.remove(key).is_some();
+                if flew && !after.is_some_and(|pod| pod.is_bound()) {
+                    // It was on its way to a node and will not arrive: its room is free again.
+                    self.retry_all();
+                }
             }
         }
     }

@@ -22,7 +22,7 @@ impl Simulation {
             if pod
                 .metadata
                 .controller()
-                .is_none_or(|owner| self.truth.dependents(owner.uid).next().is_none())
+                .is_none_or(|owner| self.truth.by_uid(owner.uid).is_none())
             {
                 return Err(format!("S24: {} outlived its owner", pod.metadata.name));
             }

@@ -123,9 +123,10 @@ fn one_controller(change: &ObjectChange) -> Result<(), String> {
     }
 }
 
-/// S24: what is deleted at once and has an owner has none that lives, unless its own deletion was asked for before.
+/// S24: a replica set that wants pods is not collected while its deployment lives, unless its own deletion was asked
+/// for before.
 fn owners_gone(change: &ObjectChange, world: &World) -> Result<(), String> {
-    let (Some(before @ (Object::Pod(_) | Object::ReplicaSet(_))), None) =
+    let (Some(before @ Object::ReplicaSet(_)), None) =
         (&change.before, &change.after)
     else {
         return Ok(());

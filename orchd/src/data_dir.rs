@@ -1,0 +1,122 @@
+//! `DataDir`: the directory in which an orchd keeps everything; refused when it is somebody else's.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use crate::instance::RuntimeChoice;
+
+/// The database of a data directory; what makes it ours.
+const DATABASE: &str = "cluster.db";
+/// The file that names the runtime whose pods the database knows.
+const RUNTIME: &str = "runtime";
+
+/// A data directory that may be used.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+}
+
+/// The directory used when none is given: `$XDG_DATA_HOME/orchd`, `~/.local/share/orchd`, or `/var/lib/orchd`.
+pub fn default_data_dir() -> PathBuf {
+    let from =
+        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    match (from("XDG_DATA_HOME"), from("HOME")) {
+        (Some(data), _) => data.join("orchd"),
+        (None, Some(home)) => home.join(".local/share/orchd"),
+        (None, None) => PathBuf::from("/var/lib/orchd"),
+    }
+}
+
+impl DataDir {
+    /// Takes a directory: makes it if it is absent, and refuses one that holds something else than an orchd's data.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        match std::fs::read_dir(path) {
+            Ok(entries) => {
+                let ours = path.join(DATABASE).exists();
+                if let (false, Some(Ok(entry))) = (ours, entries.into_iter().next()) {
+                    bail!(
+                        "{} is not a data directory of orchd: it holds {:?} and no {DATABASE}; \
+                         use an empty or new directory",
+                        path.display(),
+                        entry.file_name()
+                    );
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => make_private(path)?,
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read the data directory {}", path.display()));
+            }
+        }
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// The database's path.
+    pub fn database(&self) -> PathBuf {
+        self.path.join(DATABASE)
+    }
+
+    /// The runtime to use: what is asked for, unless the pods of this directory run with another one.
+    pub fn runtime(&self, asked: Option<RuntimeChoice>) -> anyhow::Result<Option<RuntimeChoice>> {
+        let known = match std::fs::read_to_string(self.path.join(RUNTIME)) {
+            Ok(text) => match text.trim() {
+                "docker" => Some(RuntimeChoice::Docker),
+                "process" => Some(RuntimeChoice::Process),
+                other => bail!("{}: {other:?} is neither docker nor process", self.path.join(RUNTIME).display()),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error).context("cannot read which runtime the data directory is for"),
+        };
+        match (known, asked) {
+            (Some(known), Some(asked)) if known != asked => bail!(
+                "the pods of {} run with `--runtime {}`; use that, or another data directory",
+                self.path.display(),
+                known.name()
+            ),
+            (Some(known), _) => Ok(Some(known)),
+            (None, asked) => Ok(asked),
+        }
+    }
+
+    /// Remembers the runtime for the next start.
+    pub fn remember(&self, runtime: &str) -> anyhow::Result<()> {
+        let path = self.path.join(RUNTIME);
+        if path.exists() {
+            return Ok(());
+        }
+        std::fs::write(&path, format!("{runtime}\n")).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// Makes a directory that only its owner may enter.
+fn make_private(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("cannot make the data directory {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_somebody_else_is_refused_and_untouched() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("precious.txt"), "mine").expect("a file");
+        let error = DataDir::open(dir.path()).expect_err("not ours").to_string();
+        assert!(error.contains("precious.txt"), "{error}");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("a directory").count(), 1);
+    }
+
+    #[test]
+    fn pods_stay_with_the_runtime_they_were_started_with() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data = DataDir::open(dir.path()).expect("an empty directory is fine");
+        assert_eq!(data.runtime(None).expect("no runtime yet"), None);
+        data.remember("process").expect("writable");
+        assert_eq!(data.runtime(None).expect("known"), Some(RuntimeChoice::Process));
+        let error = data.runtime(Some(RuntimeChoice::Docker)).expect_err("another").to_string();
+        assert!(error.contains("--runtime process"), "{error}");
+    }
+}
