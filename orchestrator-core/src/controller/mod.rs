@@ -28,8 +28,8 @@ pub use namespace::NamespaceController;
 pub use node_health::{NODE_GRACE_MS, NodeHealth};
 pub use pod_gc::{FINISHED_PODS_MAX, PodCollector};
 pub use replica_set::{
-    FINISHED_KEPT_MAX, REPLICA_BURST_MAX, REPLICAS_MAX, ReplicaSetController, SLOT_ATTEMPTS_MAX,
-    SLOT_BACKOFF_MS, SLOT_BACKOFF_MS_MAX,
+    FINISHED_KEPT_MAX, REPLICA_BURST_MAX, ReplicaSetController, SLOT_ATTEMPTS_MAX, SLOT_BACKOFF_MS,
+    SLOT_BACKOFF_MS_MAX,
 };
 pub use taint_eviction::{
     DEFAULT_TOLERATION_SECONDS, DISRUPTION_PERCENT, DISRUPTION_RECHECK_MS, TaintEviction,

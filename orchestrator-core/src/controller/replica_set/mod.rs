@@ -14,6 +14,7 @@ use status::put_status;
 
 use super::ownership::{adopt, children, create_in_namespace, refusal, release};
 use super::{Change, Controller, Decision, EventNote, TimerReason};
+use crate::model::admit::REPLICAS_MAX;
 use crate::model::{
     EventType, Key, Kind, ObjectMeta, OwnerReference, Pod, ReplicaSet, Resource, SLOT_ANNOTATION,
     Timestamp, Uid,
@@ -26,8 +27,6 @@ pub use slots::{SLOT_ATTEMPTS_MAX, SLOT_BACKOFF_MS, SLOT_BACKOFF_MS_MAX};
 
 /// The most pods a decision creates, deletes, adopts or releases.
 pub const REPLICA_BURST_MAX: usize = 500;
-/// The most pods a replica set may have, whatever it asks for.
-pub const REPLICAS_MAX: u32 = 100_000;
 /// The most finished pods a slot keeps to look at until the set is available; fewer than it has names.
 pub const FINISHED_KEPT_MAX: usize = 6;
 
@@ -172,7 +171,7 @@ impl<'w> Run<'w> {
 
     fn scale(&mut self) {
         let wanted = usize::try_from(self.set.spec.replicas.unwrap_or(1)).unwrap_or(0);
-        let limit = wanted.min(REPLICAS_MAX as usize);
+        let limit = wanted.min(usize::try_from(REPLICAS_MAX).unwrap_or(0));
         if wanted > limit {
             self.failure = Some(format!("{wanted} replicas are wanted, at most {limit} are made"));
         }
@@ -198,8 +197,7 @@ impl<'w> Run<'w> {
         let active = self.pods.iter().filter(|(_, pod)| pod.is_active());
         let busy: BTreeSet<u32> = active.filter_map(|(_, pod)| slot_of(pod)).collect();
         let mut names = BTreeSet::new();
-        let slots =
-            (0..u32::try_from(wanted).unwrap_or(REPLICAS_MAX)).filter(|s| !busy.contains(s));
+        let slots = (0..u32::try_from(wanted).unwrap_or(0)).filter(|s| !busy.contains(s));
         for slot in slots {
             if names.len() == missing.min(REPLICA_BURST_MAX) {
                 break;
