@@ -3,6 +3,9 @@
 use std::fmt;
 use std::io::{ErrorKind, Write as _};
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
 /// How a verb may end besides with success or an error.
 #[derive(Debug)]
 pub enum Stop {
@@ -60,6 +63,39 @@ pub fn line(line: impl fmt::Display) -> anyhow::Result<()> {
     bytes(format!("{line}\n").as_bytes())
 }
 
+/// Does something that may wait long between its lines, until it ends or nobody reads them any more.
+///
+/// # Errors
+/// [`Stop::ReaderGone`], and those of what is done.
+pub async fn while_read<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let reader_gone = async {
+        // Files cannot be waited for, and never lose their reader.
+        let Ok(stdout) = AsyncFd::register_with_interest(std::io::stdout(), Interest::ERROR) else {
+            return std::future::pending().await;
+        };
+        if stdout.ready(Interest::ERROR).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        outcome = work => outcome,
+        () = reader_gone => Err(Stop::ReaderGone.into()),
+    }
+}
+
+/// Tells an error and its causes, but no cause that what comes before has told already.
+pub fn chain(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
+}
+
 /// Prints a line on standard error, which may be closed.
 pub fn remark(line: impl fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
@@ -80,7 +116,14 @@ pub fn clean(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::clean;
+    use super::{chain, clean};
+
+    #[test]
+    fn no_cause_is_told_twice() {
+        let inner = anyhow::anyhow!("refused");
+        let error = inner.context("cannot reach x: refused; start it").context("cannot list");
+        assert_eq!(chain(&error), "cannot list: cannot reach x: refused; start it");
+    }
 
     #[test]
     fn text_from_elsewhere_cannot_steer_the_terminal() {

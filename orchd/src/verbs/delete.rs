@@ -160,9 +160,9 @@ async fn until_gone(
                     .map(|finalizers| format!("; it waits for its finalizers {finalizers}"))
                     .unwrap_or_default();
                 bail!(
-                    "{} is still there after {:?}{finalizers}",
+                    "{} is still there after {}{finalizers}",
                     target::with_kind(key),
-                    timeout.unwrap_or_default()
+                    duration::print(timeout.unwrap_or_default())
                 );
             }
         }
