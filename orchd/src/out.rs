@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::io::{ErrorKind, Write as _};
+use std::os::fd::AsFd as _;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::oneshot;
 
 /// How a verb may end besides with success or an error.
 #[derive(Debug)]
@@ -68,19 +70,29 @@ pub fn line(line: impl fmt::Display) -> anyhow::Result<()> {
 /// # Errors
 /// [`Stop::ReaderGone`], and those of what is done.
 pub async fn while_read<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let reader_gone = async {
-        // Files cannot be waited for, and never lose their reader.
-        let Ok(stdout) = AsyncFd::register_with_interest(std::io::stdout(), Interest::ERROR) else {
-            return std::future::pending().await;
-        };
-        if stdout.ready(Interest::ERROR).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
     tokio::select! {
         outcome = work => outcome,
-        () = reader_gone => Err(Stop::ReaderGone.into()),
+        () = reader_gone() => Err(Stop::ReaderGone.into()),
     }
+}
+
+/// Waits until nobody can read standard output any more. Of files and the like that never happens.
+async fn reader_gone() {
+    let (gone, told) = oneshot::channel::<()>();
+    // A thread of its own: the end of the program does not wait for it.
+    std::thread::spawn(move || {
+        let stdout = std::io::stdout();
+        let mut ends = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        loop {
+            match poll(&mut ends, PollTimeout::NONE) {
+                Ok(_) => break,
+                Err(Errno::EINTR) => {}
+                Err(_) => return std::mem::forget(gone),
+            }
+        }
+        drop(gone);
+    });
+    let _ = told.await;
 }
 
 /// Tells an error and its causes, but no cause that what comes before has told already.

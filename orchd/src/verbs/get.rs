@@ -44,8 +44,8 @@ pub struct GetArgs {
     /// What: KIND, KIND,KIND, KIND NAME… or KIND/NAME…
     #[arg(required = true, value_name = "WHAT")]
     what: Vec<String>,
-    /// The form of the output
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    /// The form of the output: table, wide, json, yaml or name
+    #[arg(short, long, value_enum, hide_possible_values = true, value_name = "FORM", default_value_t = Output::Table)]
     output: Output,
     /// Go on with what becomes of the objects
     #[arg(short, long)]
