@@ -78,21 +78,24 @@ pub async fn while_read<T>(work: impl Future<Output = anyhow::Result<T>>) -> any
 
 /// Waits until nobody can read standard output any more. Of files and the like that never happens.
 async fn reader_gone() {
-    let (gone, told) = oneshot::channel::<()>();
+    let (gone, told) = oneshot::channel();
     // A thread of its own: the end of the program does not wait for it.
     std::thread::spawn(move || {
         let stdout = std::io::stdout();
         let mut ends = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
-        loop {
+        let polled = loop {
             match poll(&mut ends, PollTimeout::NONE) {
-                Ok(_) => break,
                 Err(Errno::EINTR) => {}
-                Err(_) => return std::mem::forget(gone),
+                polled => break polled,
             }
+        };
+        if polled.is_ok() {
+            let _ = gone.send(());
         }
-        drop(gone);
     });
-    let _ = told.await;
+    if told.await.is_err() {
+        std::future::pending().await
+    }
 }
 
 /// Tells an error and its causes, but no cause that what comes before has told already.
