@@ -38,7 +38,16 @@ pub struct Cli {
     #[command(subcommand)]
     verb: Verb,
     /// Log filter, such as debug or orchestrator_core=trace
-    #[arg(long, global = true, env = "ORCHD_LOG", default_value = "warn", value_name = "FILTER", value_parser = filter)]
+    #[arg(
+        long,
+        global = true,
+        env = "ORCHD_LOG",
+        default_value = "warn",
+        value_name = "FILTER",
+        value_parser = filter,
+        hide_env_values = true,
+        help_heading = "Logging"
+    )]
     log: String,
 }
 

@@ -44,7 +44,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
             ExitCode::from(2)
         }
         None => {
-            out::remark(format_args!("error: {error:#}"));
+            out::remark(format_args!("error: {}", out::chain(error)));
             ExitCode::from(1)
         }
     }

@@ -2,6 +2,11 @@
 
 use std::fmt;
 use std::io::{ErrorKind, Write as _};
+use std::os::fd::AsFd as _;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::oneshot;
 
 /// How a verb may end besides with success or an error.
 #[derive(Debug)]
@@ -60,6 +65,52 @@ pub fn line(line: impl fmt::Display) -> anyhow::Result<()> {
     bytes(format!("{line}\n").as_bytes())
 }
 
+/// Does something that may wait long between its lines, until it ends or nobody reads them any more.
+///
+/// # Errors
+/// [`Stop::ReaderGone`], and those of what is done.
+pub async fn while_read<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::select! {
+        outcome = work => outcome,
+        () = reader_gone() => Err(Stop::ReaderGone.into()),
+    }
+}
+
+/// Waits until nobody can read standard output any more. Of files and the like that never happens.
+async fn reader_gone() {
+    let (gone, told) = oneshot::channel();
+    // A thread of its own: the end of the program does not wait for it.
+    std::thread::spawn(move || {
+        let stdout = std::io::stdout();
+        let mut ends = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        let polled = loop {
+            match poll(&mut ends, PollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                polled => break polled,
+            }
+        };
+        if polled.is_ok() {
+            let _ = gone.send(());
+        }
+    });
+    if told.await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Tells an error and its causes, but no cause that what comes before has told already.
+pub fn chain(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
+}
+
 /// Prints a line on standard error, which may be closed.
 pub fn remark(line: impl fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
@@ -80,7 +131,14 @@ pub fn clean(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::clean;
+    use super::{chain, clean};
+
+    #[test]
+    fn no_cause_is_told_twice() {
+        let inner = anyhow::anyhow!("refused");
+        let error = inner.context("cannot reach x: refused; start it").context("cannot list");
+        assert_eq!(chain(&error), "cannot list: cannot reach x: refused; start it");
+    }
 
     #[test]
     fn text_from_elsewhere_cannot_steer_the_terminal() {

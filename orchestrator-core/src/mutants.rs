@@ -4,8 +4,6 @@
 /// A deliberate bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mutant {
-    /// After a conflict the key is not looked at again.
-    ConflictForgotten,
     /// Binds in flight do not count when the next pod is placed.
     FlightsForgotten,
     /// An owner is recognised by its name, not its uid.
@@ -28,8 +26,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every deliberate bug.
-    pub const ALL: [Self; 10] = [
-        Self::ConflictForgotten,
+    pub const ALL: [Self; 9] = [
         Self::FlightsForgotten,
         Self::GarbageByName,
         Self::LostEvent,

@@ -47,8 +47,9 @@ pub struct DeleteArgs {
     /// Every object of the kind in the namespace
     #[arg(long, conflicts_with_all = ["file", "selector"])]
     all: bool,
-    /// What becomes of dependants, such as the pods of a deployment
-    #[arg(long, value_enum, default_value_t = Cascade::Background)]
+    /// What becomes of dependants, such as pods of a deployment: background (they go afterwards), foreground (they go
+    /// first) or orphan (they stay)
+    #[arg(long, value_enum, hide_possible_values = true, default_value_t = Cascade::Background)]
     cascade: Cascade,
     /// How many seconds a pod may take to end [default: the pod's own]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(0..), allow_negative_numbers = true)]
@@ -160,9 +161,9 @@ async fn until_gone(
                     .map(|finalizers| format!("; it waits for its finalizers {finalizers}"))
                     .unwrap_or_default();
                 bail!(
-                    "{} is still there after {:?}{finalizers}",
+                    "{} is still there after {}{finalizers}",
                     target::with_kind(key),
-                    timeout.unwrap_or_default()
+                    duration::print(timeout.unwrap_or_default())
                 );
             }
         }

@@ -33,6 +33,15 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     if text.is_empty() { Err(wrong()) } else { Ok(total) }
 }
 
+/// Prints a duration in the largest unit that needs no fraction.
+pub fn print(duration: Duration) -> String {
+    match (duration.as_secs(), duration.subsec_millis()) {
+        (0, milliseconds @ 1..) => format!("{milliseconds}ms"),
+        (seconds @ 60.., 0) if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        (seconds, _) => format!("{seconds}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +53,10 @@ mod tests {
         {
             assert_eq!(parse(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
+        assert_eq!(
+            ["300", "90", "5ms", "0"].map(|text| print(parse(text).expect(text))),
+            ["5m", "90s", "5ms", "0s"]
+        );
         for text in ["", "-5s", "5x", "m", "1.5h", "99999999999", "5s "] {
             assert!(parse(text).is_err(), "{text:?}");
         }

@@ -10,7 +10,7 @@ use super::follow::Follower;
 use super::session::{ClientArgs, Session};
 use super::target::{self, Target};
 use super::text_at;
-use crate::out::{remark, text, usage};
+use crate::out::{remark, text, usage, while_read};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -79,14 +79,17 @@ pub async fn events(args: EventsArgs) -> anyhow::Result<()> {
     }
     let revision = text_at(&list, "/metadata/resourceVersion");
     let mut follower = Follower::new(&session.client, Kind::Event, scope, &selector, revision);
-    loop {
-        if let WatchEvent::Added(event) | WatchEvent::Modified(event) = follower.next().await? {
-            let event: Event = serde_json::from_value(event).context("cannot read an event")?;
-            let row = row(&event, args.all_namespaces, now());
-            columns.fit(&row);
-            text(columns.line(&row))?;
+    while_read(async {
+        loop {
+            if let WatchEvent::Added(event) | WatchEvent::Modified(event) = follower.next().await? {
+                let event: Event = serde_json::from_value(event).context("cannot read an event")?;
+                let row = row(&event, args.all_namespaces, now());
+                columns.fit(&row);
+                text(columns.line(&row))?;
+            }
         }
-    }
+    })
+    .await
 }
 
 /// Lays out a list of events as a table.

@@ -37,8 +37,8 @@ pub struct ExplainArgs {
     /// What: pod NAME or pod/NAME
     #[arg(required = true, value_name = "WHAT")]
     what: Vec<String>,
-    /// The form of the output
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    /// The form of the output: table, json or yaml
+    #[arg(short, long, value_enum, hide_possible_values = true, value_name = "FORM", default_value_t = Output::Table)]
     output: Output,
     #[command(flatten)]
     client: ClientArgs,

@@ -12,7 +12,7 @@ use super::follow::Follower;
 use super::session::{ClientArgs, Session};
 use super::target::{self, Target};
 use super::text_at;
-use crate::out::{Stop, line, remark, text, usage};
+use crate::out::{Stop, line, remark, text, usage, while_read};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -44,8 +44,8 @@ pub struct GetArgs {
     /// What: KIND, KIND,KIND, KIND NAME… or KIND/NAME…
     #[arg(required = true, value_name = "WHAT")]
     what: Vec<String>,
-    /// The form of the output
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    /// The form of the output: table, wide, json, yaml or name
+    #[arg(short, long, value_enum, hide_possible_values = true, value_name = "FORM", default_value_t = Output::Table)]
     output: Output,
     /// Go on with what becomes of the objects
     #[arg(short, long)]
@@ -87,7 +87,7 @@ pub async fn get(args: GetArgs) -> anyhow::Result<()> {
     let session = Session::open(&args.client)?;
     let get = Get { args, session };
     match (targets.as_slice(), get.args.watch) {
-        ([target], true) => get.watch(target).await,
+        ([target], true) => while_read(get.watch(target)).await,
         (_, true) => Err(usage("-w follows one kind or one object")),
         (targets, false) if get.as_table() => get.tables(targets).await,
         (targets, false) => get.objects(targets).await,
@@ -263,9 +263,11 @@ impl Get {
     }
 
     fn remark_on_nothing(&self, what: &str, is_namespaced: bool) {
-        let such = match self.args.selector.is_empty() && self.args.field_selector.is_empty() {
-            true => "",
-            false => " of that selection",
+        let selectors = [self.args.selector.as_str(), self.args.field_selector.as_str()];
+        let selectors: Vec<_> = selectors.into_iter().filter(|text| !text.is_empty()).collect();
+        let such = match selectors.is_empty() {
+            true => String::new(),
+            false => format!(" with {}", selectors.join(" and ")),
         };
         match self.args.all_namespaces || !is_namespaced {
             true => remark(format_args!("no {what}{such}")),

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use orchestrator_core::model::{Key, Kind};
-use orchestrator_http::{LogParams, Selector};
+use orchestrator_http::{ClientError, LogParams, Selector};
 
 use super::duration;
 use super::session::{ClientArgs, Session};
 use super::target::{self, Target};
 use super::text_at;
-use crate::out::{bytes, remark, usage};
+use crate::out::{bytes, remark, usage, while_read};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -65,11 +65,28 @@ pub async fn logs(args: LogsArgs) -> anyhow::Result<()> {
         timestamps: args.timestamps,
     };
     let log = session.client.logs(&pod, &params).await;
-    let mut log = log.map_err(|error| session.explain(&pod, error))?;
-    while let Some(piece) = log.next().await {
-        bytes(&piece?)?;
+    let mut log = match log {
+        Ok(log) => log,
+        Err(error) => return Err(hint(&session, &pod, error).await),
+    };
+    while_read(async {
+        while let Some(piece) = log.next().await {
+            bytes(&piece?)?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Says why there is no log, and what to ask next if the pod has not even a node.
+async fn hint(session: &Session, pod: &Key, error: ClientError) -> anyhow::Error {
+    let error = session.explain(pod, error);
+    match session.client.get(pod).await {
+        Ok(found) if text_at(&found, "/spec/nodeName").is_empty() => {
+            anyhow!("{error}; `orchd explain pod {}` tells why", pod.name)
+        }
+        Ok(_) | Err(_) => error,
     }
-    Ok(())
 }
 
 /// Finds the pod that is meant: itself, or the first of the pods of something.

@@ -94,12 +94,19 @@ pub fn complaints(document: &Document, error: &ClientError) -> Vec<String> {
             return about_fields;
         }
         if *code == 400 {
-            let (_, message) =
-                message.split_once("cannot be handled as a ").unwrap_or(("", message));
-            let message = message.split_once(": ").map_or(message, |(_, rest)| rest);
-            let message = message.trim_start_matches("strict decoding error: ");
+            // What comes before is the kind, which the file says itself.
+            let decoding = message.split_once("cannot be handled as a ");
+            let message = decoding
+                .and_then(|(_, rest)| rest.split_once(": "))
+                .map_or(message.as_str(), |(_, rest)| {
+                    rest.strip_prefix("strict decoding error: ").unwrap_or(rest)
+                });
             return split_fields(message).map(|part| at_mentioned(document, part)).collect();
         }
+    }
+    if error.to_string().starts_with("namespaces \"") {
+        let message = format!("{error}; apply a manifest with that Namespace first");
+        return vec![at(document, "metadata.namespace", &message)];
     }
     vec![format!("{}:{}: {error}", document.source, document.line)]
 }

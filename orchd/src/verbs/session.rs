@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use orchestrator_core::model::{Key, Kind};
 use orchestrator_http::{Client, ClientError};
 
@@ -39,10 +39,11 @@ impl Session {
             std::env::var_os("KUBECONFIG"),
             &default_data_dir().join("kubeconfig"),
         )?;
-        let client = Client::from_kubeconfig(&path).with_context(|| match path.exists() {
-            true => "cannot use the kubeconfig".to_owned(),
-            false => "no cluster; `orchd dev` starts one and prints the path of its kubeconfig"
-                .to_owned(),
+        let client = Client::from_kubeconfig(&path).map_err(|error| match path.exists() {
+            true => error.into(),
+            false => {
+                anyhow!("{error}; `orchd dev` starts a cluster and prints where its kubeconfig is")
+            }
         })?;
         let namespace = match &args.namespace {
             Some(namespace) => namespace.clone(),
@@ -77,7 +78,14 @@ impl Session {
 
     /// Says why a request about an object failed.
     pub fn explain(&self, key: &Key, error: ClientError) -> anyhow::Error {
-        if error.is_not_found() { anyhow!(self.absence(key)) } else { error.into() }
+        // What is not found may also be the namespace, a previous run, ….
+        let plain = format!("{} {:?} not found", key.kind.resource(), key.name);
+        match error {
+            ClientError::Refused { code: 404, message, .. } if message == plain => {
+                anyhow!(self.absence(key))
+            }
+            error => error.into(),
+        }
     }
 
     /// The namespace to list a kind in; `None` for all.

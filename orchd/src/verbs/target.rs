@@ -93,9 +93,8 @@ pub fn single(arguments: &[String], session: &Session) -> anyhow::Result<Key> {
 
 /// Reads `KIND/NAME`.
 pub fn one(argument: &str) -> anyhow::Result<Target> {
-    let (word, name) = argument.split_once('/').ok_or_else(|| {
-        usage(format!("{argument:?}: where one argument is KIND/NAME, each must be"))
-    })?;
+    let (word, name) =
+        argument.split_once('/').ok_or_else(|| usage(format!("{argument:?} is not KIND/NAME")))?;
     if name.is_empty() || name.contains('/') {
         return Err(usage(format!("{argument:?} is not KIND/NAME")));
     }
@@ -158,7 +157,7 @@ mod tests {
         for (arguments, expected) in [
             (&[][..], "which kind? the kinds are"),
             (&["gadgets"], "unknown kind \"gadgets\"; the kinds are configmaps (cm), deployments"),
-            (&["pod/a", "b"], "each must be"),
+            (&["pod/a", "b"], "\"b\" is not KIND/NAME"),
             (&["pod/"], "is not KIND/NAME"),
             (&["pod/a/b"], "is not KIND/NAME"),
             (&["all", "x"], "goes with no name"),

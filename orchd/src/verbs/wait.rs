@@ -183,9 +183,9 @@ pub async fn wait(args: WaitArgs) -> anyhow::Result<()> {
             Outcome::Met => line(format_args!("{shown} condition met"))?,
             Outcome::Hopeless => bail!("{}", session.absence(key)),
             Outcome::TimedOut(last) => bail!(
-                "{shown} {} after {:?}{}; `orchd describe {shown}` tells more",
+                "{shown} {} after {}{}; `orchd describe {shown}` tells more",
                 args.wish,
-                args.timeout,
+                duration::print(args.timeout),
                 args.wish.excuse(last.as_ref())
             ),
         }

@@ -462,7 +462,7 @@ impl Engine {
         } else {
             let conflicts = self.conflicts.entry(work.clone()).or_default();
             *conflicts += 1;
-            hold.rerun = *conflicts <= CONFLICTS_MAX && !mutants::on(Mutant::ConflictForgotten);
+            hold.rerun = *conflicts <= CONFLICTS_MAX;
             if !hold.rerun {
                 self.conflicts.remove(&work);
                 self.queue.back_off(work, now);
