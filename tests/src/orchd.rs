@@ -12,7 +12,7 @@ use orchestrator_http::Client;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::rig::{NODE, Platform, Rig};
+use crate::rig::{NODE, Platform, Rig, cluster_id};
 
 /// How long orchd may take to start, to end, or to refuse.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -133,8 +133,7 @@ impl Orchd {
         let key = Key::cluster(Kind::Namespace, "kube-system");
         let system = self.client.get(&key).await.expect("every cluster has it");
         let uid = system["metadata"]["uid"].as_str().expect("every object has one");
-        let tail = uid.len().checked_sub(12).expect("uids are longer");
-        Scope { cluster: format!("c{}", &uid[tail..]), node: NODE.to_owned() }
+        Scope { cluster: cluster_id(uid), node: NODE.to_owned() }
     }
 
     /// Its process id.

@@ -132,6 +132,18 @@ impl Rig {
         }
     }
 
+    /// Waits until the runtime has no pods of any cluster of this rig.
+    pub async fn assert_no_pods(&self) {
+        poll("the runtime has no pods", || async {
+            let mut left = Vec::new();
+            for scope in self.scopes() {
+                left.append(&mut self.list(&scope).await);
+            }
+            if left.is_empty() { Ok(()) } else { Err(left) }
+        })
+        .await;
+    }
+
     async fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
         for scope in self.scopes() {
@@ -274,6 +286,15 @@ fn process_id(runtime: &ProcessRuntime, container: &ContainerObservation) -> u32
 /// The scope of a cluster on a rig.
 pub fn scope(cluster: &Cluster) -> Scope {
     Scope { cluster: cluster.id().to_owned(), node: NODE.to_owned() }
+}
+
+/// The id of the cluster whose namespace `kube-system` has this uid.
+///
+/// # Panics
+/// When it is no uid.
+pub fn cluster_id(uid: &str) -> String {
+    let tail = uid.len().checked_sub(12).expect("uids are longer");
+    format!("c{}", &uid[tail..])
 }
 
 /// Whether a container runs.

@@ -1,13 +1,16 @@
 //! Tests across crates. Those that need more than a Rust toolchain are behind features; `tests/run` turns on all.
 
 mod bad_input;
+mod demo;
 #[cfg(feature = "docker")]
 mod docker_runtime;
 mod embedding;
+mod fixtures;
 mod healing;
 mod kills;
 mod policy;
 mod probes;
+mod refusals;
 mod rollout;
 mod side_by_side;
 mod tidy;
