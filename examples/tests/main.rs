@@ -1,7 +1,7 @@
 //! Every example runs and says what it should; those with tests of their own are tested; the manifests are valid.
 
+mod documents;
 mod manifests;
-mod readme;
 mod run;
 
 #[path = "../custom_controller.rs"]

@@ -226,15 +226,6 @@ impl PodMemory {
         }
     }
 
-    /// Forgets that checks are being done, when their results will not come.
-    pub fn forget_probes_in_flight(&mut self) {
-        for memory in self.containers.values_mut() {
-            for probe in [&mut memory.liveness, &mut memory.readiness].into_iter().flatten() {
-                probe.in_flight = false;
-            }
-        }
-    }
-
     pub(crate) fn container(&mut self, name: &str) -> &mut ContainerMemory {
         self.containers.entry(name.to_owned()).or_default()
     }
