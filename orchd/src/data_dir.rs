@@ -46,7 +46,8 @@ impl DataDir {
             }
             Err(error) if error.kind() == ErrorKind::NotFound => make_private(path)?,
             Err(error) => {
-                return Err(error).with_context(|| format!("cannot read the data directory {}", path.display()));
+                return Err(error)
+                    .with_context(|| format!("cannot read the data directory {}", path.display()));
             }
         }
         Ok(Self { path: path.to_owned() })
@@ -63,10 +64,15 @@ impl DataDir {
             Ok(text) => match text.trim() {
                 "docker" => Some(RuntimeChoice::Docker),
                 "process" => Some(RuntimeChoice::Process),
-                other => bail!("{}: {other:?} is neither docker nor process", self.path.join(RUNTIME).display()),
+                other => bail!(
+                    "{}: {other:?} is neither docker nor process",
+                    self.path.join(RUNTIME).display()
+                ),
             },
             Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(error).context("cannot read which runtime the data directory is for"),
+            Err(error) => {
+                return Err(error).context("cannot read which runtime the data directory is for");
+            }
         };
         match (known, asked) {
             (Some(known), Some(asked)) if known != asked => bail!(
@@ -85,7 +91,8 @@ impl DataDir {
         if path.exists() {
             return Ok(());
         }
-        std::fs::write(&path, format!("{runtime}\n")).with_context(|| format!("cannot write {}", path.display()))
+        std::fs::write(&path, format!("{runtime}\n"))
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 }
 

@@ -102,7 +102,11 @@ impl Instance {
         started
     }
 
-    async fn start_on(options: &Options, dir: &DataDir, store: Arc<SqliteStore>) -> anyhow::Result<Self> {
+    async fn start_on(
+        options: &Options,
+        dir: &DataDir,
+        store: Arc<SqliteStore>,
+    ) -> anyhow::Result<Self> {
         let runtime = choose(dir.runtime(options.runtime)?, &options.data_dir).await?;
         dir.remember(runtime.name())?;
         let cluster = Cluster::builder()
@@ -176,7 +180,8 @@ async fn choose(choice: Option<RuntimeChoice>, data_dir: &Path) -> anyhow::Resul
                 tracing::info!(%error, "no Docker engine answers; using processes");
                 process()
             }
-            Err(error) => Err(error).context("the Docker engine cannot be used; `--runtime process` does without"),
+            Err(error) => Err(error)
+                .context("the Docker engine cannot be used; `--runtime process` does without"),
         },
     }
 }

@@ -198,7 +198,9 @@ impl Cluster {
         if self.inner.registered.subscribe().wait_for(|registered| *registered).await.is_err() {
             return Err(shut_down());
         }
-        self.wait_for(|world| world.node(node).is_some_and(|node| node.is_ready())).await.map(|_| ())
+        self.wait_for(|world| world.node(node).is_some_and(|node| node.is_ready()))
+            .await
+            .map(|_| ())
     }
 
     /// Follows every change after a revision.
@@ -371,7 +373,11 @@ impl ClusterBuilder {
         };
         let registered = Arc::new(watch::Sender::new(false));
         let agent = self.runtime.map(|runtime| {
-            let link = Arc::new(LocalLink::new(submitter.clone(), &self.node_name, Arc::clone(&registered)));
+            let link = Arc::new(LocalLink::new(
+                submitter.clone(),
+                &self.node_name,
+                Arc::clone(&registered),
+            ));
             let scope = Scope { cluster: id.clone(), node: self.node_name.clone() };
             Agent::spawn(AgentConfig::new(scope), runtime, link)
         });

@@ -136,7 +136,10 @@ impl Control {
         let wait = self.engine.poll_timeout().map(|(at, _)| at.millis_since(clock::now()));
         let timeout = async {
             match wait {
-                Some(ms) => tokio::time::sleep(Duration::from_millis(ms.unsigned_abs().min(SLEEP_MAX_MS))).await,
+                Some(ms) => {
+                    tokio::time::sleep(Duration::from_millis(ms.unsigned_abs().min(SLEEP_MAX_MS)))
+                        .await
+                }
                 None => std::future::pending().await,
             }
         };
@@ -160,7 +163,12 @@ impl Control {
         let take = |batch: &Batch| Commit {
             revision: batch.revision,
             changes: self.engine.handle_batch(batch).into_iter().map(Arc::new).collect(),
-            bytes: batch.changes.iter().filter_map(|change| change.value.as_ref()).map(Bytes::len).sum(),
+            bytes: batch
+                .changes
+                .iter()
+                .filter_map(|change| change.value.as_ref())
+                .map(Bytes::len)
+                .sum(),
         };
         let commits = batches.iter().map(take).collect();
         self.history.publish(self.engine.world().clone(), commits);

@@ -29,7 +29,11 @@ pub(super) struct LocalLink {
 }
 
 impl LocalLink {
-    pub(super) fn new(submitter: Submitter, node: &str, registered: Arc<watch::Sender<bool>>) -> Self {
+    pub(super) fn new(
+        submitter: Submitter,
+        node: &str,
+        registered: Arc<watch::Sender<bool>>,
+    ) -> Self {
         Self { submitter, node: node.to_owned(), registered }
     }
 

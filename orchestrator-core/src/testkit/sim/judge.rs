@@ -19,10 +19,7 @@ impl Simulation {
             if pod.metadata.is_deleting() {
                 return Err(format!("L3: {} is still being deleted", pod.metadata.name));
             }
-            if pod
-                .metadata
-                .controller()
-                .is_none_or(|owner| self.truth.by_uid(owner.uid).is_none())
+            if pod.metadata.controller().is_none_or(|owner| self.truth.by_uid(owner.uid).is_none())
             {
                 return Err(format!("S24: {} outlived its owner", pod.metadata.name));
             }

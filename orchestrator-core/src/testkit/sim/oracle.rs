@@ -126,9 +126,7 @@ fn one_controller(change: &ObjectChange) -> Result<(), String> {
 /// S24: a replica set that wants pods is not collected while its deployment lives, unless its own deletion was asked
 /// for before.
 fn owners_gone(change: &ObjectChange, world: &World) -> Result<(), String> {
-    let (Some(before @ Object::ReplicaSet(_)), None) =
-        (&change.before, &change.after)
-    else {
+    let (Some(before @ Object::ReplicaSet(_)), None) = (&change.before, &change.after) else {
         return Ok(());
     };
     if before.meta().is_deleting() {
