@@ -12,8 +12,6 @@ pub enum Mutant {
     LostEvent,
     /// Pod names depend on when they are made.
     NamesByRevision,
-    /// A key runs again before the world has seen its own commits.
-    NoRevisionBarrier,
     /// A replica set writes a pod without the guard that it still wants it.
     NoScaleGuard,
     /// Writes happen whatever their preconditions say.
@@ -26,12 +24,11 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every deliberate bug.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::FlightsForgotten,
         Self::GarbageByName,
         Self::LostEvent,
         Self::NamesByRevision,
-        Self::NoRevisionBarrier,
         Self::NoScaleGuard,
         Self::PreconditionsIgnored,
         Self::RolloutUnbounded,

@@ -5,11 +5,11 @@ use orchestrator_core::testkit::sim::simulate;
 
 /// The seeds within which a deliberate bug must be found.
 #[cfg(feature = "mutants")]
-const BUG_SEEDS: u64 = 40;
+const BUG_SEEDS: u64 = 24;
 
 /// How many seeds are tried; `ORCH_SIM_SEEDS` asks for more.
 fn seeds() -> u64 {
-    std::env::var("ORCH_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(40)
+    std::env::var("ORCH_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(24)
 }
 
 #[test]

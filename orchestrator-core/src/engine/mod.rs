@@ -476,8 +476,7 @@ impl Engine {
         let seen = self.world.revision();
         let queue = &mut self.queue;
         self.holds.retain(|work, hold| {
-            let held = hold.in_flight > 0
-                || (hold.until > seen && !mutants::on(Mutant::NoRevisionBarrier));
+            let held = hold.in_flight > 0 || hold.until > seen;
             if !held && hold.rerun {
                 queue.push(work.clone());
             }
