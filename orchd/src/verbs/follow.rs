@@ -43,7 +43,7 @@ impl Follower {
     }
 
     /// Has each object come as a Table of one row.
-    pub fn as_table(self) -> Self {
+    pub fn with_tables(self) -> Self {
         Self { as_table: true, ..self }
     }
 

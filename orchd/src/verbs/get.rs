@@ -232,7 +232,7 @@ impl Get {
             layout.print(row, std::mem::take(&mut is_header_due) && !self.args.no_headers)?;
         }
         let revision = text_at(&table, "/metadata/resourceVersion");
-        let mut follower = Follower::new(client, kind, scope, &selector, revision).as_table();
+        let mut follower = Follower::new(client, kind, scope, &selector, revision).with_tables();
         loop {
             let (table, is_gone) = match follower.next().await? {
                 WatchEvent::Deleted(table) => (table, true),

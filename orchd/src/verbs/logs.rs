@@ -118,5 +118,5 @@ async fn pod_of(session: &Session, target: &Target) -> anyhow::Result<Key> {
     if pods.len() > 1 {
         remark(format_args!("{} has {} pods; this is {name}", target::with_kind(&key), pods.len()));
     }
-    Ok(Key::new(Kind::Pod, &*key.namespace, name))
+    Ok(Key::new(Kind::Pod, &key.namespace, name))
 }

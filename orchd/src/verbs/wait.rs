@@ -117,8 +117,10 @@ impl Wish {
             (Self::Field { path, value }, Some(object)) => match (path.find(object), value) {
                 (None | Some(Value::Null), _) => false,
                 (Some(_), None) => true,
-                (Some(Value::String(found)), Some(value)) => found == value,
-                (Some(found), Some(value)) => found.to_string() == *value,
+                (Some(found), Some(value)) => match found.as_str() {
+                    Some(found) => found == value,
+                    None => serde_json::from_str(value).is_ok_and(|value: Value| value == *found),
+                },
             },
         };
         if is_met { Verdict::Met } else { Verdict::NotYet }

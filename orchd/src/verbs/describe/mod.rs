@@ -8,7 +8,7 @@ mod workload;
 use anyhow::Context as _;
 use orchestrator_core::manifest;
 use orchestrator_core::model::{
-    Condition, ConditionStatus, Key, Kind, LAST_APPLIED_ANNOTATION, ObjectMeta, Time,
+    Condition, ConditionStatus, Kind, LAST_APPLIED_ANNOTATION, ObjectMeta, Time,
 };
 use orchestrator_http::{ClientError, Selector, brief_duration};
 use serde_json::Value;
@@ -203,7 +203,7 @@ async fn table_of(
     namespace: Option<&str>,
     selector: &Selector,
     owner: Option<&str>,
-) -> Result<Vec<(Key, Vec<String>)>, ClientError> {
+) -> Result<Vec<Vec<String>>, ClientError> {
     let table = session.client.table(kind, namespace, selector).await?;
     let rows = table["rows"].as_array().into_iter().flatten();
     Ok(rows
@@ -215,10 +215,9 @@ async fn table_of(
         })
         .map(|row| {
             let cells = row["cells"].as_array().into_iter().flatten();
-            let cells =
-                cells.map(|cell| cell.as_str().map_or_else(|| cell.to_string(), str::to_owned));
-            let meta = |field: &str| text_at(row, &format!("/object/metadata/{field}")).to_owned();
-            (Key::new(kind, &*meta("namespace"), &*meta("name")), cells.collect())
+            cells
+                .map(|cell| cell.as_str().map_or_else(|| cell.to_string(), str::to_owned))
+                .collect()
         })
         .collect())
 }

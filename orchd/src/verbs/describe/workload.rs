@@ -56,7 +56,7 @@ pub async fn deployment(page: &mut Page, session: &Session, object: &Value) -> a
     let namespace = Some(deployment.metadata.namespace.as_str());
     let sets = table_of(session, Kind::ReplicaSet, namespace, &selector, Some(&uid)).await?;
     // The server's columns: name, desired, current, ready, age.
-    let rows = sets.into_iter().map(|(_, cells)| cells.into_iter().take(5).collect());
+    let rows = sets.into_iter().map(|cells| cells.into_iter().take(5).collect());
     page.table("Replica sets", &["Name", "Desired", "Current", "Ready", "Age"], rows);
     pods(page, session, &deployment.metadata, &selector, None).await
 }
@@ -105,7 +105,7 @@ async fn pods(
     let namespace = Some(meta.namespace.as_str());
     let pods = table_of(session, Kind::Pod, namespace, selector, owner).await?;
     // The server's columns: name, ready, status, restarts, age, address, node.
-    let rows = pods.into_iter().map(|(_, cells)| cells.into_iter().take(7).collect());
+    let rows = pods.into_iter().map(|cells| cells.into_iter().take(7).collect());
     let header = ["Name", "Ready", "Status", "Restarts", "Age", "Address", "Node"];
     page.table("Pods", &header, rows);
     Ok(())

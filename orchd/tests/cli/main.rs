@@ -1,0 +1,9 @@
+//! The built `orchd`, as a user meets it: real daemons on the process runtime, real client calls.
+
+mod apply;
+mod change;
+mod daemon;
+mod dev;
+mod logs;
+mod read;
+mod usage;
