@@ -29,11 +29,9 @@ pub struct DevArgs {
 pub async fn dev(args: DevArgs) -> anyhow::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let options = Options {
-        data_dir: args.data_dir.unwrap_or_else(default_data_dir),
-        listen: args.listen,
-        runtime: args.runtime,
-    };
+    // Absolute, so that what `ready` says of it holds in every directory.
+    let data_dir = std::path::absolute(args.data_dir.unwrap_or_else(default_data_dir))?;
+    let options = Options { data_dir, listen: args.listen, runtime: args.runtime };
     let instance = Instance::start(&options).await?;
     let ready = tokio::select! {
         ready = instance.node_ready() => ready.map(|()| true),

@@ -80,7 +80,8 @@ pub async fn delete(args: DeleteArgs) -> anyhow::Result<()> {
     let keys = if args.file.is_empty() {
         keys(&session, &args).await?
     } else {
-        let keys = documents.iter().map(|document| manifests::key(document, &session));
+        // The last first: what is in a namespace goes before the namespace takes it along.
+        let keys = documents.iter().rev().map(|document| manifests::key(document, &session));
         keys.collect::<Result<_, _>>()?
     };
     let propagation = match args.cascade {

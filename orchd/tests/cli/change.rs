@@ -93,13 +93,17 @@ fn orphans_stay_and_can_be_deleted_by_label() {
 fn a_manifest_deletes_what_it_made() {
     let daemon = Daemon::start();
     let manifest = format!(
-        "{}---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\n",
+        "{}---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: team}}\n---\n\
+         apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c, namespace: team}}\n",
         deployment("web", 1, FOREVER)
     );
     daemon.write("all.yaml", manifest);
     daemon.done(&["apply", "-f", "all.yaml"]);
     let out = daemon.done(&["delete", "-f", "all.yaml"]);
-    assert_eq!(out, "deployment.apps \"web\" deleted\nconfigmap \"c\" deleted\n");
+    assert_eq!(
+        out,
+        "configmap \"c\" deleted\nnamespace \"team\" deleted\ndeployment.apps \"web\" deleted\n"
+    );
     until("no pods", || daemon.pods().is_empty());
     daemon.refused(1, &["delete", "-f", "all.yaml"]);
     daemon.refused(2, &["delete", "-f", "all.yaml", "pod", "x"]);
