@@ -126,10 +126,7 @@ impl History {
         self.newest.subscribe()
     }
 
-    fn commit_after(
-        &self,
-        after: Revision,
-    ) -> Result<Option<(Revision, Vec<Arc<ObjectChange>>)>, Compacted> {
+    fn commit_after(&self, after: Revision) -> Result<Option<Committed>, Compacted> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         if after < ring.base {
             return Err(Compacted { oldest: ring.base });
@@ -138,6 +135,9 @@ impl History {
         Ok(ring.commits.get(next).map(|commit| (commit.revision, commit.changes.clone())))
     }
 }
+
+/// A commit's revision and what it changed.
+type Committed = (Revision, Vec<Arc<ObjectChange>>);
 
 /// Follows every change of every object after a revision.
 #[derive(Debug)]

@@ -210,7 +210,7 @@ impl Engine {
                 // A node that nobody has heard yet would otherwise never be missed.
                 self.hear_if_silent(&change.key);
             }
-            if !(mutants::on(Mutant::LostEvent) && batch.revision.0 % 7 == 0) {
+            if !(mutants::on(Mutant::LostEvent) && batch.revision.0.is_multiple_of(7)) {
                 self.look_at(&Change::Object(change.clone()));
             }
         }
