@@ -16,6 +16,12 @@ use orchestrator_sqlite::SqliteStore;
 
 /// The name of the one node.
 pub const NODE_NAME: &str = "local";
+/// The database in a data directory.
+const DATABASE: &str = "cluster.db";
+/// What else there may be in a data directory that has no database yet: what an earlier start made, and what file systems do.
+const BESIDE: [&str; 4] = ["kubeconfig", "lost+found", "pki", "process"];
+/// What goes wrong when processes cannot be used.
+const NO_PROCESSES: &str = "cannot set up the process runtime";
 /// How long the node may take to become Ready.
 const NODE_READY_WITHIN: Duration = Duration::from_secs(30);
 
@@ -79,12 +85,25 @@ impl Instance {
     /// Starts everything; when this returns the API is served.
     pub async fn start(options: &Options) -> anyhow::Result<Self> {
         make_private_dir(&options.data_dir)?;
-        let database = options.data_dir.join("cluster.db");
+        refuse_foreign(&options.data_dir)?;
+        let docker = choose(options.runtime).await?;
+        let process_dir = options.data_dir.join("process");
+        if docker.is_none() {
+            // Before the database is touched: what is refused stays as it was.
+            ProcessRuntime::check(&process_dir).context(NO_PROCESSES)?;
+        }
+        let database = options.data_dir.join(DATABASE);
         let store = SqliteStore::open(&database).await.with_context(|| {
             format!("cannot use the data directory {}", options.data_dir.display())
         })?;
         let store = Arc::new(store);
-        let runtime = choose(options.runtime, &options.data_dir).await?;
+        let runtime = match docker {
+            Some(docker) => RunningRuntime::Docker(Arc::new(docker)),
+            None => {
+                let process = ProcessRuntime::open(&process_dir).context(NO_PROCESSES)?;
+                RunningRuntime::Process(Arc::new(process))
+            }
+        };
         let cluster = Cluster::builder()
             .shared_store(Arc::clone(&store) as Arc<dyn StateStore>)
             .shared_runtime(runtime.shared())
@@ -148,25 +167,37 @@ fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
     made.with_context(|| format!("cannot make the data directory {}", dir.display()))
 }
 
-async fn choose(choice: Option<RuntimeChoice>, data_dir: &Path) -> anyhow::Result<RunningRuntime> {
-    let process = || {
-        ProcessRuntime::open(data_dir.join("process"))
-            .map(|runtime| RunningRuntime::Process(Arc::new(runtime)))
-            .context("cannot set up the process runtime")
-    };
+/// Refuses a directory that holds something, but nothing that makes it a data directory: the mistyped path of a home, say.
+fn refuse_foreign(dir: &Path) -> anyhow::Result<()> {
+    if dir.join(DATABASE).exists() {
+        return Ok(());
+    }
+    let read = || format!("cannot read the data directory {}", dir.display());
+    for entry in std::fs::read_dir(dir).with_context(read)? {
+        let name = entry.with_context(read)?.file_name();
+        let name = name.to_string_lossy();
+        if !name.starts_with(DATABASE) && !BESIDE.contains(&&*name) {
+            bail!(
+                "{} is not a data directory of orchd: it holds {name:?} and no {DATABASE}; choose an empty or a new one",
+                dir.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Connects to Docker if that is wanted, or nothing else is and an engine answers; with `None` it is processes.
+async fn choose(choice: Option<RuntimeChoice>) -> anyhow::Result<Option<DockerRuntime>> {
     match choice {
-        Some(RuntimeChoice::Process) => process(),
-        Some(RuntimeChoice::Docker) => DockerRuntime::connect()
-            .await
-            .map(|runtime| RunningRuntime::Docker(Arc::new(runtime)))
-            .context(
-                "no Docker engine answers; start one, set DOCKER_HOST, or use `--runtime process`",
-            ),
+        Some(RuntimeChoice::Process) => Ok(None),
+        Some(RuntimeChoice::Docker) => DockerRuntime::connect().await.map(Some).context(
+            "no Docker engine answers; start one, set DOCKER_HOST, or use `--runtime process`",
+        ),
         None => match DockerRuntime::connect().await {
-            Ok(runtime) => Ok(RunningRuntime::Docker(Arc::new(runtime))),
+            Ok(docker) => Ok(Some(docker)),
             Err(error) => {
                 tracing::debug!(%error, "no Docker engine answers; using processes");
-                process()
+                Ok(None)
             }
         },
     }
