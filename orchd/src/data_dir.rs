@@ -12,6 +12,9 @@ const DATABASE: &str = "cluster.db";
 /// The file that names the runtime whose pods the database knows.
 const RUNTIME: &str = "runtime";
 
+/// What else there may be before there is a database: what an earlier start made, and what file systems do.
+const BESIDE: [&str; 5] = ["kubeconfig", "lost+found", "pki", "process", RUNTIME];
+
 /// A data directory that may be used.
 #[derive(Debug)]
 pub struct DataDir {
@@ -34,14 +37,8 @@ impl DataDir {
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         match std::fs::read_dir(path) {
             Ok(entries) => {
-                let ours = path.join(DATABASE).exists();
-                if let (false, Some(Ok(entry))) = (ours, entries.into_iter().next()) {
-                    bail!(
-                        "{} is not a data directory of orchd: it holds {:?} and no {DATABASE}; \
-                         use an empty or new directory",
-                        path.display(),
-                        entry.file_name()
-                    );
+                if !path.join(DATABASE).exists() {
+                    refuse_foreign(path, entries)?;
                 }
             }
             Err(error) if error.kind() == ErrorKind::NotFound => make_private(path)?,
@@ -94,6 +91,21 @@ impl DataDir {
         std::fs::write(&path, format!("{runtime}\n"))
             .with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// Refuses a directory that holds what no orchd made: the mistyped path of a home, say.
+fn refuse_foreign(path: &Path, entries: std::fs::ReadDir) -> anyhow::Result<()> {
+    for entry in entries {
+        let name = entry.context("cannot read the data directory")?.file_name();
+        let name = name.to_string_lossy();
+        if !name.starts_with(DATABASE) && !BESIDE.contains(&&*name) {
+            bail!(
+                "{} is not a data directory of orchd: it holds {name:?} and no {DATABASE}; choose an empty or a new one",
+                path.display()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Makes a directory that only its owner may enter.

@@ -1,7 +1,7 @@
 //! `Instance`: store, runtime, cluster and server wired together over one data directory.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use crate::data_dir::DataDir;
 
 /// The name of the one node.
 pub const NODE_NAME: &str = "local";
+/// What goes wrong when processes cannot be used.
+const NO_PROCESSES: &str = "cannot set up the process runtime";
 /// How long the node may take to become Ready.
 const NODE_READY_WITHIN: Duration = Duration::from_secs(30);
 
@@ -91,11 +93,26 @@ impl Instance {
     /// Starts everything; when this returns the API is served. What fails leaves nothing running.
     pub async fn start(options: &Options) -> anyhow::Result<Self> {
         let dir = DataDir::open(&options.data_dir)?;
+        let docker = choose(dir.runtime(options.runtime)?).await?;
+        let pods = options.data_dir.join("process");
+        if docker.is_none() {
+            // Before the database is touched: what is refused stays as it was.
+            ProcessRuntime::check(&pods).context(NO_PROCESSES)?;
+        }
         let store = SqliteStore::open(dir.database()).await.with_context(|| {
             format!("cannot use the data directory {}", options.data_dir.display())
         })?;
         let store = Arc::new(store);
-        let started = Self::start_on(options, &dir, Arc::clone(&store)).await;
+        let runtime = match docker {
+            Some(docker) => Ok(RunningRuntime::Docker(Arc::new(docker))),
+            None => ProcessRuntime::open(&pods)
+                .map(|runtime| RunningRuntime::Process(Arc::new(runtime)))
+                .context(NO_PROCESSES),
+        };
+        let started = match runtime {
+            Ok(runtime) => Self::start_on(options, &dir, runtime, Arc::clone(&store)).await,
+            Err(error) => Err(error),
+        };
         if started.is_err() {
             store.close().await;
         }
@@ -105,9 +122,9 @@ impl Instance {
     async fn start_on(
         options: &Options,
         dir: &DataDir,
+        runtime: RunningRuntime,
         store: Arc<SqliteStore>,
     ) -> anyhow::Result<Self> {
-        let runtime = choose(dir.runtime(options.runtime)?, &options.data_dir).await?;
         dir.remember(runtime.name())?;
         let cluster = Cluster::builder()
             .shared_store(Arc::clone(&store) as Arc<dyn StateStore>)
@@ -160,25 +177,18 @@ impl Instance {
     }
 }
 
-async fn choose(choice: Option<RuntimeChoice>, data_dir: &Path) -> anyhow::Result<RunningRuntime> {
-    let process = || {
-        ProcessRuntime::open(data_dir.join("process"))
-            .map(|runtime| RunningRuntime::Process(Arc::new(runtime)))
-            .context("cannot set up the process runtime")
-    };
+/// Connects to Docker, unless processes are wanted or, with no wish, no engine answers.
+async fn choose(choice: Option<RuntimeChoice>) -> anyhow::Result<Option<DockerRuntime>> {
     match choice {
-        Some(RuntimeChoice::Process) => process(),
-        Some(RuntimeChoice::Docker) => DockerRuntime::connect()
-            .await
-            .map(|runtime| RunningRuntime::Docker(Arc::new(runtime)))
-            .context(
-                "no Docker engine answers; start one, set DOCKER_HOST, or use `--runtime process`",
-            ),
+        Some(RuntimeChoice::Process) => Ok(None),
+        Some(RuntimeChoice::Docker) => DockerRuntime::connect().await.map(Some).context(
+            "no Docker engine answers; start one, set DOCKER_HOST, or use `--runtime process`",
+        ),
         None => match DockerRuntime::connect().await {
-            Ok(runtime) => Ok(RunningRuntime::Docker(Arc::new(runtime))),
+            Ok(docker) => Ok(Some(docker)),
             Err(error @ RuntimeError::Unreachable(_)) => {
                 tracing::info!(%error, "no Docker engine answers; using processes");
-                process()
+                Ok(None)
             }
             Err(error) => Err(error)
                 .context("the Docker engine cannot be used; `--runtime process` does without"),

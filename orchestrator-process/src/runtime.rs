@@ -54,7 +54,10 @@ impl ProcessRuntime {
         }
         // Processes carry this path as their mark: it must always be spelled alike.
         let root = dir.canonicalize().map_err(failed)?;
-        check(&root, fresh)?;
+        if fresh {
+            replace(&root.join(FORMAT_FILE), FORMAT.as_bytes(), 0o600).map_err(failed)?;
+        }
+        verify(&root)?;
         let layout = Layout::new(root);
         make_dir(&layout.bells()).map_err(failed)?;
         let supervisor = Supervisor::install(&layout).map_err(failed)?;
@@ -62,6 +65,19 @@ impl ProcessRuntime {
         let sandboxes = Sandboxes::new(layout, supervisor, base_env());
         sandboxes.tidy().map_err(failed)?;
         Ok(Self { sandboxes, listener })
+    }
+
+    /// Says, changing nothing, whether [`Self::open`] would refuse what a state directory holds.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn check(dir: impl AsRef<Path>) -> Result<()> {
+        let dir = dir.as_ref();
+        let names = names(dir);
+        if names.map_err(|error| backend(format!("open {}", dir.display()), error))?.is_empty() {
+            return Ok(());
+        }
+        verify(dir)
     }
 
     /// Returns the process id of a container's command; `None` unless it runs.
@@ -86,13 +102,10 @@ impl ProcessRuntime {
     }
 }
 
-/// Refuses a directory that is not ours; claims an empty one.
-fn check(root: &Path, fresh: bool) -> Result<()> {
+/// Refuses a directory that is not ours.
+fn verify(root: &Path) -> Result<()> {
     let failed = |error: io::Error| backend(format!("open {}", root.display()), error);
     let path = root.join(FORMAT_FILE);
-    if fresh {
-        replace(&path, FORMAT.as_bytes(), 0o600).map_err(failed)?;
-    }
     let found = if_present(std::fs::read_to_string(&path)).map_err(failed)?;
     if found.as_deref() != Some(FORMAT) {
         let expected = FORMAT.trim_end();

@@ -62,7 +62,7 @@ impl Rig {
     ///
     /// # Panics
     /// When the runtime does not open.
-    pub async fn process() -> Self {
+    pub fn process() -> Self {
         let dir = directory();
         let data = dir.path().join("data");
         std::fs::create_dir(&data).expect("a new directory");
@@ -168,6 +168,20 @@ impl Rig {
         match &self.platform {
             Platform::Docker(_, runtime) => Arc::new(runtime.clone()),
             Platform::Process(runtime) => Arc::clone(runtime) as Arc<dyn Runtime>,
+        }
+    }
+
+    /// Opens another runtime on the same pods, as another program would.
+    ///
+    /// # Panics
+    /// When it does not open.
+    pub async fn another_runtime(&self) -> Arc<dyn Runtime> {
+        match &self.platform {
+            Platform::Docker(engine, _) => Arc::new(engine.connect().await),
+            Platform::Process(_) => {
+                let runtime = ProcessRuntime::open(self.data_dir().join("process"));
+                Arc::new(runtime.expect("an open state directory opens again"))
+            }
         }
     }
 

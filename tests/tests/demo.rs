@@ -1,6 +1,5 @@
 //! `orchd demo --exit` succeeds and leaves no container, network, image of its own, process or file.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use orchestrator_tests::machine::{claims_below, contents, processes_with};
@@ -70,6 +69,8 @@ async fn a_demo_on_processes_leaves_nothing() {
 #[cfg(feature = "docker")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_demo_on_docker_leaves_nothing() {
+    use std::collections::BTreeSet;
+
     use orchestrator_tests::engine::TestEngine;
 
     let engine = TestEngine::from_env();

@@ -28,8 +28,6 @@ fn probed() -> orchestrator_core::model::Deployment {
 
 /// A cluster with everything: store, runtime, probes, server, a client with a watch.
 async fn a_clean_shutdown_joins_every_task_and_the_next_start_adopts(rig: Arc<Rig>) {
-    // What the runtime itself keeps for as long as it lives is not the cluster's; let it begin.
-    rig.runtime().describe().await.expect("it answers");
     let before = alive_tasks();
     let database = rig.dir.path().join("embedded.db");
     let mut containers = Vec::new();
@@ -37,7 +35,7 @@ async fn a_clean_shutdown_joins_every_task_and_the_next_start_adopts(rig: Arc<Ri
         let store = Arc::new(SqliteStore::open(&database).await.expect("it opens"));
         let cluster = Cluster::builder()
             .shared_store(Arc::clone(&store) as Arc<dyn StateStore>)
-            .shared_runtime(rig.runtime())
+            .shared_runtime(rig.another_runtime().await)
             .node_name(NODE)
             .start()
             .await
@@ -69,13 +67,16 @@ async fn a_clean_shutdown_joins_every_task_and_the_next_start_adopts(rig: Arc<Ri
             until(&cluster, "the pods are gone", |world| world.all::<Pod>(None).next().is_none())
                 .await;
         }
-        (drop(watch), drop(client));
+        let scope = scope(&cluster);
+        drop(watch);
+        drop(client);
         server.shutdown().await;
         cluster.shutdown(false).await;
         store.close().await;
-        let lists = rig.list(&scope(&cluster)).await.len();
+        drop(cluster);
+        let lists = rig.list(&scope).await.len();
         assert_eq!(lists, if round == 2 { 0 } else { 3 }, "pods outlive their cluster's process");
-        // The client's own connections end on being dropped, which tokio does at its next opportunity.
+        // The connections of client and runtime end on being dropped, which tokio does at its next opportunity.
         poll("every task is joined", || async {
             let now = alive_tasks();
             if now <= before { Ok(()) } else { Err(format!("{now} tasks, {before} before")) }

@@ -140,7 +140,8 @@ async fn settle(rig: &Rig, client: &Client, scope: &Scope, version: u32) {
                 .all(|pod| pod.is_ready() && pod.spec.containers[0].env[0].value == wanted);
         let mut there: Vec<_> = sandboxes.iter().map(|sandbox| sandbox.key.pod).collect();
         let mut asked: Vec<_> = pods.iter().map(|pod| pod.metadata.uid).collect();
-        (there.sort(), asked.sort());
+        there.sort();
+        asked.sort();
         let all_run = sandboxes.iter().flat_map(|it| &it.containers).all(is_running);
         if rolled && there == asked && all_run {
             Ok(())

@@ -21,7 +21,7 @@ macro_rules! on_every_runtime {
         mod process {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $scenario() {
-                orchestrator_tests::rig::Rig::process().await.run(super::$scenario).await;
+                orchestrator_tests::rig::Rig::process().run(super::$scenario).await;
             })*
         }
 

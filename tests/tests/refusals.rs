@@ -72,7 +72,7 @@ async fn somebody_elses_directory_is_refused() {
     let parent = directory();
     fs::create_dir(parent.path().join("photos")).expect("made");
     fs::write(parent.path().join("photos/1.jpg"), "precious").expect("writable");
-    refused(parent.path(), &["not a data directory", "photos"]).await;
+    refused(parent.path(), &["is not a data directory", "photos"]).await;
 }
 
 #[tokio::test]

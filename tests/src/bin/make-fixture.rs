@@ -19,7 +19,7 @@ async fn main() {
     let path = dir.join(env!("CARGO_PKG_VERSION")).join("cluster.db");
     assert!(!path.exists(), "{} is there; a fixture is never made anew", path.display());
     std::fs::create_dir_all(path.parent().expect("it has one")).expect("a directory for it");
-    Rig::process().await.run(|rig| async move { make(rig, path).await }).await;
+    Rig::process().run(|rig| async move { make(rig, path).await }).await;
 }
 
 async fn make(rig: Arc<Rig>, path: PathBuf) {
