@@ -1,6 +1,6 @@
 //! `Inner`: what the verbs share: finding, making and removing containers on the engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::{StreamExt, TryStreamExt};
@@ -203,22 +203,31 @@ impl Inner {
         &self,
         scope: &Scope,
     ) -> Result<(Vec<Listed>, BTreeMap<String, Detail>), EngineError> {
+        let died = self.events.died(scope);
         let summaries = self.engine.containers(&translate::scope_labels(scope)).await?;
-        let listing: Vec<Listed> = summaries.into_iter().filter_map(observe::listed).collect();
+        let mut listing: Vec<Listed> = summaries.into_iter().filter_map(observe::listed).collect();
+        let running = |item: &&Listed| item.phase == Phase::Running;
+        let running: BTreeSet<&str> = listing.iter().filter(running).map(|it| &*it.id).collect();
+        let seen = died.iter().filter(|id| !running.contains(id.as_str())).cloned().collect();
+        self.events.forget_died(scope, &seen);
         let known = self.details().get(scope).cloned().unwrap_or_default();
         let mut details = BTreeMap::new();
         let mut unknown = Vec::new();
         for item in &listing {
+            // An inspection waits until the engine is done with an end; the listing of a moment ago did not.
+            let doubted = died.contains(&item.id) && item.phase == Phase::Running;
             let kept = known.get(&item.id).filter(|detail| {
                 // One that was made may have failed to start since, which a listing does not show.
-                detail.phase == item.phase && item.phase != Phase::Created
+                detail.phase == item.phase && item.phase != Phase::Created && !doubted
             });
             match (&item.key, kept) {
-                (ListedKey::Sandbox(_), _) => {}
+                (ListedKey::Sandbox(_), _) if !doubted => {}
                 (ListedKey::Container(_), Some(detail)) => {
                     details.insert(item.id.clone(), detail.clone());
                 }
-                (ListedKey::Container(_), None) => unknown.push(item.id.clone()),
+                (ListedKey::Container(_) | ListedKey::Sandbox(_), _) => {
+                    unknown.push(item.id.clone());
+                }
             }
         }
         let inspections = futures_util::stream::iter(unknown)
@@ -232,6 +241,11 @@ impl Inner {
             .buffer_unordered(ENGINE_CALLS_MAX);
         let inspected: Vec<_> = inspections.try_collect().await?;
         details.extend(inspected.into_iter().flatten());
+        for item in &mut listing {
+            if let Some(detail) = details.get(&item.id) {
+                item.phase = detail.phase;
+            }
+        }
         self.details().insert(scope.clone(), details.clone());
         Ok((listing, details))
     }
