@@ -39,7 +39,7 @@ pub(crate) struct Opened {
 /// Opens the database at `path`, which is created if there is none.
 pub(crate) fn open(path: &Path, options: &SqliteOptions) -> Result<Opened, OpenError> {
     let path = resolve(path).map_err(|error| OpenError::from_io(path, error))?;
-    let lock_path = lock_path(&path);
+    let lock_path = beside(&path, ".lock");
     if !lock_path.exists() {
         // Looked at before the lock file is made: nothing is put beside a file that is not ours. With a
         // lock file there, somebody may have the database open, and closing a second descriptor of it
@@ -50,7 +50,7 @@ pub(crate) fn open(path: &Path, options: &SqliteOptions) -> Result<Opened, OpenE
     let mut lock = acquire(&path, &lock_path)?;
     check_header(&path)?;
     check_space(&mut lock).map_err(|error| OpenError::from_io(&path, error))?;
-    create(&path).map_err(|error| OpenError::from_io(&path, error))?;
+    create(&path)?;
     let connection =
         connect(&path, options).map_err(|error| OpenError::from_sqlite(&path, error))?;
     Ok(Opened { connection: connection?, lock, path })
@@ -80,9 +80,9 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-fn lock_path(path: &Path) -> PathBuf {
+fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = OsString::from(path);
-    name.push(".lock");
+    name.push(end);
     name.into()
 }
 
@@ -169,11 +169,51 @@ fn check_space(lock: &mut File) -> io::Result<()> {
     writeln!(lock, "{}", std::process::id())
 }
 
-/// Makes an empty file that only this user can read: the database holds secrets.
-fn create(path: &Path) -> io::Result<()> {
-    match private().create_new(true).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other.map(|_| ()),
+/// Makes the database where there is none, readable by this user alone: it holds secrets.
+///
+/// It is made beside its place without a sync, then synced and put there as a whole: a new cluster waits for one sync
+/// instead of a dozen, and a crash leaves no half of it.
+fn create(path: &Path) -> Result<(), OpenError> {
+    // With a journal of a database that went away, SQLite decides what becomes of it.
+    let taken = ["", "-journal", "-shm", "-wal"].iter().any(|end| beside(path, end).exists());
+    if taken {
+        return Ok(());
+    }
+    let new = beside(path, ".new");
+    let made =
+        make(&new).and_then(|()| put(&new, path).map_err(|error| OpenError::from_io(path, error)));
+    if made.is_err() {
+        // What failed is the error worth telling.
+        let _ = fs::remove_file(&new);
+    }
+    made
+}
+
+fn make(path: &Path) -> Result<(), OpenError> {
+    let io = |error| OpenError::from_io(path, error);
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+        Ok(()) | Err(_) => {}
+    }
+    private().create_new(true).open(path).map_err(io)?;
+    let made = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        connection.pragma_update(None, "synchronous", "OFF")?;
+        connection.pragma_update_and_check(None, "journal_mode", "MEMORY", |_| Ok(()))?;
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        migrate(&mut connection)?;
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
+    };
+    made().map_err(|error| OpenError::from_sqlite(path, error))
+}
+
+fn put(new: &Path, path: &Path) -> io::Result<()> {
+    File::open(new)?.sync_all()?;
+    fs::rename(new, path)?;
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
     }
 }
 

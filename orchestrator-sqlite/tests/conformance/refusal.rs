@@ -193,6 +193,17 @@ async fn an_empty_file_becomes_a_database() {
 }
 
 #[tokio::test]
+async fn what_is_left_of_a_database_that_was_being_made_does_no_harm() {
+    let directory = directory();
+    let path = directory.path().join("cluster.db");
+    fs::write(directory.path().join("cluster.db.new"), b"SQLite format 3\0 and half a")
+        .expect("written");
+    SqliteStore::open(&path).await.expect("it opens").close().await;
+    let names: Vec<_> = contents(directory.path()).into_keys().collect();
+    assert_eq!(names, [path.clone(), directory.path().join("cluster.db.lock")]);
+}
+
+#[tokio::test]
 async fn a_closed_database_is_one_file_and_its_lock() {
     let directory = directory();
     let path = ours(&directory).await;
