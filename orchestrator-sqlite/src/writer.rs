@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use orchestrator_core::model::Revision;
 use orchestrator_core::store::{Batch, CommitOutcome, StoreError, TXN_BYTES_MAX, Txn};
@@ -25,6 +25,8 @@ use crate::store::Shared;
 const GROUP_TXNS_MAX: usize = 256;
 /// The bytes of values after which a group takes no further transaction.
 const GROUP_BYTES_MAX: usize = 4 * TXN_BYTES_MAX;
+/// The longest that a group waits for as many transactions as the one before had.
+const PATIENCE_MAX: Duration = Duration::from_millis(1);
 /// The most log rows deleted in one transaction.
 const COMPACT_STEP_MAX: usize = 512;
 /// The pages in the write-ahead log at which they are moved into the database.
@@ -56,6 +58,24 @@ pub(crate) struct Pending {
     pub txn: Txn,
 }
 
+/// How the last group went.
+///
+/// Clients that commit in a loop come back a moment after their answers. Without a little patience the first of them
+/// would get a sync of its own and all others wait for that, so that every second sync would be in vain.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    txns: usize,
+    /// From the first transaction to the end of the sync.
+    took: Duration,
+}
+
+impl Pace {
+    /// How long to wait for the next group to be as large: none for a single client, else less than a sync takes.
+    fn patience(self) -> Duration {
+        if self.txns > 1 { (self.took / 2).min(PATIENCE_MAX) } else { Duration::ZERO }
+    }
+}
+
 /// A row of the log.
 struct Logged {
     bytes: u64,
@@ -69,6 +89,7 @@ pub(crate) struct Writer<'a> {
     failed: bool,
     groups_since_look: u32,
     bytes_since_look: u64,
+    last: Pace,
     log: VecDeque<Logged>,
     log_bytes: u64,
     newest: Revision,
@@ -132,6 +153,7 @@ impl<'a> Writer<'a> {
             failed: false,
             groups_since_look: 0,
             bytes_since_look: 0,
+            last: Pace::default(),
             log_bytes: log.iter().map(|row| row.bytes).sum(),
             log,
             newest: shared.history.newest(),
@@ -152,8 +174,10 @@ impl<'a> Writer<'a> {
                 Ok(Command::Close) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(Command::Commit(first)) => {
                     let group;
-                    (group, next) = gather(first, commands);
+                    (group, next) = gather(first, commands, self.last);
+                    let (txns, start) = (group.len(), Instant::now());
                     self.commit(group);
+                    self.last = Pace { txns, took: start.elapsed() };
                     self.look();
                 }
                 Ok(Command::Compact(revision, reply)) => {
@@ -383,18 +407,28 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Takes what else is waiting, up to the limits of a group, and the command that ended it.
-fn gather(first: Pending, commands: &Receiver<Command>) -> (Vec<Pending>, Option<Command>) {
+/// Takes what else is waiting or comes in a moment, up to the limits of a group, and the command that ended it.
+fn gather(
+    first: Pending,
+    commands: &Receiver<Command>,
+    last: Pace,
+) -> (Vec<Pending>, Option<Command>) {
     let mut bytes = first.txn.bytes();
     let mut group = vec![first];
+    let until = Instant::now() + last.patience();
     while group.len() < GROUP_TXNS_MAX && bytes < GROUP_BYTES_MAX {
-        match commands.try_recv() {
-            Ok(Command::Commit(pending)) => {
+        let next = commands.try_recv().ok().or_else(|| {
+            let left = until.saturating_duration_since(Instant::now());
+            let waits = group.len() < last.txns && !left.is_zero();
+            if waits { commands.recv_timeout(left).ok() } else { None }
+        });
+        match next {
+            Some(Command::Commit(pending)) => {
                 bytes += pending.txn.bytes();
                 group.push(pending);
             }
-            Ok(other) => return (group, Some(other)),
-            Err(_) => break,
+            Some(other) => return (group, Some(other)),
+            None => break,
         }
     }
     (group, None)
