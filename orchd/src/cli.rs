@@ -1,7 +1,10 @@
 //! The command line: what there is to say, and what is run for it.
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::demo::{DemoArgs, demo};
 use crate::dev::{DevArgs, dev};
@@ -48,7 +51,7 @@ pub struct Cli {
         hide_env_values = true,
         help_heading = "Logging"
     )]
-    log: String,
+    log: Targets,
 }
 
 #[derive(Debug, Subcommand)]
@@ -101,16 +104,15 @@ enum Workload {
     Web(WebArgs),
 }
 
-/// Accepts a log filter as it is, if it is one.
-fn filter(text: &str) -> Result<String, String> {
-    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+fn filter(text: &str) -> Result<Targets, String> {
+    text.parse().map_err(|error: ParseError| error.to_string())
 }
 
 impl Cli {
     /// Starts logging to standard error.
     pub fn start_log(&self) {
-        let filter = EnvFilter::new(&self.log);
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        tracing_subscriber::registry().with(lines.with_filter(self.log.clone())).init();
     }
 
     /// Does what was asked.
