@@ -118,7 +118,11 @@ pub(crate) fn run(
     }
     shared.readers.close();
     drop(connection);
-    drop(lock);
+    // Not by closing the file alone: a program that this process is just starting has a copy of the descriptor until
+    // it runs.
+    if let Err(error) = lock.unlock() {
+        tracing::warn!(path = %path.display(), %error, "the database was closed but not unlocked");
+    }
 }
 
 /// Tells watchers and callers that nothing more comes, also when the thread panics.

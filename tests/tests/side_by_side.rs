@@ -15,9 +15,12 @@ fn web() -> Key {
 }
 
 async fn available(cluster: &Cluster, replicas: i32) {
-    until(cluster, "the deployment is available", |world| {
+    until(cluster, "the deployment is available, and no more", |world| {
         let web = world.deployment("web");
-        web.is_available() && web.status.available_replicas == replicas
+        let pods = world.all::<Pod>(None).count();
+        web.is_available()
+            && web.status.available_replicas == replicas
+            && i32::try_from(pods) == Ok(replicas)
     })
     .await;
 }
