@@ -1,9 +1,10 @@
 //! Bad input over the real API, TLS and all: each gets a precise 4xx Status, and the store is unchanged.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use orchestrator_core::driver::Cluster;
-use orchestrator_core::model::Deployment;
+use orchestrator_core::model::{Deployment, Revision};
 use orchestrator_core::store::StateStore;
 use orchestrator_http::{Server, ServerConfig};
 use orchestrator_sqlite::SqliteStore;
@@ -375,6 +376,22 @@ fn paths() -> Vec<Case> {
     ]
 }
 
+/// Waits until roll-ups and events have been written too: the revision has stood still for a while and nothing waits.
+async fn at_rest(served: &Served) -> Revision {
+    let (mut last, mut quiet) = (Revision::ZERO, 0);
+    loop {
+        let newest = served.store.revision().await.expect("it answers");
+        let engine = served.cluster.stats().engine;
+        let still = newest == last && engine.queued == 0 && engine.in_flight == 0;
+        quiet = if still { quiet + 1 } else { 0 };
+        if quiet >= 20 {
+            return newest;
+        }
+        last = newest;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_input_gets_a_precise_status_and_changes_nothing() {
     let served = Served::start().await;
@@ -386,7 +403,7 @@ async fn bad_input_gets_a_precise_status_and_changes_nothing() {
             && existing.is_available()
     })
     .await;
-    let before = served.store.revision().await.expect("it answers");
+    let before = at_rest(&served).await;
 
     let mut wrong = Vec::new();
     for case in bodies().into_iter().chain(paths()) {
