@@ -31,6 +31,7 @@ mod replica_set {
 mod taint_eviction {
     crate::controller_conformance!(|| Box::new(crate::controller::TaintEviction));
 }
+
 mod together {
     use proptest::prelude::{prop_assert_eq, proptest};
     use proptest::test_runner::{Config, TestCaseError};

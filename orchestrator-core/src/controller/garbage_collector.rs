@@ -160,7 +160,7 @@ impl<'w> Run<'w> {
             }
             let again = self.now.plus_millis(COLLECTOR_RECHECK_MS);
             self.decision.recheck(again, TimerReason::Periodic);
-        } else if !is_held(&stored.object) {
+        } else if may_remove(&stored.object) {
             self.propose(Proposal::delete(stored));
         }
     }
@@ -169,10 +169,10 @@ impl<'w> Run<'w> {
     fn release(&mut self, stored: &Stored, finalizer: &str) {
         let mut object = stored.object.clone();
         object.meta_mut().finalizers.retain(|name| name != finalizer);
-        if is_held(&object) {
-            self.propose(Proposal::put_main(stored, object));
-        } else {
+        if may_remove(&object) {
             self.propose(Proposal::delete(stored));
+        } else {
+            self.propose(Proposal::put_main(stored, object));
         }
     }
 
@@ -237,6 +237,11 @@ fn blocks(dependent: &Stored, owner: Uid) -> bool {
 }
 
 /// The key an owner reference names; `None` for kinds that are not kept here.
+/// Whether nothing holds an object. A namespace goes with its own controller, which knows whether it is empty.
+fn may_remove(object: &Object) -> bool {
+    object.kind() != Kind::Namespace && !is_held(object)
+}
+
 fn key_of(owner: &OwnerReference, namespace: &str) -> Option<Key> {
     Kind::from_name(&owner.kind).map(|kind| Key::new(kind, namespace, &owner.name))
 }
@@ -244,7 +249,7 @@ fn key_of(owner: &OwnerReference, namespace: &str) -> Option<Key> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ConfigMap, Pod, Resource};
+    use crate::model::{ConfigMap, Namespace, Pod, Resource};
     use crate::store::RecordKey;
     use crate::testkit::objects::uid_of;
     use crate::testkit::sandbox::Sandbox;
@@ -361,6 +366,20 @@ mod tests {
         assert_eq!(names(&sandbox), ["b"]);
         let left = sandbox.world().at::<ConfigMap>(&key("b")).expect("there");
         assert!(left.metadata.owner_references.is_empty());
+    }
+
+    #[test]
+    fn s24_a_namespace_without_finalizers_is_left_to_its_controller() {
+        let mut sandbox = sandbox(&[("a", &[])]);
+        let metadata = ObjectMeta {
+            deletion_timestamp: Some(sandbox.now.to_time()),
+            finalizers: vec![FOREGROUND_FINALIZER.to_owned()],
+            ..ObjectMeta::named("", "default")
+        };
+        sandbox.put(Namespace { metadata, ..Namespace::default() });
+        sandbox.settle().expect("settled");
+        let namespace = sandbox.world().find::<Namespace>("", "default").expect("it is not empty");
+        assert_eq!(namespace.metadata.finalizers, [""; 0]);
     }
 
     #[test]
