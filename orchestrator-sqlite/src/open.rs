@@ -160,9 +160,14 @@ fn acquire(path: &Path, lock_path: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Fails when there is no room to work; leaves the number of this process in the lock file.
+/// Fails when there is no room to work, with the lock file as it was; else it has the number of this process.
 fn check_space(lock: &mut File) -> io::Result<()> {
-    lock.write_all(&vec![0; FREE_BYTES_MIN])?;
+    let length = lock.seek(SeekFrom::End(0))?;
+    if let Err(error) = lock.write_all(&vec![0; FREE_BYTES_MIN]) {
+        // Some of it may have been written. What matters is why not all of it.
+        let _ = lock.set_len(length);
+        return Err(error);
+    }
     // A device, which has no length, is no place to lock; but it is harmless.
     lock.set_len(0)?;
     lock.seek(SeekFrom::Start(0))?;

@@ -18,8 +18,8 @@ mod taint_eviction;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
-use crate::model::{EventType, Key, Timestamp, Uid};
-use crate::world::{Change, Proposal, World};
+use crate::model::{Key, Timestamp};
+use crate::world::{Change, EventNote, Proposal, World};
 
 pub use deployment::{CLAIMS_MAX, DeploymentController, ROLLOUT_WRITES_MAX};
 pub use event_expiry::{EVENT_SWEEP_MS, EVENT_TTL_MS, EVENTS_MAX, EventExpiry};
@@ -86,21 +86,6 @@ pub enum TimerReason {
     Periodic,
     /// It leads towards what is wanted (a back-off, a minimum ready time).
     Progress,
-}
-
-/// Something to tell people; the engine counts equal ones and limits their rate.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EventNote {
-    /// The object it is about.
-    pub about: Key,
-    /// That object's uid.
-    pub uid: Uid,
-    /// News or trouble.
-    pub kind: EventType,
-    /// Why, in CamelCase.
-    pub reason: String,
-    /// What happened.
-    pub message: String,
 }
 
 impl Decision {

@@ -6,13 +6,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Change, Controller, DECISION_PROPOSALS_MAX, Decision, EventNote, TimerReason};
+use super::{Change, Controller, DECISION_PROPOSALS_MAX, Decision, TimerReason};
 use crate::model::{
     Condition, ConditionStatus, EventType, Key, Kind, Node, NodeCondition, Pod, Resource,
     TAINT_NOT_READY, TAINT_UNREACHABLE, TAINT_UNSCHEDULABLE, Taint, TaintEffect, Time, Timestamp,
     set_condition,
 };
-use crate::world::{Proposal, World};
+use crate::world::{EventNote, Proposal, World};
 
 /// How long a node may be silent before it counts as unreachable, in milliseconds (Kubernetes' default).
 pub const NODE_GRACE_MS: i64 = 40_000;

@@ -6,12 +6,12 @@
 use std::collections::BTreeSet;
 
 use super::node_health::is_unready;
-use super::{Change, Controller, DECISION_PROPOSALS_MAX, Decision, EventNote, TimerReason};
+use super::{Change, Controller, DECISION_PROPOSALS_MAX, Decision, TimerReason};
 use crate::model::{
     EventType, Key, Kind, Node, Object, Pod, Resource, TAINT_NOT_READY, TAINT_UNREACHABLE, Taint,
     TaintEffect, Timestamp,
 };
-use crate::world::{World, graceful_delete};
+use crate::world::{EventNote, World, graceful_delete};
 
 /// How long pods that do not say stay on a node that is not ready or does not answer, in seconds (Kubernetes'
 /// default).

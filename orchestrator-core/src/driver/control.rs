@@ -11,12 +11,12 @@ use tokio::task::JoinSet;
 use super::clock;
 use super::history::{Commit, History};
 use crate::api::{Effect, Rejection};
-use crate::controller::{Controller, EventNote};
+use crate::controller::Controller;
 use crate::engine::{Engine, Output, RequestId, Ticket};
 use crate::model::{Key, Revision};
 use crate::scheduler::Scheduler;
 use crate::store::{Batch, CommitOutcome, StateStore, StoreError, Txn};
-use crate::world::{Signal, World};
+use crate::world::{EventNote, Signal, World};
 
 /// The most commits in flight; independent ones share an fsync.
 const COMMITS_IN_FLIGHT_MAX: usize = 256;

@@ -11,10 +11,9 @@ use super::control::Command;
 use super::history::Changes;
 use super::submit::Submitter;
 use crate::api::{Caller, DeleteOptions, Preconditions, Rejection, Request, WriteOptions};
-use crate::controller::EventNote;
 use crate::model::{Key, Kind, Node, Object, Part, Pod, PodStatus, Resource, Revision, Uid};
 use crate::node::{Assignments, LinkError, NodeLink, StatusOutcome};
-use crate::world::{NodeUsage, ObjectChange, Signal};
+use crate::world::{EventNote, NodeUsage, ObjectChange, Signal};
 
 /// Identifies the history of this process's store; there is only one.
 const EPOCH: u64 = 1;

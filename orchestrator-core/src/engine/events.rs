@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::controller::EventNote;
 use crate::hash::name_suffix;
 use crate::model::{Event, EventSource, Key, Kind, ObjectMeta, ObjectReference, Timestamp, Uid};
-use crate::world::{Proposal, World};
+use crate::world::{EventNote, Proposal, World};
 
 /// How many events of one object are recorded at once (client-go's spam filter).
 pub const EVENTS_BURST_MAX: i64 = 25;

@@ -20,12 +20,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::api::{Effect, Rejection};
-use crate::controller::{Controller, EventNote, Recheck, TimerReason};
+use crate::controller::{Controller, Recheck, TimerReason};
 use crate::model::{Condition, Key, Kind, Object, Revision, Timestamp};
 use crate::mutants::{self, Mutant};
 use crate::scheduler::{ClusterView, Scheduler};
 use crate::store::{Batch, CommitOutcome, Txn};
-use crate::world::{Change, ObjectChange, ObjectWrite, Proposal, Signal, World};
+use crate::world::{Change, EventNote, ObjectChange, ObjectWrite, Proposal, Signal, World};
 
 use events::EventRecorder;
 pub use events::{EVENT_REFILL_MS, EVENTS_BURST_MAX, EVENTS_PENDING_MAX};

@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use super::{Ticket, gate};
 use crate::api::{Effect, Rejection, bind_proposal};
-use crate::controller::EventNote;
 use crate::model::{
     Condition, ConditionStatus, DEFAULT_SCHEDULER, EventType, Key, Kind, Object, Pod, Resource,
     Revision, Timestamp, Uid, set_condition,
 };
 use crate::mutants::{self, Mutant};
 use crate::scheduler::{ClusterView, PodGroup, Scheduler, Trial};
-use crate::world::{ObjectChange, Proposal, World};
+use crate::world::{EventNote, ObjectChange, Proposal, World};
 
 /// The most pods placed in one go, so that other work gets its turn.
 const PLACEMENT_BATCH_MAX: usize = 512;

@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::controller::EventNote;
 use crate::model::{Key, Node, Pod, PodStatus, Revision, Uid};
 use crate::store::BoxError;
-use crate::world::NodeUsage;
+use crate::world::{EventNote, NodeUsage};
 
 /// The pods of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]

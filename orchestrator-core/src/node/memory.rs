@@ -9,9 +9,9 @@ use super::backoff::{restart_delay_ms, verb_retry_ms};
 use super::image::pull_policy;
 use super::plan::{RuntimeOp, StopReason};
 use super::probe::{ProbeKind, ProbeMemory, ProbeResult};
-use crate::controller::EventNote;
 use crate::model::{Container, EventType, ImagePullPolicy, Key, Pod, PodStatus, Timestamp};
 use crate::runtime::{ContainerKey, RuntimeError};
+use crate::world::EventNote;
 
 /// The longest text of a failure that is kept, in bytes.
 pub const FAILURE_MESSAGE_BYTES_MAX: usize = 1024;

@@ -6,11 +6,11 @@
 use super::memory::PodMemory;
 use super::planner::Planner;
 use super::probe::ProbeDue;
-use crate::controller::EventNote;
 use crate::model::{Pod, PodStatus, Timestamp};
 use crate::runtime::{
     ContainerKey, ContainerSpec, SandboxKey, SandboxObservation, SandboxSpec, Scope,
 };
+use crate::world::EventNote;
 
 /// How long a failed pull is shown as `ErrImagePull` before it becomes `ImagePullBackOff`, in milliseconds.
 pub const PULL_ERROR_SHOWN_MS: i64 = 2_000;

@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
-use crate::controller::EventNote;
 use crate::model::{Key, Node, Pod, PodStatus, Revision, Time, Uid};
 use crate::node::{Assignments, LinkError, NodeLink, StatusOutcome};
-use crate::world::NodeUsage;
+use crate::world::{EventNote, NodeUsage};
 
 /// The most changes remembered; an agent that is further behind gets a complete list.
 pub const CHANGES_MAX: usize = 1024;

@@ -8,13 +8,13 @@ use std::fmt::{self, Debug};
 
 use bytes::Bytes;
 
-use crate::controller::{Controller, Decision, EventNote, Recheck, TimerReason};
+use crate::controller::{Controller, Decision, Recheck, TimerReason};
 use crate::model::{
     Condition, ConditionStatus, Key, Kind, Object, Part, Pod, PodPhase, Resource, Revision,
     Timestamp, set_condition,
 };
 use crate::store::{Batch, Expect, Page, Record, RecordChange, RecordKey, Txn, Write};
-use crate::world::{Change, ObjectChange, Proposal, Signal, World, encode};
+use crate::world::{Change, EventNote, ObjectChange, Proposal, Signal, World, encode};
 
 /// The most runs [`Sandbox::settle`] makes before it gives up.
 pub const SETTLE_RUNS_MAX: usize = 20_000;

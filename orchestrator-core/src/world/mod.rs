@@ -6,6 +6,7 @@
 mod change;
 mod codec;
 mod deletion;
+mod note;
 mod owners;
 mod proposal;
 mod signal;
@@ -25,6 +26,7 @@ use owners::OwnerIndex;
 pub use change::{Change, ObjectChange};
 pub use codec::{CodecError, SCHEMA_VERSION, decode_main, decode_status, encode};
 pub use deletion::{GRACE_SECONDS_MAX, graceful_delete, is_held};
+pub use note::EventNote;
 pub use proposal::{ObjectWrite, Proposal};
 pub use signal::{ContainerUsage, NodeSignal, NodeUsage, Signal};
 

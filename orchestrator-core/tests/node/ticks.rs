@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use orchestrator_core::controller::EventNote;
 use orchestrator_core::driver::Clock;
 use orchestrator_core::model::*;
 use orchestrator_core::node::*;
 use orchestrator_core::runtime::*;
 use orchestrator_core::testkit::clock::ManualClock;
 use orchestrator_core::testkit::sim_runtime::*;
+use orchestrator_core::world::EventNote;
 
 /// The most plans in a row that may give verbs without time passing.
 const PLANS_AT_ONCE_MAX: usize = 30;

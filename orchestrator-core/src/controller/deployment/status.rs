@@ -158,7 +158,7 @@ impl Run<'_> {
 
     /// Tells people about the deployment.
     pub(super) fn tell(&mut self, reason: &str, message: String) {
-        self.decision.events.push(crate::controller::EventNote {
+        self.decision.events.push(crate::world::EventNote {
             about: self.deployment.key(),
             uid: self.deployment.metadata.uid,
             kind: crate::model::EventType::Normal,

@@ -13,7 +13,7 @@ use slots::{SlotState, ended_at, slot_of, slot_state};
 use status::put_status;
 
 use super::ownership::{adopt, children, create_in_namespace, refusal, release};
-use super::{Change, Controller, Decision, EventNote, TimerReason};
+use super::{Change, Controller, Decision, TimerReason};
 use crate::model::admit::REPLICAS_MAX;
 use crate::model::{
     EventType, Key, Kind, ObjectMeta, OwnerReference, Pod, ReplicaSet, Resource, SLOT_ANNOTATION,
@@ -21,7 +21,7 @@ use crate::model::{
 };
 use crate::mutants::{self, Mutant};
 use crate::store::{Expect, Guard, RecordKey};
-use crate::world::{ObjectWrite, Stored, World, graceful_delete};
+use crate::world::{EventNote, ObjectWrite, Stored, World, graceful_delete};
 
 pub use slots::{SLOT_ATTEMPTS_MAX, SLOT_BACKOFF_MS, SLOT_BACKOFF_MS_MAX};
 

@@ -16,10 +16,10 @@ use super::sampling::Sampling;
 use super::tasks::{Event, limited_link};
 use super::verbs::{Busy, VERBS_MAX_IN_FLIGHT};
 use super::{AgentConfig, Stop};
-use crate::controller::EventNote;
 use crate::model::{Timestamp, Uid};
 use crate::node::{NodeContext, NodeLink, OrphanGuard, doubled};
 use crate::runtime::Runtime;
+use crate::world::EventNote;
 
 /// How long a call of the link may take, in milliseconds.
 pub(super) const LINK_TIMEOUT_MS: u64 = 15_000;
