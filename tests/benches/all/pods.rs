@@ -1,7 +1,7 @@
 //! A cluster with pods, for the benchmarks that run some: what `orchd` wires, on a runtime of choice.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use orchestrator_core::driver::Cluster;
 use orchestrator_core::model::{Container, Deployment, ImagePullPolicy, Key, Kind, Pod};
@@ -14,12 +14,15 @@ use tempfile::TempDir;
 const NODE: &str = "bench";
 /// How long anything may take before a benchmark gives up.
 const WITHIN: Duration = Duration::from_secs(120);
+/// How often the runtime is asked.
+const POLL: Duration = Duration::from_millis(20);
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A running cluster, in a directory of its own.
 pub struct Pods {
     pub cluster: Cluster,
+    runtime: Arc<dyn Runtime>,
     _dir: TempDir,
 }
 
@@ -29,11 +32,11 @@ impl Pods {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         let cluster = Cluster::builder()
             .store(SqliteStore::open(dir.path().join("cluster.db")).await?)
-            .shared_runtime(runtime)
+            .shared_runtime(Arc::clone(&runtime))
             .node_name(NODE)
             .start()
             .await?;
-        let pods = Self { cluster, _dir: dir };
+        let pods = Self { cluster, runtime, _dir: dir };
         pods.wait(|world| world.node(NODE).is_some_and(|node| node.is_ready())).await?;
         Ok(pods)
     }
@@ -55,10 +58,19 @@ impl Pods {
         self.wait(move |world| world.deployment(&name).is_available()).await
     }
 
-    /// Deletes a deployment and waits until its pods are gone.
+    /// Deletes a deployment and waits until nothing of its pods is left.
     pub async fn delete(&self, name: &str) -> Result<(), Failure> {
         self.cluster.delete(&Key::new(Kind::Deployment, "default", name)).await?;
-        self.wait(|world| world.all::<Pod>(Some("default")).next().is_none()).await
+        self.wait(|world| world.all::<Pod>(Some("default")).next().is_none()).await?;
+        // Without grace, the record of a pod goes before its containers.
+        let started = Instant::now();
+        while !self.runtime.list(&self.scope()).await?.is_empty() {
+            if started.elapsed() > WITHIN {
+                return Err(format!("containers of {name} stay").into());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
     }
 
     /// Waits until the container of a pod runs again after its first end.
