@@ -113,14 +113,14 @@ impl Serialize for Pod {
 
 impl<'de> Deserialize<'de> for Pod {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (mut wire, residual): (PodOnWire, _) = read_part(deserializer, |input, ignored| {
-            let mut track = serde_path_to_error::Track::new();
-            let tracked = serde_path_to_error::Deserializer::new(input, &mut track);
-            let mut note = |path: serde_ignored::Path<'_>| ignored(super::residual::steps(&path));
-            let outcome =
-                PodOnWire::deserialize(serde_ignored::Deserializer::new(tracked, &mut note));
-            outcome.map_err(|error| serde_path_to_error::Error::new(track.path(), error))
-        })?;
+        let input = Value::deserialize(deserializer)?;
+        Self::read(&input).map_err(D::Error::custom)
+    }
+}
+
+impl Pod {
+    fn read(input: &Value) -> Result<Self, String> {
+        let (mut wire, residual) = read_part(input, |part| PodOnWire::deserialize(part))?;
         if wire.spec.is_null() {
             wire.spec = Value::Object(serde_json::Map::new());
         }
@@ -128,13 +128,10 @@ impl<'de> Deserialize<'de> for Pod {
             None | Some(Value::Null) => String::new(),
             Some(Value::String(name)) => name,
             Some(other) => {
-                return Err(D::Error::custom(format!(
-                    ".spec.nodeName: invalid type: {other}, expected a string"
-                )));
+                return Err(format!(".spec.nodeName: invalid type: {other}, expected a string"));
             }
         };
-        let spec = PodSpec::deserialize_value(wire.spec)
-            .map_err(|error| D::Error::custom(located_message("spec", &error.to_string())))?;
+        let spec = PodSpec::read(&wire.spec).map_err(|error| located_message("spec", &error))?;
         Ok(Self {
             metadata: wire.metadata,
             spec: Arc::new(spec),
@@ -146,10 +143,6 @@ impl<'de> Deserialize<'de> for Pod {
 }
 
 impl PodSpec {
-    fn deserialize_value(value: Value) -> Result<Self, serde_json::Error> {
-        serde_json::from_value(value)
-    }
-
     /// When ended containers start again.
     pub fn restart_policy(&self) -> RestartPolicy {
         self.restart_policy.unwrap_or_default()

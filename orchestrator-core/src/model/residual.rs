@@ -4,7 +4,6 @@
 //! is kept here under its path and merged back on output, so that nothing a user wrote is lost and a
 //! repeated apply finds no difference. Controllers never read it. It takes part in equality.
 
-use serde::de::Error as _;
 use serde_json::Value;
 
 /// One step of a path into JSON.
@@ -131,13 +130,6 @@ pub(crate) fn strip_nulls(value: &mut Value) {
     }
 }
 
-/// Joins the path of an inner error to its message; [`located_message`] of an outer part prepends its own.
-pub(crate) fn located<E: serde::de::Error>(
-    error: serde_path_to_error::Error<serde_json::Error>,
-) -> E {
-    E::custom(located_message(&error.path().to_string(), &error.inner().to_string()))
-}
-
 /// Returns `path: message`, or `path.inner: message` when the message begins with an inner path.
 pub(crate) fn located_message(path: &str, message: &str) -> String {
     let path = if path == "." { "" } else { path };
@@ -149,29 +141,39 @@ pub(crate) fn located_message(path: &str, message: &str) -> String {
     }
 }
 
-/// Reads one part: typed fields by `typed`, the rest into a residual.
-pub(crate) fn read_part<'de, D, T>(
-    deserializer: D,
-    typed: impl FnOnce(
-        &Value,
-        &mut dyn FnMut(Vec<Step>),
-    ) -> Result<T, serde_path_to_error::Error<serde_json::Error>>,
-) -> Result<(T, Residual), D::Error>
-where
-    D: serde::Deserializer<'de>,
-{
-    let input = <Value as serde::Deserialize>::deserialize(deserializer)?;
+/// Reads from JSON, knows where it is, and tells of fields that no type claims. The same for every part, so that types
+/// which lie in several parts are compiled once.
+pub(crate) type PartDeserializer<'i> = serde_ignored::Deserializer<
+    'i,
+    'i,
+    serde_path_to_error::Deserializer<'i, 'i, &'i Value>,
+    &'i mut dyn FnMut(serde_ignored::Path<'_>),
+>;
+
+/// Reads one part: typed fields by `typed`, the rest into a residual. An error begins with the path of its field.
+///
+/// Not generic over the deserializer: every use would compile the part anew.
+pub(crate) fn read_part<T>(
+    input: &Value,
+    typed: impl FnOnce(PartDeserializer<'_>) -> Result<T, serde_json::Error>,
+) -> Result<(T, Residual), String> {
     if !input.is_object() {
-        return Err(D::Error::custom("expected an object"));
+        return Err("expected an object".to_owned());
     }
     let mut residual = Residual::default();
-    let part = typed(&input, &mut |path| {
-        if let Some(value) = value_at(&input, &path).filter(|value| !value.is_null()) {
+    let mut keep = |path: serde_ignored::Path<'_>| {
+        let path = steps(&path);
+        if let Some(value) = value_at(input, &path).filter(|value| !value.is_null()) {
             residual.keep(path, value.clone());
         }
-    })
-    .map_err(located)?;
-    Ok((part, residual))
+    };
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(input, &mut track);
+    let mut unclaimed: &mut dyn FnMut(serde_ignored::Path<'_>) = &mut keep;
+    match typed(serde_ignored::Deserializer::new(tracked, &mut unclaimed)) {
+        Ok(part) => Ok((part, residual)),
+        Err(error) => Err(located_message(&track.path().to_string(), &error.to_string())),
+    }
 }
 
 /// Implements serde for a part that has a `residual` field and derives with `#[serde(remote = "Self")]`.
@@ -189,20 +191,18 @@ macro_rules! keep_residual {
             }
         }
 
+        impl $part {
+            fn read(input: &serde_json::Value) -> Result<Self, String> {
+                let (part, residual) =
+                    $crate::model::residual::read_part(input, |part| Self::deserialize(part))?;
+                Ok(Self { residual, ..part })
+            }
+        }
+
         impl<'de> serde::Deserialize<'de> for $part {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let (mut part, residual): (Self, _) =
-                    $crate::model::residual::read_part(deserializer, |input, ignored| {
-                        let mut track = serde_path_to_error::Track::new();
-                        let tracked = serde_path_to_error::Deserializer::new(input, &mut track);
-                        let mut note = |path: serde_ignored::Path<'_>| {
-                            ignored($crate::model::residual::steps(&path));
-                        };
-                        let outcome = Self::deserialize(serde_ignored::Deserializer::new(tracked, &mut note));
-                        outcome.map_err(|error| serde_path_to_error::Error::new(track.path(), error))
-                    })?;
-                part.residual = residual;
-                Ok(part)
+                let input = <serde_json::Value as serde::Deserialize>::deserialize(deserializer)?;
+                Self::read(&input).map_err(serde::de::Error::custom)
             }
         }
     )+};

@@ -2,7 +2,7 @@
 //!
 //! An implementer writes a [`RuntimeFixture`] and one line:
 //!
-//! ```ignore
+//! ```text
 //! orchestrator_core::runtime_conformance!(MyFixture::new().await);
 //! ```
 //!
