@@ -14,6 +14,7 @@ use rpds::RedBlackTreeMapSync;
 
 use crate::history::{Cursor, History, HistoryLimits};
 use crate::model::{Part, Revision};
+use crate::mutants::{self, Mutant};
 use crate::store::{
     Batch, CommitOutcome, Expect, Page, PageToken, Record, RecordChange, RecordKey, StateStore,
     StoreError, Txn, Watch, Write,
@@ -118,7 +119,8 @@ impl StateStore for MemStore {
             return Err(StoreError::Malformed { reason });
         }
         let mut state = self.lock();
-        if let Some(conflict) = state.snapshot.conflict(&txn) {
+        let conflict = state.snapshot.conflict(&txn);
+        if let Some(conflict) = conflict.filter(|_| !mutants::on(Mutant::PreconditionsIgnored)) {
             return Ok(conflict);
         }
         if txn.writes.is_empty() {

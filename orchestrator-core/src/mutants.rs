@@ -12,9 +12,11 @@ pub enum Mutant {
     LostEvent,
     /// Pod names depend on when they are made.
     NamesByRevision,
+    /// Work goes on before it has seen what it wrote itself.
+    NoRevisionBarrier,
     /// A replica set writes a pod without the guard that it still wants it.
     NoScaleGuard,
-    /// Writes happen whatever their preconditions say.
+    /// The store in memory writes whatever the preconditions say.
     PreconditionsIgnored,
     /// A rolling update takes old pods away without waiting for new ones.
     RolloutUnbounded,
@@ -24,11 +26,12 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every deliberate bug.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::FlightsForgotten,
         Self::GarbageByName,
         Self::LostEvent,
         Self::NamesByRevision,
+        Self::NoRevisionBarrier,
         Self::NoScaleGuard,
         Self::PreconditionsIgnored,
         Self::RolloutUnbounded,

@@ -1,7 +1,7 @@
 //! Seeded simulations of a whole cluster: whatever goes wrong, the invariants hold and the cluster comes to rest
 //! as wanted.
 
-use orchestrator_core::testkit::sim::simulate;
+use orchestrator_core::testkit::sim::{CrashPoint, commits_without_a_crash, crash_at, simulate};
 
 /// The seeds within which a deliberate bug must be found.
 #[cfg(feature = "mutants")]
@@ -24,6 +24,16 @@ fn equal_seeds_give_equal_runs() {
     for seed in [1, 7, 23] {
         assert_eq!(simulate(seed), simulate(seed), "seed {seed}");
     }
+}
+
+#[test]
+fn s37_a_crash_before_or_after_any_commit_does_no_harm() {
+    let commits = commits_without_a_crash().expect("nothing goes wrong");
+    assert!(commits > 20, "a life of {commits} commits is none");
+    let points =
+        (0..commits).flat_map(|commit| [true, false].map(|applied| CrashPoint { commit, applied }));
+    let broken: Vec<String> = points.filter_map(|point| crash_at(point).err()).collect();
+    assert!(broken.is_empty(), "{} crashes:\n{}", broken.len(), broken.join("\n"));
 }
 
 /// The simulator can fail: every deliberate bug is found within these seeds.

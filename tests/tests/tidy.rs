@@ -33,7 +33,7 @@ const MODULES: [(&str, &[&str]); 14] = [
     ("store", &["model"]),
     ("runtime", &["model", "store"]),
     ("history", &["model", "store"]),
-    ("mem", &["model", "store", "history"]),
+    ("mem", &["model", "mutants", "store", "history"]),
     ("world", &["model", "store"]),
     ("scheduler", &["hash", "model", "world"]),
     ("controller", &["hash", "model", "mutants", "store", "world"]),

@@ -351,7 +351,9 @@ impl Engine {
 
     /// Runs a controller on a key, unless its own commits are not all seen yet.
     fn run(&mut self, work: Work, now: Timestamp) {
-        if let Some(hold) = self.holds.get_mut(&work) {
+        if let Some(hold) = self.holds.get_mut(&work)
+            && !(mutants::on(Mutant::NoRevisionBarrier) && hold.in_flight == 0)
+        {
             hold.rerun = true;
             return;
         }

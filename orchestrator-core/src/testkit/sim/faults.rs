@@ -23,6 +23,12 @@ pub struct Faults {
     pub sandbox_loss: u64,
     /// A node loses everything it runs (F35).
     pub node_reboot: u64,
+    /// Somebody binds a pod by hand.
+    pub bind: u64,
+    /// A node falls silent, and its agent does nothing, for up to ten minutes (F14).
+    pub node_silence: u64,
+    /// The probes of a node fail for a turn (F25).
+    pub probe_failure: u64,
     /// A user edits something (F47).
     pub user: u64,
 }
@@ -39,6 +45,9 @@ impl Faults {
         container_death: 0,
         sandbox_loss: 0,
         node_reboot: 0,
+        bind: 0,
+        node_silence: 0,
+        probe_failure: 0,
         user: 0,
     };
 
@@ -58,6 +67,9 @@ impl Faults {
             container_death: rate(rng, 5),
             sandbox_loss: rate(rng, 2),
             node_reboot: rate(rng, 1),
+            bind: rate(rng, 4),
+            node_silence: rate(rng, 1),
+            probe_failure: rate(rng, 20),
             user: 1 + rng.below(8) as u64,
         }
     }

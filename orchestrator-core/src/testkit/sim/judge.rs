@@ -64,11 +64,8 @@ impl Simulation {
             // The cluster is full: a rollout may rightly be waiting for room.
             return Ok(());
         }
-        let image = &deployment.spec.template.spec.containers[0];
-        let new = pods
-            .iter()
-            .filter(|pod| pod.spec.containers[0].image == image.image && pod.is_ready())
-            .count();
+        let template = &deployment.spec.template.spec;
+        let new = pods.iter().filter(|pod| pod.spec == *template && pod.is_ready()).count();
         if pods.len() != wanted || new != wanted {
             return Err(format!(
                 "L1: {name} wants {wanted} pods; there are {}, {new} of them new and ready",

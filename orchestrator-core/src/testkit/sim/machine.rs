@@ -24,6 +24,8 @@ pub(super) struct Reports {
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) name: String,
+    /// Until when nothing is heard of it, and it hears nothing.
+    pub(super) silent_until: Timestamp,
     scope: Scope,
     runtime: SimRuntime,
     memory: BTreeMap<Uid, PodMemory>,
@@ -34,6 +36,7 @@ impl Machine {
     pub(super) fn new(name: &str, clock: &ManualClock) -> Self {
         Self {
             name: name.to_owned(),
+            silent_until: Timestamp::default(),
             scope: Scope { cluster: "sim".to_owned(), node: name.to_owned() },
             runtime: SimRuntime::new(std::sync::Arc::new(clock.clone())),
             memory: BTreeMap::new(),
@@ -83,8 +86,14 @@ impl Machine {
     }
 
     /// Looks at what should run, as the world it is shown says, and does what is next. At most `verbs` runtime verbs are
-    /// done; what is left is done next turn, as after a crash of the agent.
-    pub(super) fn turn(&mut self, world: &World, now: Timestamp, verbs: usize) -> Reports {
+    /// done; what is left is done next turn, as after a crash of the agent. Probes succeed if `healthy`.
+    pub(super) fn turn(
+        &mut self,
+        world: &World,
+        now: Timestamp,
+        verbs: usize,
+        healthy: bool,
+    ) -> Reports {
         let mut reports = Reports::default();
         let mut left = verbs;
         let wanted: Vec<_> = world.pods_on(&self.name).cloned().collect();
@@ -98,12 +107,19 @@ impl Machine {
         }
         self.memory.retain(|uid, _| list.pods.contains(uid));
         for pod in wanted {
-            self.look_after(&pod, now, &mut left, &mut reports);
+            self.look_after(&pod, now, healthy, &mut left, &mut reports);
         }
         reports
     }
 
-    fn look_after(&mut self, pod: &Pod, now: Timestamp, left: &mut usize, reports: &mut Reports) {
+    fn look_after(
+        &mut self,
+        pod: &Pod,
+        now: Timestamp,
+        healthy: bool,
+        left: &mut usize,
+        reports: &mut Reports,
+    ) {
         let uid = pod.metadata.uid;
         let node = NodeContext {
             scope: self.scope.clone(),
@@ -130,7 +146,11 @@ impl Machine {
             }
         }
         for probe in probes {
-            memory.record_probe(pod, &probe.container, probe.kind, &ProbeResult::Success);
+            let result = match healthy {
+                true => ProbeResult::Success,
+                false => ProbeResult::Failure("it says no".to_owned()),
+            };
+            memory.record_probe(pod, &probe.container, probe.kind, &result);
         }
         if deleted {
             reports.deleted.push((pod.key(), uid));

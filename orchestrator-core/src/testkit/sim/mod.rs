@@ -4,7 +4,10 @@
 //! A run has three phases: faults at random while the invariants are checked after every commit (safety),
 //! then everything is healed and must come to rest (liveness), then what is wanted must be what there is.
 
+mod control;
+mod crashes;
 mod faults;
+mod furnish;
 mod judge;
 mod machine;
 mod oracle;
@@ -14,26 +17,22 @@ mod user;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use crate::api::{Caller, Rejection, Request, WriteOptions, decide};
-use crate::controller::{Controller, built_in};
-use crate::engine::{Engine, Output, Ticket};
+use crate::api::{Caller, Request, WriteOptions};
+use crate::engine::{Engine, RequestId, Ticket};
 use crate::hash::Fnv128;
 use crate::mem::MemStore;
-use crate::model::{
-    ConditionStatus, Key, Kind, Namespace, Node, NodeCondition, Object, ObjectMeta, Part, Pod,
-    Quantity, Revision, Timestamp, Uid,
-};
-use crate::mutants::{self, Mutant};
-use crate::scheduler::{FilterScore, Scheduler};
-use crate::store::{Batch, CommitOutcome, Expect, RecordKey, StateStore, Txn, Watch, Write};
+use crate::model::{Key, Object, Part, Pod, Resource, Revision, Timestamp};
+use crate::store::{Batch, CommitOutcome, StateStore, Txn, Watch};
 use crate::testkit::clock::ManualClock;
 use crate::world::{Signal, World};
+use control::{engine, only_refused};
 use machine::Machine;
 use oracle::Oracle;
 
+pub use control::CrashPoint;
+pub use crashes::{commits_without_a_crash, crash_at};
 pub use faults::Faults;
 pub use rng::Rng;
 
@@ -47,6 +46,8 @@ const ROUNDS_MAX: usize = 600;
 const RECENT_MAX: usize = 25;
 /// How often a machine speaks up, in milliseconds.
 const HEARTBEAT_MS: i64 = 5_000;
+/// How long a machine may be silent, in milliseconds: longer than its pods are tolerated to be.
+const SILENCE_MS_MAX: usize = 600_000;
 
 /// What a run came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +79,10 @@ pub struct Simulation {
     /// Commits of a control plane that died; they may yet arrive.
     ghosts: Vec<Txn>,
     acknowledgements: Vec<(Ticket, CommitOutcome)>,
+    /// How many commits the control plane has asked for.
+    decided: u64,
+    /// When it dies, in an enumeration of crashes.
+    crash_at: Option<CrashPoint>,
     truth: World,
     truth_watch: Box<dyn Watch>,
     oracle: Oracle,
@@ -106,8 +111,13 @@ impl Simulation {
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let calm = rng.percent(20);
-        let faults =
-            if calm { Faults { user: 2, ..Faults::NONE } } else { Faults::swarm(&mut rng) };
+        // A calm cluster is slow, no more.
+        let quiet = Faults { user: 2, lag: 30, ..Faults::NONE };
+        let faults = if calm { quiet } else { Faults::swarm(&mut rng) };
+        Self::with(rng, faults, calm)
+    }
+
+    fn with(rng: Rng, faults: Faults, calm: bool) -> Self {
         let now = Timestamp::from_millis(1_800_000_000_000);
         let clock = ManualClock::new(now);
         let store = MemStore::new();
@@ -131,6 +141,8 @@ impl Simulation {
             commits: Vec::new(),
             ghosts: Vec::new(),
             acknowledgements: Vec::new(),
+            decided: 0,
+            crash_at: None,
             truth: World::default(),
             oracle: Oracle::new(calm),
             machines,
@@ -162,27 +174,6 @@ impl Simulation {
         })
     }
 
-    fn furnish(&mut self) {
-        let namespace = Namespace {
-            metadata: ObjectMeta { name: "default".to_owned(), ..ObjectMeta::default() },
-            ..Namespace::default()
-        };
-        let admin = Caller::Admin { name: "set-up".to_owned() };
-        let mut objects = vec![Object::from(namespace)];
-        objects.extend((0..NODES).map(|number| Object::from(node(&format!("n{number}")))));
-        for object in objects {
-            let (kind, part) = (object.kind(), Part::Status);
-            let (key, options) = (object.key(), WriteOptions::default());
-            let namespace = String::new();
-            let create = Request::Create { kind, namespace, object: object.to_value(), options };
-            self.request(&admin, &create).expect("a valid object");
-            if kind == Kind::Node {
-                let update = Request::Update { key, part, object: object.to_value(), options };
-                self.request(&admin, &update).expect("a valid status");
-            }
-        }
-    }
-
     /// One thing happens.
     fn step(&mut self) -> Result<(), String> {
         let faults = self.faults;
@@ -199,6 +190,9 @@ impl Simulation {
                 .request(&Caller::Admin { name: "user".to_owned() }, &request)
                 .map(|_| ())
                 .or_else(only_refused);
+        }
+        if self.hit(faults.bind) {
+            self.bind_by_hand();
         }
         if self.rng.percent(5)
             && let Some(ghost) = self.ghosts.pop()
@@ -218,6 +212,11 @@ impl Simulation {
         }
         if self.hit(faults.node_reboot) {
             self.machines[machine].reboot();
+        }
+        if self.hit(faults.node_silence) {
+            let millis = 1 + self.rng.below(SILENCE_MS_MAX);
+            self.machines[machine].silent_until =
+                self.now.plus_millis(i64::try_from(millis).unwrap_or(1));
         }
         match self.rng.below(12) {
             0..3 => self.deliver(faults.lag),
@@ -250,85 +249,14 @@ impl Simulation {
         hit
     }
 
-    /// The control plane dies. What was on its way to the store arrives or not; what it knew is gone.
-    fn crash(&mut self) -> Result<(), String> {
-        for (_, txn) in std::mem::take(&mut self.commits) {
-            match self.rng.below(3) {
-                0 => _ = self.commit(txn)?,
-                // A bind that arrives this late needs fencing by epoch, which comes with stores that outlive
-                // the process; until then a store dies with the process that writes to it.
-                1 if !is_bind(&txn) => self.ghosts.push(txn),
-                _ => {}
-            }
-        }
-        self.acknowledgements.clear();
-        self.undelivered.clear();
-        let page = at_once(self.store.load(None)).map_err(|error| error.to_string())?;
-        let world = World::from_pages([page]);
-        self.engine_watch =
-            at_once(self.store.watch(world.revision())).map_err(|error| error.to_string())?;
-        self.engine = engine(world, self.now);
-        Ok(())
-    }
-
-    /// Hands the engine what the store has committed; with `lag` only some of it.
-    fn deliver(&mut self, lag: u64) -> Result<(), String> {
-        while let Some(batch) = ready(self.engine_watch.next()) {
-            self.undelivered.push_back(batch.map_err(|error| error.to_string())?);
-        }
-        let held_back = self.rng.percent(lag);
-        let mut count = if held_back { self.rng.below(2) } else { self.undelivered.len() };
-        while count > 0 {
-            let Some(batch) = self.undelivered.pop_front() else { break };
-            self.engine.handle_batch(&batch);
-            if self.hit(self.faults.batch_twice) {
-                self.engine.handle_batch(&batch);
-            }
-            count -= 1;
-        }
-        Ok(())
-    }
-
-    fn poll(&mut self, outputs: usize) {
-        for _ in 0..outputs {
-            match self.engine.poll_output(self.now) {
-                Some(Output::Commit { ticket, txn }) => self.commits.push((ticket, txn)),
-                Some(Output::Answer { .. }) => {}
-                None => break,
-            }
-        }
-    }
-
-    /// One of the commits on their way arrives, in no particular order.
-    fn execute_one(&mut self) -> Result<(), String> {
-        if self.commits.is_empty() {
-            return Ok(());
-        }
-        let at = self.rng.below(self.commits.len());
-        let (ticket, txn) = self.commits.swap_remove(at);
-        let outcome = if self.hit(self.faults.commit_lost) {
-            CommitOutcome::Unknown
-        } else {
-            let outcome = self.commit(txn)?;
-            if self.hit(self.faults.ack_lost) { CommitOutcome::Unknown } else { outcome }
-        };
-        self.acknowledgements.push((ticket, outcome));
-        Ok(())
-    }
-
-    fn acknowledge_one(&mut self) {
-        if self.acknowledgements.is_empty() {
-            return;
-        }
-        let at = self.rng.below(self.acknowledgements.len());
-        let (ticket, outcome) = self.acknowledgements.swap_remove(at);
-        self.engine.handle_committed(ticket, outcome, self.truth.revision(), self.now);
-    }
-
     /// An agent takes a turn on the world as the API shows it.
     fn turn(&mut self, machine: usize, verbs: usize) -> Result<(), String> {
+        if self.machines[machine].silent_until > self.now {
+            return Ok(());
+        }
+        let healthy = !self.hit(self.faults.probe_failure);
         let machine = &mut self.machines[machine];
-        let reports = machine.turn(&self.truth, self.now, verbs);
+        let reports = machine.turn(&self.truth, self.now, verbs, healthy);
         for (pod, runs) in machine.running() {
             let mut names: Vec<_> = runs.iter().map(|key| &key.name).collect();
             names.sort();
@@ -368,12 +296,26 @@ impl Simulation {
         Ok(())
     }
 
+    /// Somebody else than the scheduler binds a pod; the engine may refuse.
+    fn bind_by_hand(&mut self) {
+        let pods: Vec<Key> = self
+            .truth
+            .all::<Pod>(None)
+            .filter(|pod| !pod.is_bound())
+            .map(|pod| pod.key())
+            .collect();
+        if let Some(pod) = pods.get(self.rng.below(pods.len())) {
+            let node = format!("n{}", self.rng.below(NODES));
+            self.engine.handle_bind(RequestId(0), pod, &node, self.now);
+        }
+    }
+
     fn pass_time(&mut self, millis: i64) {
         self.now = self.now.plus_millis(millis);
         self.clock.advance_millis(millis);
         if self.now.millis_since(self.heard) >= HEARTBEAT_MS {
             self.heard = self.now;
-            for machine in &self.machines {
+            for machine in self.machines.iter().filter(|it| it.silent_until <= self.now) {
                 self.engine
                     .handle_signal(Signal::Heartbeat { node: machine.name.clone(), at: self.now });
             }
@@ -381,50 +323,12 @@ impl Simulation {
         self.engine.handle_timeout(self.now);
     }
 
-    /// Decides and commits a request on the truth, as the API does.
-    fn request(&mut self, caller: &Caller, request: &Request) -> Result<CommitOutcome, String> {
-        self.uids += 1;
-        let uid = Uid::from_uuid(uuid::Uuid::from_u128(self.uids));
-        match decide(&self.truth, caller, request, self.now, uid) {
-            Ok(effect) => match effect.proposal {
-                Some(proposal) => self.commit(proposal.to_txn()),
-                None => Ok(CommitOutcome::Committed(self.truth.revision())),
-            },
-            Err(Rejection::NotFound { key }) => Err(format!("{REFUSED}{key} not found")),
-            Err(rejection) => Err(format!("{REFUSED}{rejection}")),
-        }
-    }
-
-    /// Commits, and checks every invariant on what that changed.
-    fn commit(&mut self, mut txn: Txn) -> Result<CommitOutcome, String> {
-        if mutants::on(Mutant::PreconditionsIgnored) {
-            ignore_preconditions(&mut txn, &self.truth);
-        }
-        let outcome = at_once(self.store.commit(txn)).map_err(|error| error.to_string())?;
-        while let Some(batch) = ready(self.truth_watch.next()) {
-            let batch = batch.map_err(|error| error.to_string())?;
-            for change in &batch.changes {
-                self.trace.write(change.key.object.to_string().as_bytes());
-                self.trace.write(change.value.as_deref().unwrap_or_default());
-            }
-            let changes = self.truth.apply(&batch);
-            for change in &changes {
-                self.recent.push_back(describe(change));
-            }
-            while self.recent.len() > RECENT_MAX {
-                self.recent.pop_front();
-            }
-            if let Some((name, reason)) = self.truth.quarantined().next() {
-                return Err(format!("S11: {name} cannot be read: {reason}"));
-            }
-            self.oracle.check(&changes, &self.truth)?;
-        }
-        Ok(outcome)
-    }
-
     /// Nothing goes wrong any more, and every node takes pods again.
     fn heal(&mut self) -> Result<(), String> {
         self.faults = Faults::NONE;
+        for machine in &mut self.machines {
+            machine.silent_until = self.now;
+        }
         for ghost in std::mem::take(&mut self.ghosts) {
             self.commit(ghost)?;
         }
@@ -479,99 +383,6 @@ impl Simulation {
         self.pass_time(HEARTBEAT_MS * 3);
         Ok(())
     }
-}
-
-/// Marks an error that is a refused request and no broken invariant.
-const REFUSED: &str = "refused: ";
-
-fn only_refused(error: String) -> Result<(), String> {
-    if error.starts_with(REFUSED) { Ok(()) } else { Err(error) }
-}
-
-fn engine(world: World, now: Timestamp) -> Engine {
-    let scheduler: Arc<dyn Scheduler> = Arc::new(FilterScore::default());
-    let controllers = built_in().into_iter().map(Arc::from).collect::<Vec<Arc<dyn Controller>>>();
-    Engine::new(world, scheduler, controllers, now)
-}
-
-fn node(name: &str) -> Node {
-    let mut node = Node {
-        metadata: ObjectMeta { name: name.to_owned(), ..ObjectMeta::default() },
-        ..Node::default()
-    };
-    let room = [
-        ("cpu", Quantity::from_units(2)),
-        ("memory", Quantity::from_bytes(4 << 30)),
-        ("pods", Quantity::from_units(8)),
-    ];
-    node.status.capacity = room.map(|(name, amount)| (name.to_owned(), amount)).into();
-    node.status.allocatable = node.status.capacity.clone();
-    let ready = NodeCondition {
-        kind: "Ready".to_owned(),
-        status: ConditionStatus::True,
-        ..NodeCondition::default()
-    };
-    node.status.conditions.push(ready);
-    node
-}
-
-/// Whether a transaction gives a pod its node.
-fn is_bind(txn: &Txn) -> bool {
-    txn.writes.iter().any(|write| {
-        write.key().object.kind == Kind::Pod
-            && matches!((write, write.expect()), (Write::Put { .. }, Expect::At(_)))
-    })
-}
-
-/// A change in a line.
-fn describe(change: &crate::world::ObjectChange) -> String {
-    let told = match &change.after {
-        None => "is gone".to_owned(),
-        Some(Object::Deployment(object)) => {
-            let image = &object.spec.template.spec.containers[0].image;
-            format!(
-                "wants {:?} of {image}, {} ready",
-                object.spec.replicas, object.status.ready_replicas
-            )
-        }
-        Some(Object::ReplicaSet(object)) => {
-            format!("wants {:?}, {} ready", object.spec.replicas, object.status.ready_replicas)
-        }
-        Some(Object::Pod(pod)) => {
-            let deleting = if pod.metadata.is_deleting() { ", deleting" } else { "" };
-            format!(
-                "on {:?} is {:?}, ready: {}{deleting}",
-                pod.node_name,
-                pod.status.phase,
-                pod.is_ready()
-            )
-        }
-        Some(_) => "changed".to_owned(),
-    };
-    format!("{} {} {told}", change.revision, change.key)
-}
-
-/// Makes every precondition true, as a store that checks none would.
-fn ignore_preconditions(txn: &mut Txn, truth: &World) {
-    txn.guards.clear();
-    let current = |key: &RecordKey| {
-        let stored = truth.get(&key.object)?;
-        match key.part {
-            Part::Main => Some(stored.main),
-            Part::Status => stored.status,
-        }
-    };
-    txn.writes.retain_mut(|write| match write {
-        Write::Put { key, expect, .. } => {
-            *expect = current(key).map_or(Expect::Absent, Expect::At);
-            true
-        }
-        Write::Delete { key, expect } => {
-            let found = current(key);
-            *expect = found.unwrap_or_default();
-            found.is_some()
-        }
-    });
 }
 
 /// Runs a future that never waits.

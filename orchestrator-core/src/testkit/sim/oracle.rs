@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Deployment, Node, Object, Pod, ReplicaSet, Resource, Uid};
+use crate::model::{
+    Deployment, Kind, Node, Object, Part, Pod, ReplicaSet, Resource, Revision, Uid,
+};
 use crate::scheduler::{ClusterView, feasible};
+use crate::store::{CommitOutcome, Expect, RecordKey, Txn, Write};
 use crate::world::{ObjectChange, World};
 
 /// Checks every commit against the invariants.
@@ -15,6 +18,8 @@ pub(super) struct Oracle {
     calm: bool,
     /// The deployments that once had as many ready pods as a rollout must leave them.
     up: BTreeSet<Uid>,
+    /// What this life of the control plane has created, and when.
+    creations: BTreeMap<RecordKey, Revision>,
     pub(super) commits: u64,
 }
 
@@ -49,6 +54,37 @@ impl Oracle {
             }
         }
         if self.calm { self.stays_up(world) } else { Ok(()) }
+    }
+
+    /// S34: a control plane does not decide again what it has decided: it waits until it has seen its own writes. Told
+    /// by what it created; of events it may lose count.
+    ///
+    /// # Errors
+    /// Names what was tried again.
+    pub(super) fn decided(&mut self, txn: &Txn, outcome: &CommitOutcome) -> Result<(), String> {
+        let created = txn.writes.iter().filter(|write| {
+            let RecordKey { object, part } = write.key();
+            write.expect() == Expect::Absent && object.kind != Kind::Event && *part == Part::Main
+        });
+        match outcome {
+            CommitOutcome::Committed(revision) => {
+                self.creations.extend(created.map(|write| (write.key().clone(), *revision)));
+            }
+            CommitOutcome::Conflict { key, current: Some(current) } => {
+                if created.map(Write::key).any(|created| created == key)
+                    && self.creations.get(key) == Some(current)
+                {
+                    return Err(format!("S34: {} was created again, unseen", key.object));
+                }
+            }
+            CommitOutcome::Conflict { current: None, .. } | CommitOutcome::Unknown => {}
+        }
+        Ok(())
+    }
+
+    /// A new control plane knows nothing of what the last one decided.
+    pub(super) fn forget_decisions(&mut self) {
+        self.creations.clear();
     }
 
     /// S28: a rollout never takes ready pods below what is wanted less what may be missing.

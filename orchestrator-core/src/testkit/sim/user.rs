@@ -4,7 +4,9 @@ use serde_json::json;
 
 use super::Rng;
 use crate::api::{Cascade, DeleteOptions, Patch, Preconditions, Request, WriteOptions};
-use crate::model::{Container, Deployment, Key, Kind, Object, Part, Pod, Resource};
+use crate::model::{
+    Container, Deployment, ExecAction, Key, Kind, Object, Part, Probe, StrategyType,
+};
 use crate::world::World;
 
 /// How many deployments a simulation has.
@@ -27,16 +29,19 @@ pub(super) fn edit(rng: &mut Rng, world: &World) -> Request {
             options: WriteOptions::default(),
         },
         8..14 => apply(&name, rng),
-        14 => delete(key, Cascade::Background),
-        15 => delete(key, Cascade::Foreground),
-        16 => cordon(rng, world),
-        _ => {
-            let pods: Vec<Key> = world.all::<Pod>(None).map(|pod| pod.key()).collect();
-            match pods.get(rng.below(pods.len())) {
-                Some(pod) => delete(pod.clone(), Cascade::Background),
-                None => apply(&name, rng),
-            }
+        14 => {
+            let cascades = [Cascade::Background, Cascade::Foreground, Cascade::Orphan];
+            delete(key, cascades[rng.below(3)])
         }
+        15 => match random_key(rng, world, Kind::ReplicaSet) {
+            Some(set) => delete(set, Cascade::Foreground),
+            None => apply(&name, rng),
+        },
+        16 => cordon(rng, world),
+        _ => match random_key(rng, world, Kind::Pod) {
+            Some(pod) => delete(pod, Cascade::Background),
+            None => apply(&name, rng),
+        },
     }
 }
 
@@ -45,19 +50,42 @@ pub(super) fn roll(rng: &mut Rng, world: &World) -> Request {
     let replicas = world
         .find::<Deployment>("default", "d0")
         .map_or(4, |known| known.spec.replicas.unwrap_or(1));
-    request("d0", &format!("image:{}", rng.below(3)), 100, replicas)
+    let strategy = StrategyType::RollingUpdate;
+    request("d0", &format!("image:{}", rng.below(3)), 100, replicas, strategy)
+}
+
+fn random_key(rng: &mut Rng, world: &World, kind: Kind) -> Option<Key> {
+    let keys: Vec<Key> = world.list(kind, None).map(|(key, _)| key.clone()).collect();
+    keys.get(rng.below(keys.len())).cloned()
 }
 
 fn apply(name: &str, rng: &mut Rng) -> Request {
     let image = format!("image:{}", rng.below(3));
     let cpu = [100, 400, 700][rng.below(3)];
     let replicas = i32::try_from(rng.below(REPLICAS + 1)).unwrap_or(0);
-    request(name, &image, cpu, replicas)
+    let strategy = match rng.percent(20) {
+        true => StrategyType::Recreate,
+        false => StrategyType::RollingUpdate,
+    };
+    request(name, &image, cpu, replicas, strategy)
 }
 
-fn request(name: &str, image: &str, cpu_milli: i64, replicas: i32) -> Request {
-    let container = Container::new("main", image).requests(cpu_milli, 64 << 20);
-    let object = Object::from(Deployment::of(name, vec![container]).replicas(replicas));
+/// Applies a deployment of probed pods.
+pub(super) fn request(
+    name: &str,
+    image: &str,
+    cpu_milli: i64,
+    replicas: i32,
+    strategy: StrategyType,
+) -> Request {
+    let mut container = Container::new("main", image).requests(cpu_milli, 64 << 20);
+    let exec = Some(ExecAction { command: vec!["check".to_owned()], ..ExecAction::default() });
+    let probe = Probe { exec, ..Probe::default() };
+    container.readiness_probe = Some(probe.clone());
+    container.liveness_probe = Some(probe);
+    let mut deployment = Deployment::of(name, vec![container]).replicas(replicas);
+    deployment.spec.strategy.kind = Some(strategy);
+    let object = Object::from(deployment);
     Request::Patch {
         key: object.key(),
         part: Part::Main,
@@ -67,7 +95,7 @@ fn request(name: &str, image: &str, cpu_milli: i64, replicas: i32) -> Request {
     }
 }
 
-fn delete(key: Key, cascade: Cascade) -> Request {
+pub(super) fn delete(key: Key, cascade: Cascade) -> Request {
     Request::Delete { key, options: DeleteOptions { cascade, ..DeleteOptions::default() } }
 }
 
