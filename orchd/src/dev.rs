@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use anyhow::bail;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::data_dir::default_data_dir;
@@ -20,7 +21,7 @@ pub struct DevArgs {
     /// What runs pods [default: docker when an engine answers, else process]
     #[arg(long, value_enum)]
     runtime: Option<RuntimeChoice>,
-    /// Stop all pods when orchd stops
+    /// Stop all pods when orchd stops; each has its grace period for that, but at most 10 s
     #[arg(long)]
     stop_pods: bool,
 }
@@ -47,6 +48,8 @@ pub async fn dev(args: DevArgs) -> anyhow::Result<()> {
         ));
         tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
     }
-    instance.stop(args.stop_pods).await;
-    ready.map(|_| ())
+    tokio::select! {
+        () = instance.stop(args.stop_pods) => ready.map(|_| ()),
+        _ = interrupt.recv() => bail!("interrupted while stopping; pods that are left are adopted by the next start"),
+    }
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use orchestrator_core::driver::Cluster;
-use orchestrator_core::model::{Key, Kind, Pod};
+use orchestrator_core::mem::MemStore;
+use orchestrator_core::model::{Key, Kind, Pod, Quantity, ResourceMap};
 use orchestrator_core::runtime::{SandboxObservation, Scope};
 use orchestrator_core::store::StateStore;
 use orchestrator_http::{Client, Selector, Server, ServerConfig, read_kubeconfig};
@@ -14,6 +15,7 @@ use orchestrator_tests::workload::{container, probe, with_container};
 super::on_every_runtime! {
     a_clean_shutdown_joins_every_task_and_the_next_start_adopts
     stopping_with_the_pods_leaves_none
+    the_node_is_as_the_embedder_says
 }
 
 fn probed() -> orchestrator_core::model::Deployment {
@@ -100,4 +102,20 @@ async fn stopping_with_the_pods_leaves_none(rig: Arc<Rig>) {
     cluster.shutdown(true).await;
     assert_eq!(rig.list(&scope(&cluster)).await, []);
     rig.assert_nothing_left().await;
+}
+
+async fn the_node_is_as_the_embedder_says(rig: Arc<Rig>) {
+    let builder = Cluster::builder().store(MemStore::new()).shared_runtime(rig.runtime());
+    let builder = builder.node_name("mine").configure_node(|node| {
+        node.reserve.insert("memory".to_owned(), Quantity::from_bytes(64 << 20));
+        node.pods_max = 3;
+    });
+    let cluster = builder.start().await.expect("it starts");
+    cluster.node_ready().await.expect("it becomes ready");
+    let world = cluster.world();
+    let node = world.node("mine").expect("it has registered");
+    assert_eq!(node.status.allocatable["pods"], Quantity::from_units(3));
+    let memory = |map: &ResourceMap| map["memory"].units_ceil();
+    assert_eq!(memory(&node.status.capacity) - memory(&node.status.allocatable), 64 << 20);
+    cluster.shutdown(true).await;
 }

@@ -61,7 +61,13 @@ pub async fn demo(args: DemoArgs) -> anyhow::Result<()> {
         tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
     }
     progress.waiting("taking everything down");
-    let cleaned = take_down(instance, &progress).await;
+    let cluster = instance.cluster.id().to_owned();
+    let cleaned = tokio::select! {
+        cleaned = take_down(instance, &progress) => cleaned,
+        _ = interrupt.recv() => Err(anyhow::anyhow!(
+            "interrupted while taking down: containers of cluster {cluster} may be left"
+        )),
+    };
     progress.end();
     told.and(cleaned)
 }
@@ -98,6 +104,8 @@ async fn tell(
     }
 
     let victim = kill_one(instance).await?;
+    let before = instance.cluster.world();
+    let before = before.at::<Pod>(&Key::pod("default", &victim)).context("the pod is gone")?;
     progress.tell(format_args!("killed the container of {victim}"));
     let healed = Key::pod("default", &victim);
     wait(instance, progress, "it to heal", |world| {
@@ -107,6 +115,15 @@ async fn tell(
         })
     })
     .await?;
+    let after = cluster.world();
+    let after = after.at::<Pod>(&healed).context("the pod is gone")?;
+    ensure!(
+        (&after.metadata.uid, &after.status.pod_ip)
+            == (&before.metadata.uid, &before.status.pod_ip),
+        "{victim} has become another pod: it was at {}, it is at {}",
+        before.status.pod_ip,
+        after.status.pod_ip
+    );
     progress.tell(format_args!("{victim} runs again: same pod, same address, container restarted"));
 
     let key = Key::new(Kind::Deployment, "default", "web");

@@ -39,7 +39,8 @@ pub const PODS_MAX: i64 = 110;
 pub struct AgentConfig {
     /// The cluster and the node's name.
     pub scope: Scope,
-    /// Labels of the node, beside those of its operating system.
+    /// Labels of the node, beside those of its operating system. A node may give itself `orchestrator.dev/runtime`; with
+    /// any other it is not let in.
     pub labels: StringMap,
     /// What is kept from pods.
     pub reserve: ResourceMap,

@@ -38,6 +38,8 @@ pub enum StartError {
     Store(#[from] StoreError),
 }
 
+type ConfigureNode = Box<dyn FnOnce(&mut AgentConfig) + Send>;
+
 /// Wires a cluster. Made by [`Cluster::builder`].
 #[must_use]
 pub struct ClusterBuilder {
@@ -46,6 +48,7 @@ pub struct ClusterBuilder {
     scheduler: Arc<dyn Scheduler>,
     controllers: Vec<Arc<dyn Controller>>,
     node_name: String,
+    configure_node: Option<ConfigureNode>,
 }
 
 /// A running cluster. Cloning is cheap; every clone is the same cluster. There are no globals: several live side by
@@ -105,6 +108,7 @@ impl Cluster {
             scheduler: Arc::new(FilterScore::default()),
             controllers: Vec::new(),
             node_name: "local".to_owned(),
+            configure_node: None,
         }
     }
 
@@ -345,6 +349,24 @@ impl ClusterBuilder {
         self
     }
 
+    /// Changes what this machine's node is like before it registers: what is kept from pods, how many pods it takes, its
+    /// address and disk. The scope stays what it is. Labels are for administrators to give: apply the Node.
+    ///
+    /// ```
+    /// # use orchestrator_core::{driver::Cluster, model::Quantity};
+    /// let builder = Cluster::builder().configure_node(|node| {
+    ///     node.reserve.insert("memory".to_owned(), Quantity::from_bytes(1 << 30));
+    ///     node.pods_max = 20;
+    /// });
+    /// ```
+    pub fn configure_node(
+        mut self,
+        configure: impl FnOnce(&mut AgentConfig) + Send + 'static,
+    ) -> Self {
+        self.configure_node = Some(Box::new(configure));
+        self
+    }
+
     /// Starts the cluster. When this returns it takes requests; its node registers in the background.
     ///
     /// # Errors
@@ -379,7 +401,11 @@ impl ClusterBuilder {
                 Arc::clone(&registered),
             ));
             let scope = Scope { cluster: id.clone(), node: self.node_name.clone() };
-            Agent::spawn(AgentConfig::new(scope), runtime, link)
+            let mut config = AgentConfig::new(scope.clone());
+            if let Some(configure) = self.configure_node {
+                configure(&mut config);
+            }
+            Agent::spawn(AgentConfig { scope, ..config }, runtime, link)
         });
         let node = agent.as_ref().map(|agent| (self.node_name.clone(), agent.streams()));
         let tasks = Mutex::new(Some(Tasks { agent, control }));

@@ -25,9 +25,9 @@ pub struct Faults {
     pub node_reboot: u64,
     /// Somebody binds a pod by hand.
     pub bind: u64,
-    /// A node falls silent, and its agent does nothing, for up to ten minutes (F14).
+    /// A node falls silent, and its agent does nothing, for up to ten minutes (F28).
     pub node_silence: u64,
-    /// The probes of a node fail for a turn (F25).
+    /// The probes of a node fail for a turn.
     pub probe_failure: u64,
     /// A user edits something (F47).
     pub user: u64,

@@ -79,7 +79,7 @@ pub(super) fn request(
     strategy: StrategyType,
 ) -> Request {
     let mut container = Container::new("main", image).requests(cpu_milli, 64 << 20);
-    let exec = Some(ExecAction { command: vec!["check".to_owned()], ..ExecAction::default() });
+    let exec = Some(ExecAction { command: vec!["check".to_owned()] });
     let probe = Probe { exec, ..Probe::default() };
     container.readiness_probe = Some(probe.clone());
     container.liveness_probe = Some(probe);
