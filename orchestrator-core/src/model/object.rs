@@ -84,7 +84,7 @@ pub enum DecodeError {
     /// A field has the wrong type or form.
     #[error("{message}")]
     Field {
-        /// Path and reason, such as `spec.replicas: invalid type: string "x", expected i32`.
+        /// Path and reason, such as `spec.replicas: invalid type: string "x", expected a whole number`.
         message: String,
     },
 }

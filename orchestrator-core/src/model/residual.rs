@@ -130,6 +130,16 @@ pub(crate) fn strip_nulls(value: &mut Value) {
     }
 }
 
+/// Says what a number should be without naming one of Rust's types.
+fn in_plain_words(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let is_type = |name: &str| ["u8", "u16", "u32", "u64", "i32", "i64"].contains(&name);
+    match message.rsplit_once(", expected ") {
+        Some((found, name)) if is_type(name) => format!("{found}, expected a whole number"),
+        Some(_) | None => message,
+    }
+}
+
 /// Returns `path: message`, or `path.inner: message` when the message begins with an inner path.
 pub(crate) fn located_message(path: &str, message: &str) -> String {
     let path = if path == "." { "" } else { path };
@@ -172,7 +182,7 @@ pub(crate) fn read_part<T>(
     let mut unclaimed: &mut dyn FnMut(serde_ignored::Path<'_>) = &mut keep;
     match typed(serde_ignored::Deserializer::new(tracked, &mut unclaimed)) {
         Ok(part) => Ok((part, residual)),
-        Err(error) => Err(located_message(&track.path().to_string(), &error.to_string())),
+        Err(error) => Err(located_message(&track.path().to_string(), &in_plain_words(&error))),
     }
 }
 

@@ -137,5 +137,13 @@ mod tests {
             error.to_string().starts_with("spec.template.spec.containers[0].image: "),
             "{error}"
         );
+        let mut value = Object::from(Deployment::new("web", "nginx")).to_value();
+        value["spec"]["replicas"] = "two".into();
+        let error =
+            Object::from_value(crate::model::Kind::Deployment, value).expect_err("no number");
+        assert_eq!(
+            error.to_string(),
+            "spec.replicas: invalid type: string \"two\", expected a whole number"
+        );
     }
 }
