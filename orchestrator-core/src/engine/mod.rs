@@ -312,14 +312,6 @@ impl Engine {
         self.queue.next_timer()
     }
 
-    /// Whether nothing is queued, in flight or timed for the sake of progress: only new inputs could change anything.
-    pub fn is_settled(&self) -> bool {
-        self.in_flight.is_empty()
-            && self.outputs.is_empty()
-            && self.queue.len() == 0
-            && !self.queue.has_timer(TimerReason::Progress)
-    }
-
     fn hear_if_silent(&mut self, key: &Key) {
         if self.world.signal(&key.name).last_heard.is_none() {
             let at = self

@@ -78,11 +78,6 @@ impl Queue {
         self.timers.first_key_value().map(|((at, _), reason)| (*at, *reason))
     }
 
-    /// Whether a timer of this reason is set.
-    pub(super) fn has_timer(&self, reason: TimerReason) -> bool {
-        self.timers.values().any(|known| *known == reason)
-    }
-
     /// Lets failed work wait: 1 s, 2 s, 4 s … 5 min.
     pub(super) fn back_off(&mut self, work: Work, now: Timestamp) {
         let failures = self.failures.entry(work.clone()).or_default();

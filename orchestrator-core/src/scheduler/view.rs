@@ -101,11 +101,6 @@ impl ClusterView {
         self.pods.get(&identity(pod)).map(|holding| &*holding.node)
     }
 
-    /// Whether a pod is counted because of [`ClusterView::assume`] only.
-    pub fn is_assumed(&self, uid: Uid) -> bool {
-        self.pods.get(&uid).is_some_and(|holding| holding.assumed)
-    }
-
     /// The nodes in name order.
     pub fn nodes(&self) -> impl Iterator<Item = NodeRef<'_>> {
         let all = self.fixed.slots.values();

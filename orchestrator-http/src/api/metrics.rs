@@ -143,7 +143,7 @@ type Row = (Labels, f64);
 
 impl ClusterCollector {
     fn usage(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let mut series: [(&str, &str, Vec<Row>); 8] = [
+        let mut series: [(&str, &str, Vec<Row>); 10] = [
             ("node_cpu_cores", "Cores in use on the node", Vec::new()),
             ("node_memory_bytes", "Memory in use on the node", Vec::new()),
             ("node_disk_bytes", "Disk in use where pods keep their data", Vec::new()),
@@ -152,6 +152,8 @@ impl ClusterCollector {
             ("container_cpu_cores", "Cores in use by the container", Vec::new()),
             ("container_memory_bytes", "Memory in use by the container", Vec::new()),
             ("container_disk_bytes", "Disk in use by the container", Vec::new()),
+            ("container_network_received_bytes", "Bytes received by the container", Vec::new()),
+            ("container_network_sent_bytes", "Bytes sent by the container", Vec::new()),
         ];
         let world = self.0.world();
         for node in world.all::<Node>(None) {
@@ -180,6 +182,8 @@ impl ClusterCollector {
                     float(container.cpu_milli) / 1000.0,
                     float(container.memory_bytes),
                     float(container.disk_bytes),
+                    float(container.network_received_bytes),
+                    float(container.network_sent_bytes),
                 ]) {
                     row.2.push((labels.clone(), value));
                 }

@@ -254,23 +254,6 @@ impl Client {
             .await
     }
 
-    /// Deletes every selected object of a namespace.
-    ///
-    /// # Errors
-    /// As every request.
-    pub async fn delete_all(
-        &self,
-        kind: Kind,
-        namespace: Option<&str>,
-        selector: &Selector,
-        params: &DeleteParams,
-    ) -> Result<Reply, ClientError> {
-        let path = collection_path(kind, namespace);
-        let media_type = "application/json";
-        let query = selector.query();
-        self.json(self.with_body(Method::DELETE, &path, &query, media_type, &params.body())).await
-    }
-
     /// Follows what becomes of objects after a revision; with `None` from now, what there is now first.
     ///
     /// # Errors

@@ -186,6 +186,7 @@ async fn usage_counts_a_container_with_its_children() {
             let usage = bench.runtime.usage(&bench.scope).await.expect("read");
             assert_eq!(usage.iter().map(|it| &it.key).collect::<Vec<_>>(), [&key]);
             assert!(usage[0].memory_bytes > 0, "{usage:?}");
+            assert!(usage[0].disk_bytes >= "ready\n".len() as u64, "its log: {usage:?}");
             (usage[0].cpu_nanos >= 50_000_000).then_some(())
         })
         .await;

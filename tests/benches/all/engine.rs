@@ -118,7 +118,7 @@ impl RawEngine {
         let body = body.map(Value::to_string).unwrap_or_default();
         // The old version has an answer end with its connection, so there are no chunks to decode.
         let request = format!(
-            "{method} /v1.41{path} HTTP/1.0\r\nHost: engine\r\nContent-Type: application/json\r\n\
+            "{method} {path} HTTP/1.0\r\nHost: engine\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         );

@@ -83,6 +83,8 @@ pub struct Simulation {
     decided: u64,
     /// When it dies, in an enumeration of crashes.
     crash_at: Option<CrashPoint>,
+    /// Whether nothing happens to containers, so that none may be restarted.
+    undisturbed: bool,
     truth: World,
     truth_watch: Box<dyn Watch>,
     oracle: Oracle,
@@ -143,6 +145,7 @@ impl Simulation {
             acknowledgements: Vec::new(),
             decided: 0,
             crash_at: None,
+            undisturbed: false,
             truth: World::default(),
             oracle: Oracle::new(calm),
             machines,
@@ -381,7 +384,7 @@ impl Simulation {
             self.turn(machine, usize::MAX)?;
         }
         self.pass_time(HEARTBEAT_MS * 3);
-        Ok(())
+        if self.undisturbed { self.none_restarted() } else { Ok(()) }
     }
 }
 
