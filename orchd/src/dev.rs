@@ -18,7 +18,7 @@ pub struct DevArgs {
     /// Where the API listens; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
     listen: SocketAddr,
-    /// What runs pods [default: docker when an engine answers, else process]
+    /// What runs pods [default: docker when an engine answers, else process; an existing data directory keeps its own]
     #[arg(long, value_enum)]
     runtime: Option<RuntimeChoice>,
     /// Stop all pods when orchd stops; each has its grace period for that, but at most 10 s
@@ -26,10 +26,11 @@ pub struct DevArgs {
     stop_pods: bool,
 }
 
-/// Runs until TERM or interrupt.
+/// Runs until TERM, an interrupt or a hang-up.
 pub async fn dev(args: DevArgs) -> anyhow::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     // Absolute, so that what `ready` says of it holds in every directory.
     let data_dir = std::path::absolute(args.data_dir.unwrap_or_else(default_data_dir))?;
     let options = Options { data_dir, listen: args.listen, runtime: args.runtime };
@@ -38,6 +39,7 @@ pub async fn dev(args: DevArgs) -> anyhow::Result<()> {
         ready = instance.node_ready() => ready.map(|()| true),
         _ = term.recv() => Ok(false),
         _ = interrupt.recv() => Ok(false),
+        _ = hangup.recv() => Ok(false),
     };
     if let Ok(true) = ready {
         crate::say(format_args!(
@@ -46,7 +48,7 @@ pub async fn dev(args: DevArgs) -> anyhow::Result<()> {
             instance.runtime.name(),
             instance.kubeconfig.display()
         ));
-        tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
+        tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {}, _ = hangup.recv() => {} }
     }
     tokio::select! {
         () = instance.stop(args.stop_pods) => ready.map(|_| ()),

@@ -10,7 +10,8 @@ const BUG_SEEDS: u64 = 24;
 /// How many seeds are tried; `ORCH_SIM_SEEDS` asks for more.
 #[allow(clippy::disallowed_methods)] // a test, not the core
 fn seeds() -> u64 {
-    std::env::var("ORCH_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(24)
+    let wanted = std::env::var("ORCH_SIM_SEEDS").unwrap_or_else(|_| "24".to_owned());
+    wanted.parse().ok().filter(|seeds| *seeds > 0).expect("ORCH_SIM_SEEDS is a number above 0")
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub struct DemoArgs {
 pub async fn demo(args: DemoArgs) -> anyhow::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // A terminal that is closed is no reason to leave anything behind.
+    let mut hangup = signal(SignalKind::hangup())?;
     let dir = tempfile::Builder::new()
         .prefix("orchd-demo-")
         .tempdir()
@@ -54,11 +56,12 @@ pub async fn demo(args: DemoArgs) -> anyhow::Result<()> {
         told = tell(&instance, &progress, &options.data_dir) => told,
         _ = term.recv() => Err(anyhow::anyhow!("interrupted")),
         _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
+        _ = hangup.recv() => Err(anyhow::anyhow!("the terminal was closed")),
     };
     if told.is_ok() && !args.exit {
         progress.end();
         hint(&instance);
-        tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
+        tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {}, _ = hangup.recv() => {} }
     }
     progress.waiting("taking everything down");
     let cluster = instance.cluster.id().to_owned();
