@@ -163,14 +163,14 @@ fn decoded_length(text: &str) -> usize {
 }
 
 /// The conditions of a status.
-fn conditions(page: &mut Page, conditions: &[Condition]) {
-    let rows = conditions.iter().map(|condition| {
+fn conditions(page: &mut Page, conditions: impl IntoIterator<Item = Condition>) {
+    let rows = conditions.into_iter().map(|condition| {
         vec![
-            condition.kind.clone(),
+            condition.kind,
             status_word(condition.status).to_owned(),
             condition.last_transition_time.map(age).unwrap_or_default(),
-            condition.reason.clone(),
-            condition.message.clone(),
+            condition.reason,
+            condition.message,
         ]
     });
     page.table("Conditions", &["Type", "Status", "Since", "Reason", "Message"], rows);

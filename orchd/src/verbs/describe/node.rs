@@ -1,13 +1,13 @@
 //! A node, with what runs on it.
 
 use anyhow::Context as _;
-use orchestrator_core::model::{Kind, Node, Pod, Quantity, TaintEffect};
+use orchestrator_core::model::{Condition, Kind, Node, Pod, Quantity, TaintEffect};
 use orchestrator_core::scheduler::Demand;
 use orchestrator_http::Selector;
 use serde_json::Value;
 
 use super::page::Page;
-use super::{age, metadata, status_word};
+use super::{age, conditions, metadata};
 use crate::verbs::session::Session;
 
 /// Describes a node.
@@ -36,16 +36,15 @@ pub async fn node(page: &mut Page, session: &Session, object: &Value) -> anyhow:
     );
     page.field("Agent", &info.kubelet_version);
     page.field("Runtime", &info.container_runtime_version);
-    let conditions = status.conditions.iter().map(|condition| {
-        vec![
-            condition.kind.clone(),
-            status_word(condition.status).to_owned(),
-            condition.last_transition_time.map(age).unwrap_or_default(),
-            condition.reason.clone(),
-            condition.message.clone(),
-        ]
+    let all = status.conditions.iter().cloned().map(|condition| Condition {
+        kind: condition.kind,
+        last_transition_time: condition.last_transition_time,
+        message: condition.message,
+        reason: condition.reason,
+        status: condition.status,
+        ..Condition::default()
     });
-    page.table("Conditions", &["Type", "Status", "Since", "Reason", "Message"], conditions);
+    conditions(page, all);
 
     let selector =
         Selector { fields: format!("spec.nodeName={}", node.metadata.name), ..Selector::default() };

@@ -44,7 +44,7 @@ pub fn pod(page: &mut Page, object: &Value) -> anyhow::Result<()> {
         }
         program(page, container);
     }
-    conditions(page, &status.conditions);
+    conditions(page, status.conditions.clone());
     Ok(())
 }
 

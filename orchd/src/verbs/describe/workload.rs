@@ -50,7 +50,7 @@ pub async fn deployment(page: &mut Page, session: &Session, object: &Value) -> a
         }
     }
     template(page, &spec.template);
-    conditions(page, &status.conditions);
+    conditions(page, status.conditions.clone());
     let selector = Selector::labels(spec.selector.to_string());
     let uid = deployment.metadata.uid.to_string();
     let namespace = Some(deployment.metadata.namespace.as_str());
@@ -79,7 +79,7 @@ pub async fn replica_set(page: &mut Page, session: &Session, object: &Value) -> 
         ),
     );
     template(page, &spec.template);
-    conditions(page, &status.conditions);
+    conditions(page, status.conditions.clone());
     let selector = Selector::labels(spec.selector.to_string());
     let uid = set.metadata.uid.to_string();
     pods(page, session, &set.metadata, &selector, Some(&uid)).await
