@@ -66,12 +66,16 @@ async fn orchd_killed_during_rollouts_disturbs_nothing_and_finishes(rig: Arc<Rig
     settle(&rig, &orchd.client, &scope, 1).await;
     let span = started.elapsed();
 
+    let mut in_the_middle = 0;
     for kill in 1..=KILLS {
         let version = kill + 1;
         apply(&orchd.client, version).await;
         // The fault of this test: a moment somewhere in a rollout.
         let moment = moments.within(span);
         tokio::time::sleep(moment).await;
+        let (new, old): (Vec<_>, Vec<_>) =
+            pods(&orchd.client).await.into_iter().partition(|pod| is_of(pod, version));
+        in_the_middle += u32::from(!new.is_empty() && !old.is_empty());
         orchd.kill().await;
         let before = running(&rig.list(&scope).await);
         tell(&format!("kill {kill} after {moment:?} of {span:?}, {} run", before.len()));
@@ -83,7 +87,14 @@ async fn orchd_killed_during_rollouts_disturbs_nothing_and_finishes(rig: Arc<Rig
             let same = before.get(key).is_none_or(|before| before == container);
             assert!(same, "{key} was started anew: {before:#?} became {after:#?}");
         }
+        // What runs the new version already has no reason to go.
+        for (key, container) in &before {
+            if new.iter().any(|pod| pod.metadata.uid == key.sandbox.pod) {
+                assert_eq!(after.get(key), Some(container), "{key} was replaced needlessly");
+            }
+        }
     }
+    assert!(in_the_middle > 0, "no kill came in the middle of a rollout");
 
     let web = Key::new(Kind::Deployment, "default", "web");
     orchd.client.delete(&web, &DeleteParams::default()).await.expect("deleted");
@@ -110,6 +121,10 @@ async fn pods(client: &Client) -> Vec<Pod> {
     items.into_iter().map(|pod| serde_json::from_value(pod).expect("a pod")).collect()
 }
 
+fn is_of(pod: &Pod, version: u32) -> bool {
+    pod.spec.containers[0].env[0].value == version.to_string()
+}
+
 fn running(sandboxes: &[SandboxObservation]) -> BTreeMap<ContainerKey, ContainerObservation> {
     let containers = sandboxes.iter().flat_map(|sandbox| &sandbox.containers);
     containers.filter(|it| is_running(it)).map(|it| (it.key.clone(), it.clone())).collect()
@@ -132,12 +147,9 @@ async fn settle(rig: &Rig, client: &Client, scope: &Scope, version: u32) {
                 assert_eq!(status.restart_count, 0, "nothing ended by itself: {pod:#?}");
             }
         }
-        let wanted = version.to_string();
         let rolled = web.is_available()
             && pods.len() == REPLICAS as usize
-            && pods
-                .iter()
-                .all(|pod| pod.is_ready() && pod.spec.containers[0].env[0].value == wanted);
+            && pods.iter().all(|pod| pod.is_ready() && is_of(pod, version));
         let mut there: Vec<_> = sandboxes.iter().map(|sandbox| sandbox.key.pod).collect();
         let mut asked: Vec<_> = pods.iter().map(|pod| pod.metadata.uid).collect();
         there.sort();

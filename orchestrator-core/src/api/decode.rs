@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::known_fields::is_known;
+use super::known_fields::{is_known, values_without_effect};
 use super::{FieldValidation, Rejection};
 use crate::model::{DecodeError, Kind, Object, print_path};
 
@@ -54,6 +54,11 @@ pub(super) fn decode(
             format!("{field}: known to Kubernetes but not implemented here; kept, without effect")
         })
         .collect();
+    let values_before = before.map(values_without_effect).unwrap_or_default();
+    let values = values_without_effect(&object);
+    warnings.extend(values.iter().filter(|value| !values_before.contains(value)).map(|value| {
+        format!("{value}: known to Kubernetes but not implemented here; such a probe fails")
+    }));
     match validation {
         FieldValidation::Strict if !unknown.is_empty() => return Err(strict(kind, &unknown)),
         FieldValidation::Warn => {

@@ -96,3 +96,18 @@ fn what_is_known_elsewhere_is_not_known_here() {
         assert!(text.contains("strict decoding error: unknown field"), "{text}");
     }
 }
+
+#[test]
+fn a_probe_by_https_is_kept_with_a_warning_once() {
+    let mut bench = Bench::new();
+    let mut sent = deployment("web");
+    sent["spec"]["template"]["spec"]["containers"][0]["livenessProbe"] =
+        json!({ "httpGet": { "port": 8443, "scheme": "HTTPS" } });
+    let effect = bench.submit(&create(Kind::Deployment, "default", sent)).expect("accepted");
+    let warning = "spec.template.spec.containers[0].livenessProbe.httpGet.scheme HTTPS: known to Kubernetes but not \
+                   implemented here; such a probe fails";
+    assert_eq!(effect.warnings, [warning]);
+    let key = Key::new(Kind::Deployment, "default", "web");
+    let change = json!({ "metadata": { "labels": { "a": "b" } } });
+    assert_eq!(bench.submit(&merge(&key, change)).expect("accepted").warnings, [""; 0]);
+}
