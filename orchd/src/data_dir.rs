@@ -1,6 +1,6 @@
 //! `DataDir`: the directory in which an orchd keeps everything; refused when it is somebody else's.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -62,7 +62,7 @@ impl DataDir {
                 "docker" => Some(RuntimeChoice::Docker),
                 "process" => Some(RuntimeChoice::Process),
                 other => bail!(
-                    "{}: {other:?} is neither docker nor process",
+                    "{}: {other:?} is neither docker nor process; write the one that runs the pods of this directory into it",
                     self.path.join(RUNTIME).display()
                 ),
             },
@@ -88,8 +88,14 @@ impl DataDir {
         if path.exists() {
             return Ok(());
         }
-        std::fs::write(&path, format!("{runtime}\n"))
-            .with_context(|| format!("cannot write {}", path.display()))
+        let write = || -> std::io::Result<()> {
+            // Whole or not at all, also when the machine stops meanwhile.
+            let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
+            writeln!(file, "{runtime}")?;
+            file.as_file().sync_all()?;
+            file.persist(&path).map(drop).map_err(|error| error.error)
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
