@@ -11,6 +11,8 @@ use crate::runtime::{
 
 /// The exit code reported for a run whose end nobody saw: that of a killed program.
 pub(crate) const EXIT_CODE_LOST: i32 = 137;
+/// The reason given for a run whose end nobody saw, as in Kubernetes.
+const REASON_LOST: &str = "ContainerStatusUnknown";
 
 /// How the newest run of a container stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,11 +132,14 @@ impl<'a> Runs<'a> {
         }
     }
 
-    /// How many restarts in a row led to the newest run, as far as the runs themselves tell.
+    /// How many restarts in a row led to the newest run, as far as the runs themselves tell. A run that was lost
+    /// while no agent looked (the machine or its pods were stopped) did not crash, and begins a new row.
     pub fn streak(&self) -> u32 {
-        match (&self.previous, self.attempt()) {
-            (Some(previous), Some(attempt)) if ran_well(previous) => attempt.min(1),
-            (Some(_) | None, attempt) => attempt.unwrap_or(0),
+        let is_clean = |run: &StateTerminated| ran_well(run) || run.reason == REASON_LOST;
+        match (&self.last, &self.previous, self.attempt()) {
+            (Last::Ended(ended), ..) if is_clean(&ended.state) => 0,
+            (_, Some(previous), Some(attempt)) if is_clean(previous) => attempt.min(1),
+            (_, Some(_) | None, attempt) => attempt.unwrap_or(0),
         }
     }
 
@@ -284,7 +289,7 @@ fn lost(id: &str, started_at: Option<Time>, lost_at: Time) -> StateTerminated {
         exit_code: EXIT_CODE_LOST,
         finished_at: Some(lost_at),
         message: "the container is gone, or its sandbox ended; its exit was not seen".to_owned(),
-        reason: "ContainerStatusUnknown".to_owned(),
+        reason: REASON_LOST.to_owned(),
         started_at,
     }
 }

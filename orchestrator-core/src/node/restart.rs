@@ -103,14 +103,14 @@ impl Planner<'_> {
         Some(Step::Wait { until: trouble.retry_at(now), shown })
     }
 
-    /// How many restarts in a row led to a run that ended.
-    pub(super) fn streak(&self, runs: &Runs<'_>, ended: &Ended) -> u32 {
+    /// How many restarts in a row led to a run that ended. What the runs told once is kept: they tell less when
+    /// the status has moved on.
+    pub(super) fn streak(&mut self, runs: &Runs<'_>, ended: &Ended) -> u32 {
         if ran_well(&ended.state) {
             return 0;
         }
-        let memory = self.plan.memory.containers.get(&runs.spec.name);
-        let known = memory.and_then(|memory| memory.streaks.get(&ended.attempt)).copied();
-        known.unwrap_or_else(|| runs.streak())
+        let memory = self.plan.memory.container(&runs.spec.name);
+        *memory.streaks.entry(ended.attempt).or_insert_with(|| runs.streak())
     }
 
     pub(super) fn ended_at(&mut self, runs: &Runs<'_>, ended: &Ended) -> Timestamp {

@@ -154,6 +154,41 @@ fn the_back_off_survives_a_restart_of_the_agent() {
 }
 
 #[test]
+fn runs_that_ended_with_the_agent_do_not_count_as_crashes() {
+    let mut ticks = Ticks::one();
+    ticks.settle();
+    for stops in 1..=5 {
+        ticks.pass(3);
+        if stops == 5 {
+            ticks.runtime.set_program("app:1", SimProgram::exits(1, 1000));
+        }
+        let sandbox = ticks.observed()[0].key.clone();
+        ticks.runtime.execute(&RuntimeOp::RemoveSandbox(sandbox)).expect("removed");
+        ticks.restart_agent();
+        ticks.settle();
+        assert_eq!(ticks.running().len(), 1, "again at once after {stops} stops");
+        assert_eq!(ticks.status("main").restart_count, stops);
+    }
+    // The crashes that follow are the first ones, also for an agent that did not see the run begin.
+    ticks.restart_agent();
+    ticks.pass(40);
+    assert_eq!(ticks.starts()[5..], [15, 26, 47]);
+}
+
+#[test]
+fn a_sandbox_that_always_dies_backs_off_under_a_live_agent() {
+    let mut ticks = Ticks::one();
+    ticks.settle();
+    for _ in 0..80 {
+        if let Some(alive) = ticks.running().first().cloned() {
+            ticks.runtime.lose_sandbox(&alive.sandbox);
+        }
+        ticks.pass(1);
+    }
+    assert!(ticks.starts().len() <= 6, "{:?}", ticks.starts());
+}
+
+#[test]
 fn only_the_last_ended_run_is_kept_beside_the_newest() {
     let mut ticks = Ticks::one();
     ticks.runtime.set_program("app:1", SimProgram::exits(1, 1000));
