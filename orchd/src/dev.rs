@@ -34,7 +34,12 @@ pub async fn dev(args: DevArgs) -> anyhow::Result<()> {
     // Absolute, so that what `ready` says of it holds in every directory.
     let data_dir = std::path::absolute(args.data_dir.unwrap_or_else(default_data_dir))?;
     let options = Options { data_dir, listen: args.listen, runtime: args.runtime };
-    let instance = Instance::start(&options).await?;
+    let instance = tokio::select! {
+        started = Instance::start(&options) => started?,
+        _ = term.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+        _ = hangup.recv() => return Ok(()),
+    };
     let ready = tokio::select! {
         ready = instance.node_ready() => ready.map(|()| true),
         _ = term.recv() => Ok(false),

@@ -187,7 +187,13 @@ async fn choose(choice: Option<RuntimeChoice>) -> anyhow::Result<Option<DockerRu
         None => match DockerRuntime::connect().await {
             Ok(docker) => Ok(Some(docker)),
             Err(error @ RuntimeError::Unreachable(_)) => {
-                tracing::info!(%error, "no Docker engine answers; using processes");
+                // Who names an engine expects it; who does not need not have one.
+                match std::env::var_os("DOCKER_HOST").filter(|host| !host.is_empty()) {
+                    Some(host) => tracing::warn!(
+                        %error, ?host, "no Docker engine answers at DOCKER_HOST; using processes"
+                    ),
+                    None => tracing::info!(%error, "no Docker engine answers; using processes"),
+                }
                 Ok(None)
             }
             Err(error) => Err(error)

@@ -10,6 +10,7 @@ use orchestrator_core::runtime::{
 };
 
 use crate::engine::{ConnectError, Engine};
+use crate::error::EngineError;
 use crate::exec;
 use crate::image::{self, ImageFile};
 use crate::inner::{Inner, container_not_found, gone, is_image_missing, known_or};
@@ -79,11 +80,12 @@ impl DockerRuntime {
     /// that is no error.
     ///
     /// # Errors
-    /// When the engine does not answer.
+    /// When the engine does not answer, or has another reason to keep it.
     pub async fn remove_unused_pause_image(&self) -> Result<(), RuntimeError> {
-        match self.remove_image(&image::pause_image()).await {
-            Ok(()) | Err(RuntimeError::Backend { .. }) => Ok(()),
-            Err(error) => Err(error),
+        let image = image::pause_image();
+        match gone(self.inner.engine.remove_image(&image).await) {
+            Ok(()) | Err(EngineError::Status { code: 409, .. }) => Ok(()),
+            Err(error) => Err(error.into_runtime(format!("removing image {image}"))),
         }
     }
 

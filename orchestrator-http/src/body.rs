@@ -1,6 +1,5 @@
 //! Bodies: what responses are made of, and how much of a request is taken in.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -20,16 +19,28 @@ const DRAIN_BYTES_MAX: usize = 64 << 20;
 const BODY_MILLIS_MAX: u64 = 30_000;
 
 /// The body of every response: whole, or a stream of pieces.
-pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub type Body = UnsyncBoxBody<Bytes, BrokenOff>;
+
+/// A stream that ends before its end: the client is to see that it did not get all.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BrokenOff(pub(crate) String);
 
 /// Makes a body that is there at once.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).boxed_unsync()
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// Makes a body from pieces that come over time.
 pub fn stream(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body {
-    StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))).boxed_unsync()
+    stream_or_break(pieces.map(Ok))
+}
+
+/// As [`stream`], of pieces of which one may be the news that there is no more to be had.
+pub fn stream_or_break(
+    pieces: impl Stream<Item = Result<Bytes, BrokenOff>> + Send + 'static,
+) -> Body {
+    StreamBody::new(pieces.map(|piece| piece.map(Frame::data))).boxed_unsync()
 }
 
 /// Reads a request's body.

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
@@ -49,8 +49,14 @@ pub(crate) fn open(path: &Path, options: &SqliteOptions) -> Result<Opened, OpenE
     check_writable(&path)?;
     let mut lock = acquire(&path, &lock_path)?;
     check_header(&path)?;
-    check_space(&mut lock).map_err(|error| OpenError::from_io(&path, error))?;
-    create(&path)?;
+    let made = check_space(&mut lock)
+        .map_err(|error| OpenError::from_io(&path, error))
+        .and_then(|()| create(&path));
+    if made.is_err() && !path.exists() {
+        // The lock guards nothing; a directory that was refused is left as it was.
+        let _ = fs::remove_file(&lock_path);
+    }
+    made?;
     let connection =
         connect(&path, options).map_err(|error| OpenError::from_sqlite(&path, error))?;
     Ok(Opened { connection: connection?, lock, path })
@@ -146,7 +152,9 @@ fn acquire(path: &Path, lock_path: &Path) -> Result<File, OpenError> {
     let failed = |error| OpenError::from_io(lock_path, error);
     let mut lock = private().create(true).open(lock_path).map_err(failed)?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        // Somebody whose start failed may have removed it since it was opened: then it locks nothing.
+        Ok(()) if is_at(&lock, lock_path).map_err(failed)? => Ok(lock),
+        Ok(()) => acquire(path, lock_path),
         Err(TryLockError::Error(error)) => Err(failed(error)),
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
@@ -157,6 +165,16 @@ fn acquire(path: &Path, lock_path: &Path) -> Result<File, OpenError> {
             };
             Err(OpenError::InUse { path: path.to_owned(), holder })
         }
+    }
+}
+
+/// Whether a path leads to an open file.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let opened = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(found) => Ok((found.dev(), found.ino()) == (opened.dev(), opened.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Orchd {
     child: Child,
     /// A client of it.
     pub client: Client,
+    /// Its line `ready`.
+    pub ready: String,
 }
 
 /// How an orchd ended.
@@ -103,11 +105,19 @@ impl Orchd {
     /// # Panics
     /// When it does not become ready.
     pub async fn start_in(data_dir: &Path, runtime: &str, docker_host: &str) -> Self {
+        Self::start_with(data_dir, &["--runtime", runtime], docker_host).await
+    }
+
+    /// As [`Self::start_in`], with options besides the data directory and the address.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start_with(data_dir: &Path, options: &[&str], docker_host: &str) -> Self {
         let mut errors = tempfile::tempfile().expect("a temporary file");
         let stderr = errors.try_clone().expect("a descriptor");
         let data = data_dir.to_str().expect("paths of tests are text");
-        let mut command = command(&["dev", "--data-dir", data, "--runtime", runtime]);
-        command.args(["--listen", "127.0.0.1:0"]).env("DOCKER_HOST", docker_host);
+        let mut command = command(&["dev", "--data-dir", data, "--listen", "127.0.0.1:0"]);
+        command.args(options).env("DOCKER_HOST", docker_host);
         let child = command.stdout(Stdio::piped()).stderr(stderr).spawn();
         let mut child = child.expect("orchd runs");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
@@ -122,7 +132,7 @@ impl Orchd {
         }
         let kubeconfig = data_dir.join("kubeconfig");
         let client = Client::from_kubeconfig(&kubeconfig).expect("orchd wrote its kubeconfig");
-        Self { child, client }
+        Self { child, client, ready: line }
     }
 
     /// The scope of its pods.

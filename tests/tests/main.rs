@@ -12,6 +12,7 @@ mod policy;
 mod probes;
 mod refusals;
 mod rollout;
+mod runtime_choice;
 mod side_by_side;
 mod tidy;
 

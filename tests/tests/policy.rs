@@ -1,4 +1,4 @@
-//! The rules for dependencies in `deny.toml`, checked without a network: licences, bans, sources.
+//! The rules for dependencies in `deny.toml`, checked without a network: licences, bans, sources, wildcards.
 //!
 //! `cargo deny check` reads the same file and checks advisories too; this test needs nothing but cargo.
 
@@ -65,6 +65,12 @@ fn dependencies_keep_to_the_policy() {
         }
         if banned.contains(&name) {
             broken.push(format!("{name}: banned"));
+        }
+        let own = package["source"].is_null();
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            if own && dependency["req"] == "*" && dependency["path"].is_null() {
+                broken.push(format!("{name}: any version of {}", dependency["name"]));
+            }
         }
         if package["source"].as_str().is_some_and(|source| source != CRATES_IO) {
             broken.push(format!("{name}: source {}", package["source"]));

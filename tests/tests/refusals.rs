@@ -135,31 +135,50 @@ async fn a_full_disk_is_refused() {
     refused(&dir, &["full"]).await;
 }
 
-/// On a file system that is really full, in a mount namespace of its own, which ends with its processes.
+/// Runs orchd on a copy of a used and on an empty data directory on a file system of 4 MB, made unfit by a script. It is
+/// mounted in a namespace of its own, which ends with its processes.
+#[cfg(feature = "docker")]
+async fn refused_on_file_system(made_unfit: &str, says: &str) {
+    let parent = directory();
+    ours(&parent).await;
+    let script = format!(
+        r#"
+        mkdir disk && mount -t tmpfs -o size=4m disk disk || exit 90
+        cp -a data disk/data && mkdir disk/empty || exit 91
+        {made_unfit}
+        for name in data empty; do
+            cp -a disk/$name before
+            "$1" dev --data-dir disk/$name --listen 127.0.0.1:0 --runtime process
+            [ $? = 1 ] || exit 92
+            diff -r before disk/$name || exit 93
+            rm -r before
+        done
+    "#
+    );
+    let mut shell = tokio::process::Command::new("unshare");
+    shell.args(["--mount", "sh", "-c", &script, "sh"]).arg(orchestrator_tests::orchd::program());
+    shell.current_dir(parent.path());
+    let ended = run(shell).await;
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    for name in ["data", "empty"] {
+        let told = ended
+            .stderr
+            .lines()
+            .any(|line| line.contains(&format!("disk/{name}")) && line.contains(says));
+        assert!(told, "{name}: {ended:?}");
+    }
+}
+
 #[cfg(feature = "docker")]
 #[tokio::test]
 async fn a_full_file_system_is_refused() {
-    let parent = directory();
-    let dir = ours(&parent).await;
-    let script = r#"
-        mkdir full && mount -t tmpfs -o size=4m full full && cp -a data full/data || exit 90
-        cat /dev/zero >full/rest 2>/dev/null
-        cp -a full/data before
-        "$1" dev --data-dir full/data --listen 127.0.0.1:0 --runtime process
-        code=$?
-        diff -r before full/data || exit 91
-        exit $code
-    "#;
-    let mut shell = tokio::process::Command::new("unshare");
-    shell.args(["--mount", "sh", "-c", script, "sh"]).arg(orchestrator_tests::orchd::program());
-    let ended = run({
-        shell.current_dir(parent.path());
-        shell
-    })
-    .await;
-    assert!(dir.exists());
-    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
-    assert!(ended.stderr.contains("full/data") && ended.stderr.contains("is full"), "{ended:?}");
+    refused_on_file_system("cat /dev/zero >disk/rest 2>/dev/null", "is full").await;
+}
+
+#[cfg(feature = "docker")]
+#[tokio::test]
+async fn a_read_only_file_system_is_refused() {
+    refused_on_file_system("mount -o remount,ro disk || exit 94", "read-only").await;
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ impl Bounds {
             }
         }
         self.check();
-        assert!(self.commit >= world.revision() || self.commits > 0);
+        assert!(self.commit >= world.revision(), "every commit up to the world was seen");
     }
 
     fn check(&self) {

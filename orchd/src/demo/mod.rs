@@ -51,7 +51,12 @@ pub async fn demo(args: DemoArgs) -> anyhow::Result<()> {
     };
     let progress = Progress::start();
     progress.waiting("starting a cluster");
-    let instance = Instance::start(&options).await?;
+    let instance = tokio::select! {
+        started = Instance::start(&options) => started?,
+        _ = term.recv() => bail!("interrupted"),
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = hangup.recv() => bail!("the terminal was closed"),
+    };
     let told = tokio::select! {
         told = tell(&instance, &progress, &options.data_dir) => told,
         _ = term.recv() => Err(anyhow::anyhow!("interrupted")),

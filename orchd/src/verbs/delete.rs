@@ -42,7 +42,7 @@ pub struct DeleteArgs {
     #[arg(short, long = "filename", value_name = "FILE")]
     file: Vec<PathBuf>,
     /// The objects that have these labels
-    #[arg(short = 'l', long, value_name = "SELECTOR", conflicts_with = "file")]
+    #[arg(short = 'l', long, value_name = "SELECTOR", value_parser = super::label_selector, conflicts_with = "file")]
     selector: Option<String>,
     /// Every object of the kind in the namespace
     #[arg(long, conflicts_with_all = ["file", "selector"])]

@@ -55,6 +55,7 @@ pub struct GetArgs {
         short = 'l',
         long,
         value_name = "SELECTOR",
+        value_parser = super::label_selector,
         default_value = "",
         hide_default_value = true
     )]

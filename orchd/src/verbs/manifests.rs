@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use orchestrator_core::manifest::{self, Document, MANIFEST_BYTES_MAX};
-use orchestrator_core::model::{Key, Kind};
+use orchestrator_core::model::{Key, Kind, is_dns_label, is_dns_subdomain};
 use orchestrator_http::ClientError;
 
 use super::session::Session;
@@ -67,6 +67,12 @@ pub fn key(document: &Document, session: &Session) -> anyhow::Result<Key> {
     if name.is_empty() {
         bail!(at(document, "metadata.name", "metadata.name: Required value"));
     }
+    if !is_dns_subdomain(name) {
+        let message = format!(
+            "metadata.name: Invalid value: {name:?}: a lower-case RFC 1123 subdomain is needed, such as \"web-1\""
+        );
+        bail!(at(document, "metadata.name", &message));
+    }
     let own = text_at(value, "/metadata/namespace");
     let mut key = session.key(kind, name);
     if !own.is_empty() && kind.is_namespaced() {
@@ -74,6 +80,12 @@ pub fn key(document: &Document, session: &Session) -> anyhow::Result<Key> {
             let message = format!(
                 "metadata.namespace: {own:?} is not the namespace {:?} given with -n",
                 session.namespace
+            );
+            bail!(at(document, "metadata.namespace", &message));
+        }
+        if !is_dns_label(own) {
+            let message = format!(
+                "metadata.namespace: Invalid value: {own:?}: a lower-case RFC 1123 label is needed, such as \"default\""
             );
             bail!(at(document, "metadata.namespace", &message));
         }

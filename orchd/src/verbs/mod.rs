@@ -20,6 +20,11 @@ pub mod wait;
 use orchestrator_core::model::LabelSelector;
 use serde_json::Value;
 
+/// Checks a label selector given on the command line; an empty one selects everything.
+fn label_selector(text: &str) -> Result<String, String> {
+    text.parse::<LabelSelector>().map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
 /// How objects are printed for programs.
 fn json(value: &Value) -> String {
     // The alternate form of a JSON value is the indented one.

@@ -40,7 +40,7 @@ pub struct WaitArgs {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
     timeout: Duration,
     /// All objects that have these labels now
-    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    #[arg(short = 'l', long, value_name = "SELECTOR", value_parser = super::label_selector)]
     selector: Option<String>,
     #[command(flatten)]
     client: ClientArgs,

@@ -15,7 +15,7 @@ use crate::controller::{Controller, built_in};
 use crate::engine::EngineStats;
 use crate::model::{Key, Namespace, Object, ObjectMeta, Part, Pod, Revision};
 use crate::node::NodeStreams;
-use crate::runtime::{LogOptions, LogStream, Runtime, Scope};
+use crate::runtime::{LogOptions, LogStream, Runtime, RuntimeError, Scope};
 use crate::scheduler::{ClusterView, Explanation, FilterScore, Scheduler};
 use crate::store::{StateStore, StoreError};
 use crate::world::World;
@@ -262,7 +262,10 @@ impl Cluster {
             Some((node, streams)) if *node == found.node_name => streams
                 .logs(found.metadata.uid, container, previous, options)
                 .await
-                .map_err(|error| bad(chain(&error))),
+                .map_err(|error| match error {
+                    RuntimeError::NotFound { .. } => bad(no_run(found, container, previous)),
+                    error => bad(chain(&error)),
+                }),
             Some(_) | None if !found.is_bound() => {
                 Err(bad(format!("pod {} has no node yet", pod.name)))
             }
@@ -412,6 +415,18 @@ impl ClusterBuilder {
         let inner = Inner { id, submitter, scheduler: self.scheduler, node, registered, tasks };
         Ok(Cluster { inner: Arc::new(inner) })
     }
+}
+
+/// Says that a container has no run whose log could be read, and what it waits for.
+fn no_run(pod: &Pod, container: &str, previous: bool) -> String {
+    let which = if previous { "previous run" } else { "run" };
+    let status = pod.status.container_statuses.iter().find(|status| status.name == container);
+    let waits = status.and_then(|status| status.state.waiting.as_ref());
+    let why = match waits {
+        Some(waiting) if !previous => format!(": it waits ({})", waiting.reason),
+        Some(_) | None => String::new(),
+    };
+    format!("container {container} in pod {} has no {which} with a log{why}", pod.metadata.name)
 }
 
 /// Records the namespaces every cluster has, and returns the cluster's id: from the uid of `kube-system`, as is

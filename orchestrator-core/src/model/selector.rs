@@ -143,9 +143,10 @@ fn terms(text: &str) -> Vec<&str> {
 fn requirement(term: &str) -> Result<LabelRequirement, String> {
     let make = |key: &str, operator, values: Vec<String>| {
         let key = key.trim();
-        match is_label_name(key) {
-            true => Ok(LabelRequirement { key: key.to_owned(), operator, values }),
-            false => Err(format!("{key:?} is not a label name")),
+        match values.iter().find(|value| !is_label_value(value)) {
+            _ if !is_label_name(key) => Err(format!("{key:?} is not a label name")),
+            Some(value) => Err(format!("{value:?} is not a label value")),
+            None => Ok(LabelRequirement { key: key.to_owned(), operator, values }),
         }
     };
     if let Some((key, list)) = term.strip_suffix(')').and_then(|rest| rest.split_once('(')) {
@@ -217,8 +218,19 @@ mod tests {
 
     #[test]
     fn what_is_no_selector_is_refused_with_its_reason() {
-        for bad in ["=x", "a b", "app in web", "app foo (x)", ",", "a=b,", "../x=1"] {
-            assert!(bad.parse::<LabelSelector>().is_err() || bad == "app in web", "{bad:?}");
+        let bad = [
+            "=x",
+            "a b",
+            "app in web",
+            "app foo (x)",
+            ",",
+            "a=b,",
+            "../x=1",
+            "a===b",
+            "a in (b c)",
+        ];
+        for bad in bad {
+            assert!(bad.parse::<LabelSelector>().is_err(), "{bad:?}");
         }
     }
 }

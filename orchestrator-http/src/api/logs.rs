@@ -8,7 +8,7 @@ use orchestrator_core::model::{Key, Time};
 use orchestrator_core::runtime::{LogLine, LogOptions, LogStream};
 
 use super::Api;
-use crate::body::{self, Body};
+use crate::body::{self, Body, BrokenOff};
 use crate::query::Query;
 use crate::status::Failure;
 use crate::stopping::Stopping;
@@ -33,10 +33,10 @@ impl Api {
             stopping: self.inner.stopping.clone(),
         };
         let pieces = stream::unfold(log, |mut log| async move {
-            let piece = log.next_piece().await?;
+            let piece = log.next_piece().await.transpose()?;
             Some((piece, log))
         });
-        let mut response = Response::new(body::stream(pieces));
+        let mut response = Response::new(body::stream_or_break(pieces));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         Ok(response)
     }
@@ -81,27 +81,31 @@ struct Log {
 }
 
 impl Log {
-    /// Waits for more of the log; `None` at its end.
-    async fn next_piece(&mut self) -> Option<Bytes> {
+    /// Waits for more of the log; `None` at its end, an error when there may be more that cannot be had.
+    async fn next_piece(&mut self) -> Result<Option<Bytes>, BrokenOff> {
         if self.left == 0 {
-            return None;
+            return Ok(None);
         }
         let line = tokio::select! {
             biased;
-            () = self.stopping.wait() => return None,
-            line = self.lines.next() => line?,
+            () = self.stopping.wait() => {
+                return Err(BrokenOff("the server stops".to_owned()));
+            }
+            line = self.lines.next() => line,
         };
         match line {
-            Ok(line) => {
+            Some(Ok(line)) => {
                 let mut piece = self.print(&line);
                 piece.truncate(self.left);
                 self.left -= piece.len();
-                Some(piece)
+                Ok(Some(piece))
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 tracing::debug!(%error, "a log broke off");
-                None
+                self.left = 0;
+                Err(BrokenOff(format!("the log broke off: {error}")))
             }
+            None => Ok(None),
         }
     }
 

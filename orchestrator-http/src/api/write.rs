@@ -276,6 +276,10 @@ fn delete_options(query: &Query, bytes: &[u8]) -> Result<DeleteOptions, Failure>
         ),
         None => query.number("gracePeriodSeconds")?,
     };
+    if let Some(seconds) = grace_seconds.filter(|seconds| *seconds < 0) {
+        let message = format!("gracePeriodSeconds: {seconds} must be greater than or equal to 0");
+        return Err(Failure::bad_request(message));
+    }
     let dry_run = match given("dryRun") {
         Some(Value::Array(values)) => {
             query::dry_run(values.iter().map(|value| value.as_str().unwrap_or("?")))?
@@ -353,6 +357,7 @@ mod tests {
             r#"{"propagationPolicy":"Sideways"}"#,
             r#"{"propagationPolicy":1}"#,
             r#"{"gracePeriodSeconds":"x"}"#,
+            r#"{"gracePeriodSeconds":-1}"#,
             r#"{"dryRun":["Some"]}"#,
             r#"{"dryRun":true}"#,
             r#"{"preconditions":{"uid":"x"}}"#,
