@@ -132,7 +132,7 @@ pub struct ContainerObservation {
     pub key: ContainerKey,
     /// The runtime's id with its scheme, such as `docker://4c01…`.
     pub id: String,
-    /// The image it was made from.
+    /// The image it was made from, as it was asked for.
     pub image: String,
     /// That image's id.
     pub image_id: String,
@@ -290,8 +290,9 @@ pub enum RuntimeError {
 /// # Guarantees (each is a test of the conformance suite)
 /// - **RT1** Creating a sandbox or container that exists already changes nothing and succeeds; so does starting a
 ///   running container, stopping an ended one, and removing what is gone.
-/// - **RT2** `list` shows every sandbox and container of the scope, with the keys they were made with, also those made by an
-///   earlier process (adoption, S20).
+/// - **RT2** `list` shows every sandbox and container of the scope, with the keys and, letter by letter, the images they were
+///   made with (an image that differs from the pod's makes the container begin again), also those made by an earlier
+///   process (adoption, S20).
 /// - **RT3** A created container does not run before it is started.
 /// - **RT4** A container that ends by itself is listed as exited with its code, and stays listed until removed.
 /// - **RT5** Stop sends TERM, waits at most the grace period, then sends KILL; when it returns the container has ended.

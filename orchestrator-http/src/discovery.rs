@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::registry::{OWN_GROUP, RESOURCES, Resource, VERBS, VERSION};
+use crate::registry::{OWN_GROUP, RESOURCES, Resource, VERSION};
 
 /// The version a client is told; clients compare it with their own.
 pub(crate) fn version() -> Value {
@@ -74,7 +74,7 @@ pub(crate) fn resource_list(group: &str) -> Value {
             "singularName": resource.singular,
             "namespaced": kind.is_namespaced(),
             "kind": kind.name(),
-            "verbs": VERBS,
+            "verbs": resource.verbs().collect::<Vec<_>>(),
         });
         if !resource.short_names.is_empty() {
             row["shortNames"] = json!(resource.short_names);
@@ -158,7 +158,7 @@ fn aggregated_resource(resource: &Resource) -> Value {
         "responseKind": { "group": kind.group(), "version": VERSION, "kind": kind.name() },
         "scope": if kind.is_namespaced() { "Namespaced" } else { "Cluster" },
         "singularResource": resource.singular,
-        "verbs": VERBS,
+        "verbs": resource.verbs().collect::<Vec<_>>(),
     });
     if !resource.short_names.is_empty() {
         row["shortNames"] = json!(resource.short_names);

@@ -58,9 +58,17 @@ pub(crate) struct Resource {
     pub(crate) subresources: &'static [Subresource],
 }
 
-/// What may be done with every resource.
-pub(crate) const VERBS: [&str; 8] =
+/// What may be done with resources.
+const VERBS: [&str; 8] =
     ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+impl Resource {
+    /// What may be done with it. Namespaces, as in Kubernetes, are deleted one by one: too much goes with each.
+    pub(crate) fn verbs(&self) -> impl Iterator<Item = &'static str> {
+        let is_whole = self.kind != Kind::Namespace;
+        VERBS.into_iter().filter(move |verb| is_whole || *verb != "deletecollection")
+    }
+}
 
 /// Every resource that is served, in the order of discovery.
 pub(crate) static RESOURCES: [Resource; 9] = [
@@ -137,6 +145,11 @@ pub(crate) const OWN_GROUP: &str = "orchestrator.dev";
 /// Finds the resource of a kind.
 pub(crate) fn of(kind: Kind) -> Option<&'static Resource> {
     RESOURCES.iter().find(|resource| resource.kind == kind)
+}
+
+/// Whether all of a kind may be deleted in one request.
+pub(crate) fn may_delete_collection(kind: Kind) -> bool {
+    of(kind).is_some_and(|resource| resource.verbs().any(|verb| verb == "deletecollection"))
 }
 
 /// Finds the resource with a plural name in a group.

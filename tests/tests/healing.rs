@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use orchestrator_core::driver::Cluster;
-use orchestrator_core::model::{Key, Kind, Pod, Resource, Uid};
+use orchestrator_core::model::{Key, Kind, Node, Pod, Resource, Uid};
 use orchestrator_core::world::World;
 use orchestrator_tests::rig::{Rig, is_running, scope, until};
 use orchestrator_tests::workload::sleepers;
@@ -13,6 +13,7 @@ super::on_every_runtime! {
     containers_that_are_removed_or_killed_from_outside_start_again_in_their_pods
     a_deployment_scales_to_twenty_and_to_none
     deleting_a_deployment_leaves_nothing
+    a_node_that_was_deleted_registers_again_and_runs_pods
 }
 
 fn web() -> Key {
@@ -67,6 +68,22 @@ async fn containers_that_are_removed_or_killed_from_outside_start_again_in_their
     }
     assert_eq!(rig.running(&cluster, spared).await, spared_container, "nobody touched it");
 
+    cluster.delete(&web()).await.expect("deleted");
+    until(&cluster, "the pods are gone", |world| uids(world).is_empty()).await;
+}
+
+async fn a_node_that_was_deleted_registers_again_and_runs_pods(rig: Arc<Rig>) {
+    let cluster = rig.start("a").await;
+    cluster.apply(sleepers("web", "1", 2)).await.expect("applied");
+    let before = available(&cluster, 2).await;
+    let node = before.all::<Node>(None).next().expect("one node").clone();
+    cluster.delete(&node.key()).await.expect("deleted");
+    let is_new = |world: &World| {
+        let found = world.at::<Node>(&node.key());
+        found.is_some_and(|found| found.metadata.uid != node.metadata.uid && found.is_ready())
+    };
+    until(&cluster, "the node is back", is_new).await;
+    available(&cluster, 2).await;
     cluster.delete(&web()).await.expect("deleted");
     until(&cluster, "the pods are gone", |world| uids(world).is_empty()).await;
 }

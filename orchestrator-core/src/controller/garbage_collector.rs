@@ -56,7 +56,7 @@ impl Controller for GarbageCollector {
 
     fn reconcile(&self, key: &Key, world: &World, now: Timestamp) -> Decision {
         let mut run = Run { world, now, decision: Decision::nothing() };
-        run.collect_left_behind(key);
+        run.collect_left_behind();
         if let Some(stored) = world.get(key) {
             if stored.object.meta().is_deleting() {
                 run.advance_deletion(stored);
@@ -87,18 +87,11 @@ struct Run<'w> {
 }
 
 impl<'w> Run<'w> {
-    /// Looks at what depended on earlier objects of this name.
-    fn collect_left_behind(&mut self, key: &Key) {
+    /// Looks at what depended on objects that are gone. Owners are matched by uid: a reference may name them wrongly, or
+    /// from another namespace.
+    fn collect_left_behind(&mut self) {
         let world = self.world;
-        let left = world.absent_owners().flat_map(|owner| {
-            world.dependents(owner).filter(move |dependent| {
-                let meta = dependent.object.meta();
-                meta.owner_references.iter().any(|reference| {
-                    reference.uid == owner
-                        && key_of(reference, &meta.namespace).is_some_and(|named| named == *key)
-                })
-            })
-        });
+        let left = world.absent_owners().flat_map(|owner| world.dependents(owner));
         for dependent in left {
             if !dependent.object.meta().is_deleting() {
                 self.check_owners(dependent);
@@ -236,12 +229,12 @@ fn blocks(dependent: &Stored, owner: Uid) -> bool {
     references.iter().any(|reference| reference.uid == owner && reference.block_owner_deletion)
 }
 
-/// The key an owner reference names; `None` for kinds that are not kept here.
 /// Whether nothing holds an object. A namespace goes with its own controller, which knows whether it is empty.
 fn may_remove(object: &Object) -> bool {
     object.kind() != Kind::Namespace && !is_held(object)
 }
 
+/// The key an owner reference names; `None` for kinds that are not kept here.
 fn key_of(owner: &OwnerReference, namespace: &str) -> Option<Key> {
     Kind::from_name(&owner.kind).map(|kind| Key::new(kind, namespace, &owner.name))
 }
@@ -307,6 +300,22 @@ mod tests {
         sandbox.remove(&key("a"));
         sandbox.settle().expect("settled");
         assert_eq!(names(&sandbox), ["other"]);
+    }
+
+    #[test]
+    fn who_names_its_owner_wrongly_goes_with_it_all_the_same() {
+        let mut sandbox = sandbox(&[("a", &[]), ("b", &["a"]), ("c", &["a"])]);
+        sandbox.change(&key("b"), |map: &mut ConfigMap| {
+            map.metadata.owner_references[0].name = "x".to_owned();
+        });
+        let mut far = map("far", &["a"]);
+        far.metadata.namespace = "elsewhere".to_owned();
+        sandbox.put(far);
+        sandbox.settle().expect("settled");
+        assert_eq!(names(&sandbox), ["a", "b", "c", "far"], "the owner lives");
+        sandbox.remove(&key("a"));
+        sandbox.settle().expect("settled");
+        assert_eq!(names(&sandbox), [""; 0]);
     }
 
     #[test]

@@ -178,6 +178,10 @@ impl NodeLink for LocalLink {
     }
 
     async fn report(&self, usage: Option<NodeUsage>) -> Result<(), LinkError> {
+        if self.submitter.history.world().get(&Key::node(&self.node)).is_none() {
+            let message = format!("there is no node {:?}", self.node);
+            return Err(LinkError::Refused { message });
+        }
         let (node, at) = (self.node.clone(), clock::now());
         let signal = match usage {
             Some(sample) => Signal::Usage { node, at, sample: Arc::new(sample) },

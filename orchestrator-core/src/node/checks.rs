@@ -10,6 +10,10 @@ impl Planner<'_> {
     /// Asks for the checks of a container that are due, and stops one whose liveness probe failed.
     pub(super) fn probe(&mut self, runs: &Runs<'_>) {
         let Last::Running(running) = &runs.last else { return };
+        if runs.has_other_image() {
+            // It is stopped anyway.
+            return;
+        }
         let since = self.running_since(running);
         let carried = self.carried_readiness(runs, running);
         for (kind, probe) in [

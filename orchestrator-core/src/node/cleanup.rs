@@ -1,6 +1,6 @@
 //! The part of a plan that stops and removes: deletion, finished pods, dead sandboxes, what is left of older runs.
 
-use super::lifecycle::Runs;
+use super::lifecycle::{Last, Runs};
 use super::plan::{RuntimeOp, StopReason};
 use super::planner::Planner;
 use super::restart::Step;
@@ -23,7 +23,11 @@ impl Planner<'_> {
         if self.cleanup_must_wait() {
             return;
         }
-        self.stop_all(self.deletion_grace_ms(), StopReason::Deleted);
+        let stops = self.stop_all(self.deletion_grace_ms(), StopReason::Deleted);
+        if stops && !self.input.pod.metadata.finalizers.is_empty() {
+            // Its record stays: first see how it ended.
+            return;
+        }
         for sandbox in self.input.observed {
             self.plan.ops.push(RuntimeOp::RemoveSandbox(sandbox.key.clone()));
         }
@@ -34,6 +38,21 @@ impl Planner<'_> {
         status::keep(self);
         if !self.cleanup_must_wait() {
             self.stop_all(self.grace_ms(), StopReason::Finished);
+        }
+    }
+
+    /// Stops runs of another image than the pod wants now; they begin again with it.
+    pub(super) fn stop_changed(&mut self, runs: &[Runs<'_>]) {
+        let changed = runs.iter().filter(|runs| runs.has_other_image());
+        let changed = changed.filter_map(|runs| match &runs.last {
+            Last::Running(running) => Some(running.key.clone()),
+            Last::Absent | Last::Created(_) | Last::Ended(_) => None,
+        });
+        let containers: Vec<ContainerKey> = changed.collect();
+        if !containers.is_empty() && !self.cleanup_must_wait() {
+            let grace_ms = self.grace_ms();
+            let reason = StopReason::Changed;
+            self.plan.ops.push(RuntimeOp::Stop { containers, grace_ms, reason });
         }
     }
 
@@ -80,15 +99,18 @@ impl Planner<'_> {
         }
     }
 
-    pub(super) fn stop_all(&mut self, grace_ms: u64, reason: StopReason) {
+    /// Stops what runs. Returns whether anything does.
+    pub(super) fn stop_all(&mut self, grace_ms: u64, reason: StopReason) -> bool {
         let running = self.input.observed.iter().flat_map(|sandbox| &sandbox.containers);
         let running = running
             .filter(|container| matches!(container.state, ContainerRunState::Running { .. }));
         let containers: Vec<ContainerKey> =
             running.map(|container| container.key.clone()).collect();
-        if !containers.is_empty() {
+        let stops = !containers.is_empty();
+        if stops {
             self.plan.ops.push(RuntimeOp::Stop { containers, grace_ms, reason });
         }
+        stops
     }
 
     pub(super) fn cleanup_must_wait(&mut self) -> bool {

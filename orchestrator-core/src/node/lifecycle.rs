@@ -132,6 +132,16 @@ impl<'a> Runs<'a> {
         }
     }
 
+    /// Whether the newest run is of another image than the pod wants now, as far as the runtime tells.
+    pub fn has_other_image(&self) -> bool {
+        let image = match &self.last {
+            Last::Ended(ended) => &ended.image,
+            Last::Running(running) => &running.image,
+            Last::Absent | Last::Created(_) => return false,
+        };
+        !image.is_empty() && *image != self.spec.image
+    }
+
     /// How many restarts in a row led to the newest run, as far as the runs themselves tell. A run that was lost
     /// while no agent looked (the machine or its pods were stopped) did not crash, and begins a new row.
     pub fn streak(&self) -> u32 {

@@ -342,6 +342,7 @@ pub(crate) fn note(pod: &Pod, kind: EventType, reason: &str, message: String) ->
 fn stopped(containers: &[ContainerKey], reason: StopReason) -> String {
     let names: Vec<&str> = containers.iter().map(|key| key.name.as_str()).collect();
     let why = match reason {
+        StopReason::Changed => "its image was changed",
         StopReason::Deleted => "the pod is being deleted",
         StopReason::Double => "a newer run goes on",
         StopReason::Finished => "the pod is finished",

@@ -88,6 +88,8 @@ pub enum RuntimeOp {
 /// Why containers are stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StopReason {
+    /// The pod wants another image.
+    Changed,
     /// The pod is being deleted.
     Deleted,
     /// A newer run of the same container goes on.

@@ -61,6 +61,7 @@ impl<'a> Planner<'a> {
                 self.begin(runs, step, &sandbox);
             }
         }
+        self.stop_changed(&runs);
         self.tidy(&runs);
         for runs in &runs {
             self.probe(runs);

@@ -36,7 +36,10 @@ impl Planner<'_> {
             }
             Last::Absent => 0,
             Last::Ended(ended) => {
+                // As in Kubernetes, a changed image starts again at once and whatever the policy.
+                let changed = runs.has_other_image();
                 let again = match policy {
+                    _ if changed => true,
                     RestartPolicy::Always => true,
                     RestartPolicy::Never => false,
                     RestartPolicy::OnFailure => ended.state.exit_code != 0,
@@ -44,7 +47,7 @@ impl Planner<'_> {
                 if !again {
                     return Step::Over;
                 }
-                let streak = self.streak(runs, ended);
+                let streak = if changed { 0 } else { self.streak(runs, ended) };
                 let delay_ms = restart_delay_ms(streak);
                 let until = due_at(self.ended_at(runs, ended), delay_ms, now);
                 if now < until {

@@ -193,7 +193,6 @@ fn only_the_last_ended_run_is_kept_beside_the_newest() {
     let mut ticks = Ticks::one();
     ticks.runtime.set_program("app:1", SimProgram::exits(1, 1000));
     ticks.pass(400);
-    ticks.pod.spec = ticks.pod.spec.clone();
     let observed = ticks.observed();
     let kept: Vec<u32> = observed[0].containers.iter().map(|it| it.key.attempt).collect();
     let newest = u32::try_from(ticks.status("main").restart_count).expect("small");
@@ -264,6 +263,45 @@ fn a_pod_that_is_not_restarted_fails_with_its_sandbox() {
     ticks.pass(1);
     assert_eq!(ticks.pod.status.phase, PodPhase::Failed);
     assert_eq!(ticks.running(), [], "nothing goes on in the dead sandbox");
+}
+
+#[test]
+fn a_changed_image_restarts_its_container_at_once_and_no_other() {
+    for policy in [RestartPolicy::Always, RestartPolicy::Never] {
+        let containers = vec![Container::new("a", "app:1"), Container::new("b", "app:1")];
+        let mut ticks = Ticks::new(containers, |spec| spec.restart_policy = Some(policy));
+        ticks.pass(5);
+        std::sync::Arc::make_mut(&mut ticks.pod.spec).containers[0].image = "app:2".to_owned();
+        ticks.restart_agent();
+        ticks.settle();
+        assert_eq!(
+            (ticks.status("a").image.as_str(), ticks.status("a").restart_count),
+            ("app:2", 1)
+        );
+        assert_eq!(ticks.status("b").restart_count, 0);
+        assert_eq!(ticks.running().len(), 2);
+        let stops = ticks.verbs.iter().filter_map(|(_, op, _)| match op {
+            RuntimeOp::Stop { containers, reason, .. } => Some((containers.len(), *reason)),
+            _ => None,
+        });
+        assert_eq!(stops.collect::<Vec<_>>(), [(1, StopReason::Changed)]);
+        ticks.pass(60);
+        assert_eq!(ticks.starts().len(), 3, "{policy:?}: once");
+    }
+}
+
+#[test]
+fn a_deleted_pod_that_is_held_shows_how_it_ended() {
+    let mut ticks = Ticks::one();
+    ticks.settle();
+    ticks.pod.metadata.finalizers.push("example.org/hold".to_owned());
+    ticks.delete(5);
+    ticks.settle();
+    assert!(ticks.deleted && ticks.observed().is_empty());
+    let ended = ticks.status("main").state.terminated.clone().expect("it ended");
+    assert_ne!(ended.reason, "ContainerStatusUnknown", "its end was seen");
+    assert!(!ticks.status("main").ready);
+    assert_eq!(ticks.condition("Ready"), ConditionStatus::False);
 }
 
 #[test]

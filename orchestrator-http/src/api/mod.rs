@@ -32,7 +32,7 @@ use crate::negotiate::{self, DiscoveryFormat};
 use crate::path::{self, Route};
 use crate::pki::Token;
 use crate::query::Query;
-use crate::registry::Subresource;
+use crate::registry::{self, Subresource};
 use crate::status::Failure;
 use crate::stopping::Stopping;
 use encode::Encoder;
@@ -167,7 +167,9 @@ impl Api {
                     Err(Failure::method_not_allowed())
                 }
                 Method::POST => self.create(kind, namespace.unwrap_or_default(), call).await,
-                Method::DELETE => self.delete_collection(kind, namespace, call).await,
+                Method::DELETE if registry::may_delete_collection(kind) => {
+                    self.delete_collection(kind, namespace, call).await
+                }
                 _ => Err(Failure::method_not_allowed()),
             },
             Route::Object { key } => match method {

@@ -113,7 +113,7 @@ impl Api {
         Ok(answer(&effect, Vec::new()))
     }
 
-    /// Deletes what a selection selects now, one after the other.
+    /// Deletes what a selection selects now, one after the other; with a limit, only so many.
     pub(super) async fn delete_collection<B>(
         &self,
         kind: Kind,
@@ -126,10 +126,17 @@ impl Api {
     {
         let list_options = ListOptions::read(&call.query, kind)?;
         let options = delete_options(&call.query, &body::read(call.body).await?)?;
+        if list_options.resume.is_some() {
+            let message =
+                "continue: what is deleted begins at the start of the list; use limit alone";
+            return Err(Failure::bad_request(message));
+        }
+        let limit = list_options.limit.unwrap_or(usize::MAX);
         let selection = Selection { kind, namespace, options: list_options };
         let world = self.inner.cluster.world();
         let selected: Vec<_> = selection
             .page(&world, None)
+            .take(limit)
             .map(|(key, stored)| (key.clone(), stored.object.clone()))
             .collect();
         let mut items = Vec::with_capacity(selected.len());

@@ -229,6 +229,26 @@ async fn a_collection_is_deleted_by_selector() {
 }
 
 #[tokio::test]
+async fn no_more_is_deleted_than_was_asked_for() {
+    let f = Fixture::new().await;
+    for name in ["a", "b", "c"] {
+        f.config_map(name, &json!({})).await;
+    }
+    let gone = f.send(Method::DELETE, &format!("{MAPS}?limit=1"), &[], "").await.expect(200);
+    assert_eq!(gone["items"].as_array().map(Vec::len), Some(1));
+    let resumed = f.send(Method::DELETE, &format!("{MAPS}?limit=1&continue=x"), &[], "").await;
+    assert!(resumed.refused(400, "BadRequest").contains("continue"));
+    assert_eq!(f.get(MAPS).await.json()["items"].as_array().map(Vec::len), Some(2));
+
+    let namespaces = "/api/v1/namespaces";
+    f.post(namespaces, &json!({ "metadata": { "name": "aaa" } })).await.expect(201);
+    let all = f.send(Method::DELETE, namespaces, &[], "").await;
+    all.refused(405, "MethodNotAllowed");
+    let left = f.get("/api/v1/namespaces/aaa").await.expect(200);
+    assert_eq!(left["metadata"]["deletionTimestamp"], Value::Null);
+}
+
+#[tokio::test]
 async fn tables_and_metadata_are_served_to_who_asks_for_them() {
     let f = Fixture::new().await;
     f.config_map("a", &json!({})).await;

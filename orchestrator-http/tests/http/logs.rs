@@ -7,7 +7,7 @@ use orchestrator_core::driver::{Cluster, SystemClock};
 use orchestrator_core::mem::MemStore;
 use orchestrator_core::model::{Key, Pod};
 use orchestrator_core::testkit::sim_runtime::{SimProgram, SimRuntime};
-use orchestrator_http::Api;
+use orchestrator_http::{Api, Client, LogParams, Server, ServerConfig};
 
 use crate::fixture::Fixture;
 
@@ -48,6 +48,26 @@ async fn a_log_is_read_whole_or_in_part_with_or_without_times() {
     let wrong = f.get("/api/v1/namespaces/default/pods/a/log?container=other").await;
     assert!(wrong.refused(400, "BadRequest").contains("main"));
     f.get("/api/v1/namespaces/default/pods/a/log?previous=true").await.refused(400, "BadRequest");
+    f.cluster.shutdown(true).await;
+}
+
+#[tokio::test]
+async fn a_followed_log_that_the_server_breaks_off_does_not_look_complete() {
+    let f = with_a_pod().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = ServerConfig::loopback(directory.path().join("pki"));
+    let server = Server::bind(config, f.cluster.clone()).await.expect("a free port");
+    let path = directory.path().join("kubeconfig");
+    server.write_kubeconfig(&path).expect("writable");
+    let client = Client::from_kubeconfig(&path).expect("own kubeconfig");
+    let params = LogParams { follow: true, ..LogParams::default() };
+    let mut log = client.logs(&Key::pod("default", "a"), &params).await.expect("a log");
+    let mut text = Vec::new();
+    while text != b"one\ntwo\nthree\n" {
+        text.extend(log.next().await.expect("more to come").expect("no error yet"));
+    }
+    server.shutdown().await;
+    assert!(matches!(log.next().await, Some(Err(_))), "it broke off");
     f.cluster.shutdown(true).await;
 }
 

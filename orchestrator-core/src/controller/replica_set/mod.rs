@@ -204,6 +204,12 @@ impl<'w> Run<'w> {
             }
             match slot_state(self.world, self.set, slot, &names, self.now) {
                 SlotState::Busy => {}
+                SlotState::Exhausted(holder) => {
+                    self.failure = Some(format!(
+                        "{SLOT_ATTEMPTS_MAX} pods in one place are being deleted and are not gone, pod {holder} among \
+                         them; finalizers or a node that is away hold them"
+                    ));
+                }
                 SlotState::Waiting(at) => self.decision.recheck(at, TimerReason::Progress),
                 SlotState::Free { name, guards } => {
                     let name = match mutants::on(Mutant::NamesByRevision) {

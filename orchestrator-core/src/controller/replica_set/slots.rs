@@ -13,7 +13,8 @@ use crate::model::{Key, Pod, ReplicaSet, Resource, SLOT_ANNOTATION, Time, Timest
 use crate::store::{Expect, Guard, RecordKey};
 use crate::world::World;
 
-/// How many names a slot has. While all are taken (by pods still going), the slot waits.
+/// How many names a slot has. While all are taken by pods that are still going, which takes finalizers or an agent that
+/// is away, the slot waits, and the set says so.
 pub const SLOT_ATTEMPTS_MAX: u32 = 8;
 /// How long the third pod of a slot waits after two have ended; doubles with each more. In milliseconds.
 pub const SLOT_BACKOFF_MS: i64 = 10_000;
@@ -26,8 +27,10 @@ const SUFFIX_LENGTH: usize = 5;
 /// What may be done with a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum SlotState {
-    /// It has an active pod, or all of its names are taken.
+    /// It has an active pod.
     Busy,
+    /// All of its names are taken, by this pod among others.
+    Exhausted(String),
     /// A pod may be made.
     Free {
         /// Its name.
@@ -53,6 +56,7 @@ pub(super) fn slot_state(
     now: Timestamp,
 ) -> SlotState {
     let mut free = None;
+    let mut holder = None;
     let mut guards = Vec::new();
     let (mut ended, mut last_end) = (0u32, Time::default());
     for name in names(&set.metadata.name, slot) {
@@ -74,6 +78,7 @@ pub(super) fn slot_state(
         if ours && pod.is_active() && slot_of(pod).is_none_or(|found| found == slot) {
             return SlotState::Busy;
         }
+        holder = Some(name);
         if ours && pod.is_finished() {
             ended += 1;
             last_end = last_end.max(ended_at(pod));
@@ -84,7 +89,7 @@ pub(super) fn slot_state(
     match free {
         Some(_) if now < ready_at => SlotState::Waiting(ready_at),
         Some(name) => SlotState::Free { name, guards },
-        None => SlotState::Busy,
+        None => holder.map_or(SlotState::Busy, SlotState::Exhausted),
     }
 }
 

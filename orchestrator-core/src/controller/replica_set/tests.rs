@@ -163,6 +163,33 @@ fn pods_that_end_again_and_again_are_replaced_ever_more_slowly_and_do_not_pile_u
 }
 
 #[test]
+fn a_place_whose_names_are_all_held_is_told_of() {
+    let mut sandbox = sandbox(web(1));
+    for _ in 0..SLOT_ATTEMPTS_MAX {
+        let pod = sandbox.active_pods("default")[0].clone();
+        let now = sandbox.now.to_time();
+        sandbox.change(&pod, |pod: &mut Pod| {
+            pod.metadata.finalizers.push("example.org/hold".to_owned());
+            pod.metadata.deletion_timestamp = Some(now);
+        });
+        sandbox.settle().expect("settled");
+    }
+    assert_eq!(sandbox.active_pods("default"), []);
+    let condition = |sandbox: &Sandbox| {
+        let set = sandbox.world().at::<ReplicaSet>(&key()).expect("set").clone();
+        set.status.conditions.first().map(|failure| (failure.kind.clone(), failure.message.clone()))
+    };
+    let (kind, message) = condition(&sandbox).expect("a condition");
+    assert_eq!(kind, "ReplicaFailure");
+    assert!(message.contains("finalizers"), "{message}");
+    let held = sandbox.world().all::<Pod>(None).next().expect("there").key();
+    sandbox.remove(&held);
+    sandbox.settle().expect("settled");
+    assert_eq!(sandbox.active_pods("default").len(), 1);
+    assert_eq!(condition(&sandbox), None);
+}
+
+#[test]
 fn a_selector_that_misses_its_own_template_makes_nothing() {
     let mut set = web(3);
     set.spec.selector = LabelSelector::from_labels(labels("other"));

@@ -82,6 +82,7 @@ pub async fn rt2_another_instance_lists_everything_with_its_keys(bench: Arc<Benc
     assert_eq!((&sandbox.name, &sandbox.namespace), (&again.name, &again.namespace));
     let containers: Vec<_> = sandbox.containers.iter().map(|it| it.key.clone()).collect();
     assert_eq!(containers, [ended, running.clone(), created.key]);
+    assert!(sandbox.containers.iter().all(|it| it.image == created.image), "{sandbox:?}");
 
     let adopted = bench.fixture.another().await;
     assert_eq!(adopted.list(&bench.scope).await.expect("listed by another"), mine);
