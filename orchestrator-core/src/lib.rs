@@ -59,6 +59,7 @@ pub mod mutants;
 pub mod node;
 pub mod runtime;
 pub mod scheduler;
+pub mod schema;
 pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;

@@ -27,7 +27,7 @@ const CRATES: [(&str, &[&str]); 6] = [
 ];
 
 /// Which modules of core a module may use. The shell (`driver`) and what serves tests (`testkit`) may use everything.
-const MODULES: [(&str, &[&str]); 14] = [
+const MODULES: [(&str, &[&str]); 15] = [
     ("hash", &[]),
     ("model", &["hash"]),
     ("store", &["model"]),
@@ -37,7 +37,8 @@ const MODULES: [(&str, &[&str]); 14] = [
     ("world", &["model", "store"]),
     ("scheduler", &["hash", "model", "world"]),
     ("controller", &["hash", "model", "mutants", "store", "world"]),
-    ("api", &["hash", "model", "store", "world"]),
+    ("schema", &[]),
+    ("api", &["hash", "model", "schema", "store", "world"]),
     ("manifest", &["model"]),
     ("node", &["hash", "model", "runtime", "store", "world"]),
     ("engine", &["api", "controller", "hash", "model", "mutants", "scheduler", "store", "world"]),

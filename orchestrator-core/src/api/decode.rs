@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use super::known_fields::{is_known, values_without_effect};
+use super::without_effect::values_without_effect;
 use super::{FieldValidation, Rejection};
-use crate::model::{DecodeError, Kind, Object, print_path};
+use crate::model::{DecodeError, Kind, Object};
+use crate::schema::{schema, take_unknown};
 
 /// The most unknown fields that a message names, and the most warnings an answer carries.
 const NAMED_MAX: usize = 32;
@@ -25,29 +26,25 @@ pub(super) struct Decoded {
 /// [`Rejection::BadRequest`] names the wrong field, or all unknown ones.
 pub(super) fn decode(
     kind: Kind,
-    value: Value,
+    mut value: Value,
     validation: FieldValidation,
     before: Option<&Object>,
 ) -> Result<Decoded, Rejection> {
     check_type(kind, &value)?;
-    let mut object =
+    if let Some(map) = value.as_object_mut() {
+        map.remove("apiVersion");
+        map.remove("kind");
+    }
+    let message = schema().of_kind(kind.api_version(), kind.name());
+    let unknown = message.map(|it| take_unknown(it, &mut value)).unwrap_or_default();
+    let object =
         Object::from_value(kind, value).map_err(|error| cannot_be_handled(kind, &error))?;
-    let known_before = before.map(Object::residuals).unwrap_or_default();
-    let mut kept = Vec::new();
-    let mut unknown = Vec::new();
-    object.retain_residuals(&mut |part, path| {
-        let printed = print_path(path);
-        let full = if part.is_empty() { printed.clone() } else { format!("{part}.{printed}") };
-        let is_known = is_known(kind, part, path);
-        if !is_known {
-            unknown.push(full);
-        } else if !known_before.iter().any(|(at, old)| *at == part && *old == printed) {
-            kept.push(full);
-        }
-        is_known
-    });
+    let kept_before = before.map(Object::residuals).unwrap_or_default();
+    let kept = object.residuals().into_iter().filter(|kept| !kept_before.contains(kept));
+    let mut kept: Vec<String> = kept
+        .map(|(part, path)| if part.is_empty() { path } else { format!("{part}.{path}") })
+        .collect();
     kept.sort();
-    unknown.sort();
     let mut warnings: Vec<_> = kept
         .iter()
         .map(|field| {

@@ -10,15 +10,16 @@ mod bind;
 mod create;
 mod decode;
 mod delete;
-mod known_fields;
 mod patch;
 mod rejection;
 mod request;
 mod scale;
+mod strategic;
 #[cfg(test)]
 mod tests;
 mod three_way;
 mod update;
+mod without_effect;
 
 use crate::model::{Key, Timestamp, Uid};
 use crate::world::{Stored, World};
@@ -84,8 +85,8 @@ pub fn decide(
         Request::Patch { key, part, patch: Patch::Apply(manifest), preconditions, options } => {
             apply::apply(&context, key, *part, manifest, preconditions, *options)
         }
-        Request::Patch { key, part, patch: Patch::Merge(change), preconditions, options } => {
-            patch::merge(&context, key, *part, change, preconditions, *options)
+        Request::Patch { key, part, patch, preconditions, options } => {
+            patch::patch(&context, key, *part, patch, preconditions, *options)
         }
         Request::Scale { key, replicas, preconditions, options } => {
             scale::scale(&context, key, *replicas, preconditions, *options)

@@ -1,36 +1,94 @@
-//! Patch: an RFC 7386 merge patch of an object.
+//! Patch: JSON, merge and strategic merge patches of an object.
 
 use serde_json::Value;
 
 use super::authorise::{Action, may_try};
 use super::decode::decode;
 use super::update::{Change, without_revision};
-use super::{Context, Effect, Preconditions, Rejection, WriteOptions, bad_request, find};
-use crate::model::{Key, Part};
+use super::{
+    Context, Effect, Patch, Preconditions, Rejection, WriteOptions, bad_request, find, strategic,
+};
+use crate::model::{FieldError, Key, Object, Part};
+use crate::schema::{Place, schema};
 
+/// The most operations of a JSON patch, as in Kubernetes.
+const OPERATIONS_MAX: usize = 10_000;
 /// The deepest a patch may be nested.
 const PATCH_DEPTH_MAX: usize = 128;
 
-pub(super) fn merge(
+pub(super) fn patch(
     context: &Context<'_>,
     key: &Key,
     part: Part,
-    change: &Value,
+    patch: &Patch,
     preconditions: &Preconditions,
     options: WriteOptions,
 ) -> Result<Effect, Rejection> {
     may_try(context.caller, Action::verb_of(part), key)?;
     let stored = find(context.world, key)?;
-    if !change.is_object() {
-        return Err(bad_request("a merge patch must be a JSON object"));
-    }
-    let mut value = without_revision(&stored.object).to_value();
-    if !merge_into(&mut value, change, PATCH_DEPTH_MAX) {
-        return Err(bad_request(format!("the patch is nested deeper than {PATCH_DEPTH_MAX}")));
-    }
+    let value = patched(&stored.object, patch)?;
     let decoded = decode(key.kind, value, options.validation, Some(&stored.object))?;
     let warnings = decoded.warnings;
     Change { stored, new: decoded.object, preconditions, options, warnings }.decide(context, part)
+}
+
+/// Returns what a patch makes of an object. A `resourceVersion` that is then in it came from the patch.
+fn patched(object: &Object, patch: &Patch) -> Result<Value, Rejection> {
+    let object_only = |change: &Value, name: &str| match change.is_object() {
+        true => Ok(()),
+        false => Err(bad_request(format!("a {name} must be a JSON object"))),
+    };
+    match patch {
+        Patch::Apply(manifest) => Ok(manifest.clone()),
+        Patch::Json(operations) => operate(object, operations),
+        Patch::Merge(change) => {
+            object_only(change, "merge patch")?;
+            let mut value = without_revision(object).to_value();
+            match merge_into(&mut value, change, PATCH_DEPTH_MAX) {
+                true => Ok(value),
+                false => {
+                    Err(bad_request(format!("the patch is nested deeper than {PATCH_DEPTH_MAX}")))
+                }
+            }
+        }
+        Patch::Strategic(change) => {
+            object_only(change, "strategic merge patch")?;
+            let kind = object.kind();
+            let place = Place::root(schema().of_kind(kind.api_version(), kind.name()));
+            let value = without_revision(object).to_value();
+            strategic::merge(place, value, change)
+                .map_err(|error| bad_request(format!("the patch cannot be applied: {error}")))
+        }
+    }
+}
+
+/// Carries out the operations of a JSON patch.
+fn operate(object: &Object, operations: &Value) -> Result<Value, Rejection> {
+    let read: json_patch::Patch = serde_json::from_value(operations.clone())
+        .map_err(|error| bad_request(format!("the body is not a JSON patch: {error}")))?;
+    if read.len() > OPERATIONS_MAX {
+        let message = format!(
+            "the JSON patch has {} operations, at most {OPERATIONS_MAX} are done",
+            read.len()
+        );
+        return Err(bad_request(message));
+    }
+    // Operations may test and replace the revision; only one that they set is a precondition.
+    let mut value = object.to_value();
+    json_patch::patch(&mut value, &read).map_err(|error| {
+        let message = error.to_string();
+        let errors =
+            vec![FieldError::invalid(&error.path.to_string(), operations.clone(), &message)];
+        Rejection::Invalid { key: object.key(), errors }
+    })?;
+    let is_pinned = read.iter().any(|operation| {
+        !matches!(operation, json_patch::PatchOperation::Test(_))
+            && operation.path().to_string() == "/metadata/resourceVersion"
+    });
+    if let (Some(Value::Object(metadata)), false) = (value.get_mut("metadata"), is_pinned) {
+        metadata.remove("resourceVersion");
+    }
+    Ok(value)
 }
 
 /// Merges `patch` into `target`: objects by field, `null` removes, everything else replaces. Returns false when it is

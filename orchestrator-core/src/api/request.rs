@@ -82,8 +82,12 @@ pub enum Patch {
     /// A three-way apply of a whole manifest: what the last applied one had and this one lacks goes; creates the
     /// object if it is absent.
     Apply(Value),
+    /// An RFC 6902 JSON patch: a list of operations.
+    Json(Value),
     /// An RFC 7386 merge patch.
     Merge(Value),
+    /// Kubernetes' strategic merge patch: lists merge by the keys of their elements, and directives such as `$patch` say more.
+    Strategic(Value),
 }
 
 /// Something a caller wants written. Objects come as JSON, so that unknown fields can be told.

@@ -63,7 +63,6 @@ pub use pod_status::{
 };
 pub use quantity::{InvalidQuantity, Quantity};
 pub use replica_set::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
-pub(crate) use residual::print_path;
 pub use residual::{Residual, Step};
 pub use secret::{Secret, Sensitive};
 pub use selector::{

@@ -1,10 +1,8 @@
-//! The parts of an object: its status alone, its spec alone, and what in each is not modelled.
+//! The parts of an object: its status alone, its spec alone.
 
 use std::sync::Arc;
 
 use super::meta::ObjectMeta;
-use super::pod::PodTemplate;
-use super::residual::{Residual, Step};
 use super::{Kind, Object};
 
 impl Object {
@@ -36,65 +34,5 @@ impl Object {
             bare
         };
         bare(self) == bare(other)
-    }
-
-    /// Drops each field that is not modelled for which `keep` returns false; it is given the path of the part and the
-    /// path of the field in it.
-    pub fn retain_residuals(&mut self, keep: &mut dyn FnMut(&'static str, &[Step]) -> bool) {
-        self.each_residual_mut(&mut |part, residual| {
-            residual.retain(|path| keep(part, path));
-        });
-    }
-
-    fn each_residual_mut(&mut self, visit: &mut dyn FnMut(&'static str, &mut Residual)) {
-        visit("metadata", &mut self.meta_mut().residual);
-        let visit_template = |visit: &mut dyn FnMut(&'static str, &mut Residual),
-                              template: &mut PodTemplate| {
-            visit("spec.template.metadata", &mut template.metadata.residual);
-            visit("spec.template.spec", &mut Arc::make_mut(&mut template.spec).residual);
-        };
-        match self {
-            Self::ConfigMap(object) => visit("", &mut Arc::make_mut(object).residual),
-            Self::Deployment(object) => {
-                let object = Arc::make_mut(object);
-                visit("", &mut object.residual);
-                visit_template(visit, &mut object.spec.template);
-                visit("spec", &mut object.spec.residual);
-                visit("status", &mut object.status.residual);
-            }
-            Self::Event(object) => visit("", &mut Arc::make_mut(object).residual),
-            Self::Namespace(object) => {
-                let object = Arc::make_mut(object);
-                visit("", &mut object.residual);
-                visit("spec", &mut object.spec.residual);
-                visit("status", &mut object.status.residual);
-            }
-            Self::Node(object) => {
-                let object = Arc::make_mut(object);
-                visit("", &mut object.residual);
-                visit("spec", &mut object.spec.residual);
-                visit("status", &mut object.status.residual);
-            }
-            Self::Pod(object) => {
-                let object = Arc::make_mut(object);
-                visit("", &mut object.residual);
-                visit("spec", &mut Arc::make_mut(&mut object.spec).residual);
-                visit("status", &mut object.status.residual);
-            }
-            Self::ReplicaSet(object) => {
-                let object = Arc::make_mut(object);
-                visit("", &mut object.residual);
-                visit_template(visit, &mut object.spec.template);
-                visit("spec", &mut object.spec.residual);
-                visit("status", &mut object.status.residual);
-            }
-            Self::Secret(object) => visit("", &mut Arc::make_mut(object).residual),
-            Self::Service(object) => {
-                let object = Arc::make_mut(object);
-                visit("", &mut object.residual);
-                visit("spec", &mut object.spec.residual);
-                visit("status", &mut object.status.residual);
-            }
-        }
     }
 }

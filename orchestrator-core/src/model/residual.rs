@@ -30,11 +30,6 @@ impl Residual {
         self.0.iter().map(|(path, _)| print_path(path))
     }
 
-    /// Drops each field for which `keep` returns false.
-    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&[Step]) -> bool) {
-        self.0.retain(|(path, _)| keep(path));
-    }
-
     /// Whether a field is kept under this printed path.
     pub(crate) fn holds(&self, path: &str) -> bool {
         self.paths().any(|kept| kept == path)
@@ -55,7 +50,7 @@ impl Residual {
 }
 
 /// Prints a path the way validation errors do: `spec.containers[0].image`.
-pub(crate) fn print_path(path: &[Step]) -> String {
+fn print_path(path: &[Step]) -> String {
     let mut text = String::new();
     for step in path {
         match step {

@@ -41,7 +41,7 @@ fn check(kind: Kind, pointer: &str, field: &str, value: Value) {
 #[test]
 fn kept_fields_are_named_in_a_warning_and_come_back() {
     let template = "/spec/template/spec";
-    check(Kind::Deployment, template, "initContainers", json!([{ "name": "i", "bogus": 1 }]));
+    check(Kind::Deployment, template, "initContainers", json!([{ "name": "i", "image": "x" }]));
     check(Kind::Deployment, template, "affinity", json!({ "nodeAffinity": {} }));
     check(Kind::Deployment, template, "nodeName", json!("n1"));
     let container = "/spec/template/spec/containers/0";

@@ -1,0 +1,457 @@
+//! The strategic merge patch: like a merge patch, but lists whose elements have a key merge by it.
+//!
+//! Directives: `$patch: replace|delete|merge` in a map or an element, `$retainKeys` drops what it does not name,
+//! `$deleteFromPrimitiveList/f` takes values out of a list, `$setElementOrder/f` says in which order a list comes out. The
+//! rules are those of apimachinery's `strategicpatch`, with `IgnoreUnmatchedNulls` and `MergeParallelList`, as API servers use them.
+
+use std::cmp::Ordering;
+
+use serde_json::{Map, Value};
+
+use crate::schema::{Merge, Place};
+
+/// Says what to do with the map it lies in.
+const PATCH: &str = "$patch";
+/// Names the fields that stay.
+const RETAIN_KEYS: &str = "$retainKeys";
+/// Before a list's name: values to take out of it.
+const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
+/// Before a list's name: the order of its elements.
+const ORDER: &str = "$setElementOrder/";
+/// The deepest a patch may be nested.
+const DEPTH_MAX: usize = 128;
+
+/// Why a patch cannot be applied.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum StrategicError {
+    #[error("it is nested deeper than {DEPTH_MAX}")]
+    TooDeep,
+    #[error("{PATCH}: {0} is none of \"delete\", \"merge\", \"replace\"")]
+    UnknownDirective(Value),
+    #[error("{field}: an element has no {key:?}, by which elements of this list are told apart")]
+    NoKey { field: String, key: String },
+    #[error("{directive}: expected a list")]
+    NotAList { directive: String },
+    #[error("{RETAIN_KEYS} does not name {field:?}, which the patch sets")]
+    NotRetained { field: String },
+    #[error("{ORDER}{field} does not name an element that the patch has")]
+    NotOrdered { field: String },
+}
+
+type Outcome<T> = Result<T, StrategicError>;
+
+/// Returns what `patch` makes of `original`.
+///
+/// # Errors
+/// [`StrategicError`] when the patch contradicts itself or is too deep.
+pub(super) fn merge(place: Place, original: Value, patch: &Value) -> Outcome<Value> {
+    match (original, patch) {
+        (Value::Object(original), Value::Object(patch)) => {
+            merge_map(place, original, patch, DEPTH_MAX).map(Value::Object)
+        }
+        (original, _) => Ok(original),
+    }
+}
+
+fn merge_map(
+    place: Place,
+    mut original: Map<String, Value>,
+    patch: &Map<String, Value>,
+    depth: usize,
+) -> Outcome<Map<String, Value>> {
+    let depth = depth.checked_sub(1).ok_or(StrategicError::TooDeep)?;
+    match Directive::of(patch)? {
+        Some(Directive::Delete) => return Ok(Map::new()),
+        Some(Directive::Replace) => return plain_map(patch, depth),
+        Some(Directive::Merge) | None => {}
+    }
+    retain(&mut original, patch)?;
+    for (name, change) in patch {
+        let field = if let Some(field) = name.strip_prefix(DELETE_FROM) {
+            take_values(original.get_mut(field), list_of(name, change)?);
+            continue;
+        } else if name == PATCH || name == RETAIN_KEYS {
+            continue;
+        } else if let Some(field) = name.strip_prefix(ORDER) {
+            if patch.contains_key(field) {
+                // It is ordered together with what comes into it.
+                continue;
+            }
+            field
+        } else {
+            name
+        };
+        let order = patch.get(&format!("{ORDER}{field}"));
+        let order = order.map(|order| list_of(&format!("{ORDER}{field}"), order)).transpose()?;
+        let change = patch.get(field);
+        match (original.remove(field), change) {
+            (_, Some(Value::Null)) | (None, None) => {}
+            (None, Some(change)) => {
+                original.insert(field.to_owned(), plain(change, depth)?);
+            }
+            (Some(Value::Object(live)), Some(Value::Object(change))) => {
+                let merged = merge_map(place.child(field), live, change, depth)?;
+                original.insert(field.to_owned(), Value::Object(merged));
+            }
+            (Some(Value::Array(live)), None | Some(Value::Array(_))) => {
+                let change = change.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+                let list = List { field, place: place.child(field), order, depth };
+                original.insert(field.to_owned(), Value::Array(list.merge(live, change)?));
+            }
+            (Some(live), None) => drop(original.insert(field.to_owned(), live)),
+            (Some(_), Some(change)) => {
+                original.insert(field.to_owned(), plain(change, depth)?);
+            }
+        }
+    }
+    Ok(original)
+}
+
+/// What a map says is to be done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Directive {
+    Delete,
+    Merge,
+    Replace,
+}
+
+impl Directive {
+    fn of(map: &Map<String, Value>) -> Outcome<Option<Self>> {
+        match map.get(PATCH) {
+            None => Ok(None),
+            Some(Value::String(text)) if text == "delete" => Ok(Some(Self::Delete)),
+            Some(Value::String(text)) if text == "merge" => Ok(Some(Self::Merge)),
+            Some(Value::String(text)) if text == "replace" => Ok(Some(Self::Replace)),
+            Some(other) => Err(StrategicError::UnknownDirective(other.clone())),
+        }
+    }
+}
+
+/// Drops what `$retainKeys` does not name.
+fn retain(original: &mut Map<String, Value>, patch: &Map<String, Value>) -> Outcome<()> {
+    let Some(retained) = patch.get(RETAIN_KEYS) else { return Ok(()) };
+    let retained = list_of(RETAIN_KEYS, retained)?;
+    let is_retained = |name: &str| retained.iter().any(|one| one == name);
+    let set = patch.iter().filter(|(name, value)| !name.starts_with('$') && !value.is_null());
+    if let Some((field, _)) = set.clone().find(|(name, _)| !is_retained(name)) {
+        return Err(StrategicError::NotRetained { field: field.clone() });
+    }
+    original.retain(|name, _| is_retained(name));
+    Ok(())
+}
+
+fn list_of<'v>(directive: &str, value: &'v Value) -> Outcome<&'v [Value]> {
+    let list = value.as_array().map(Vec::as_slice);
+    list.ok_or_else(|| StrategicError::NotAList { directive: directive.to_owned() })
+}
+
+fn take_values(list: Option<&mut Value>, values: &[Value]) {
+    if let Some(Value::Array(list)) = list {
+        list.retain(|one| !values.contains(one));
+    }
+}
+
+/// What a patch's value is where there was nothing: itself, without nulls in maps and directives.
+fn plain(value: &Value, depth: usize) -> Outcome<Value> {
+    let depth = depth.checked_sub(1).ok_or(StrategicError::TooDeep)?;
+    match value {
+        Value::Array(list) => {
+            let mut plain_list = Vec::with_capacity(list.len());
+            for one in list {
+                let directive = one.as_object().map(Directive::of).transpose()?.flatten();
+                let is_bare = one.as_object().is_some_and(|map| map.len() == 1);
+                match directive {
+                    Some(Directive::Delete) => {}
+                    Some(Directive::Replace) if is_bare => {}
+                    _ => plain_list.push(plain(one, depth)?),
+                }
+            }
+            Ok(Value::Array(plain_list))
+        }
+        Value::Object(map) => plain_map(map, depth).map(Value::Object),
+        other => Ok(other.clone()),
+    }
+}
+
+fn plain_map(map: &Map<String, Value>, depth: usize) -> Outcome<Map<String, Value>> {
+    let is_plain = |name: &str| {
+        let directives = [DELETE_FROM, ORDER];
+        name != PATCH && name != RETAIN_KEYS && !directives.iter().any(|it| name.starts_with(it))
+    };
+    let mut plain_fields = Map::new();
+    for (name, value) in map.iter().filter(|(name, value)| is_plain(name) && !value.is_null()) {
+        plain_fields.insert(name.clone(), plain(value, depth)?);
+    }
+    Ok(plain_fields)
+}
+
+/// A list of the original for which the patch has something.
+struct List<'p> {
+    field: &'p str,
+    place: Place,
+    order: Option<&'p [Value]>,
+    depth: usize,
+}
+
+impl List<'_> {
+    fn merge(&self, live: Vec<Value>, change: &[Value]) -> Outcome<Vec<Value>> {
+        match self.place.merge {
+            Merge::Replace if self.order.is_none() || !change.is_empty() => {
+                change.iter().map(|one| plain(one, self.depth)).collect()
+            }
+            Merge::Replace => Ok(live),
+            Merge::Set => {
+                let mut merged: Vec<Value> = Vec::new();
+                for one in live.iter().chain(change) {
+                    if !merged.contains(one) {
+                        merged.push(one.clone());
+                    }
+                }
+                self.in_order(None, merged, &live, change)
+            }
+            Merge::ByKey(key) => {
+                let (merged, patched) = self.merge_by_key(key, &live, change)?;
+                self.in_order(Some(key), merged, &live, &patched)
+            }
+        }
+    }
+
+    /// Merges elements by their key. Returns them, and those of the patch that are no directives.
+    fn merge_by_key(
+        &self,
+        key: &str,
+        live: &[Value],
+        change: &[Value],
+    ) -> Outcome<(Vec<Value>, Vec<Value>)> {
+        let mut merged = live.to_vec();
+        let mut patched = Vec::new();
+        let directive = |one: &Value| one.as_object().map(Directive::of).transpose();
+        for one in change {
+            match directive(one)?.flatten() {
+                Some(Directive::Replace) => {
+                    // The elements beside it are the whole list.
+                    let mut whole = Vec::new();
+                    for one in change {
+                        if directive(one)?.flatten().is_none() {
+                            whole.push(plain(one, self.depth)?);
+                        }
+                    }
+                    return Ok((whole.clone(), whole));
+                }
+                Some(Directive::Delete) => {
+                    let id = self.id(key, one)?;
+                    merged.retain(|live| live.get(key) != Some(&id));
+                }
+                Some(Directive::Merge) | None => patched.push(one.clone()),
+            }
+        }
+        for one in &patched {
+            let id = self.id(key, one)?;
+            let Value::Object(change) = one else { continue };
+            let known = merged.iter_mut().find(|live| live.get(key) == Some(&id));
+            match known {
+                Some(Value::Object(known)) => {
+                    let live = std::mem::take(known);
+                    *known = merge_map(self.place.element(), live, change, self.depth)?;
+                }
+                Some(_) => {}
+                None => merged.push(plain(one, self.depth)?),
+            }
+        }
+        Ok((merged, patched))
+    }
+
+    fn id(&self, key: &str, element: &Value) -> Outcome<Value> {
+        element.get(key).cloned().ok_or_else(|| StrategicError::NoKey {
+            field: self.field.to_owned(),
+            key: key.to_owned(),
+        })
+    }
+
+    /// Orders a merged list: what the patch names in its order, the others where they were among them, as well as that
+    /// can be.
+    fn in_order(
+        &self,
+        key: Option<&str>,
+        merged: Vec<Value>,
+        live: &[Value],
+        patched: &[Value],
+    ) -> Outcome<Vec<Value>> {
+        let order = self.order.unwrap_or(patched);
+        let at = |list: &[Value], one: &Value| {
+            list.iter().position(|other| match key {
+                Some(key) => other.get(key) == one.get(key),
+                None => other == one,
+            })
+        };
+        if patched.iter().any(|one| at(order, one).is_none()) {
+            return Err(StrategicError::NotOrdered { field: self.field.to_owned() });
+        }
+        let (mut named, others): (Vec<Value>, Vec<Value>) =
+            merged.into_iter().partition(|one| at(order, one).is_some());
+        named.sort_by_key(|one| at(order, one));
+        let mut ordered = Vec::with_capacity(named.len() + others.len());
+        let mut named = named.into_iter().peekable();
+        for other in others {
+            // It comes before the first of those named that stood behind it.
+            let place = at(live, &other);
+            while let Some(next) = named.peek() {
+                match (place, at(live, next)) {
+                    (Some(other), Some(next)) if other.cmp(&next) == Ordering::Less => break,
+                    _ => ordered.extend(named.next()),
+                }
+            }
+            ordered.push(other);
+        }
+        ordered.extend(named);
+        Ok(ordered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::schema;
+    use serde_json::json;
+
+    fn apply(original: Value, patch: Value) -> Outcome<Value> {
+        merge(Place::root(schema().find("core/v1.Pod")), original, &patch)
+    }
+
+    #[track_caller]
+    fn check(original: Value, patch: Value, expected: Value) {
+        assert_eq!(apply(original, patch.clone()), Ok(expected), "{patch}");
+    }
+
+    fn containers(containers: Value) -> Value {
+        json!({ "spec": { "containers": containers } })
+    }
+
+    #[test]
+    fn maps_merge_and_null_removes() {
+        check(
+            json!({ "metadata": { "labels": { "a": "1", "b": "2" } } }),
+            json!({ "metadata": { "labels": { "a": null, "c": "3" } } }),
+            json!({ "metadata": { "labels": { "b": "2", "c": "3" } } }),
+        );
+        check(json!({}), json!({ "spec": { "a": null, "b": 1 } }), json!({ "spec": { "b": 1 } }));
+        check(json!({ "a": "text" }), json!({ "a": { "b": 1 } }), json!({ "a": { "b": 1 } }));
+    }
+
+    #[test]
+    fn elements_merge_by_their_key() {
+        check(
+            containers(json!([{ "name": "a", "image": "a:1" }, { "name": "b", "image": "b:1" }])),
+            containers(json!([{ "name": "b", "image": "b:2" }, { "name": "c", "image": "c:1" }])),
+            containers(json!([
+                { "name": "a", "image": "a:1" },
+                { "name": "b", "image": "b:2" },
+                { "name": "c", "image": "c:1" },
+            ])),
+        );
+        let error = apply(containers(json!([])), containers(json!([{ "image": "x" }])));
+        let key = "name".to_owned();
+        assert_eq!(error, Err(StrategicError::NoKey { field: "containers".to_owned(), key }));
+    }
+
+    #[test]
+    fn elements_are_deleted_and_lists_replaced_by_directive() {
+        let two = || containers(json!([{ "name": "a" }, { "name": "b" }]));
+        check(
+            two(),
+            containers(json!([{ "$patch": "delete", "name": "a" }])),
+            containers(json!([{ "name": "b" }])),
+        );
+        check(
+            two(),
+            containers(json!([{ "$patch": "replace" }, { "name": "c", "image": null }])),
+            containers(json!([{ "name": "c" }])),
+        );
+        check(two(), json!({ "spec": { "$patch": "delete" } }), json!({ "spec": {} }));
+        check(
+            two(),
+            json!({ "spec": { "$patch": "replace", "nodeName": "n" } }),
+            json!({ "spec": { "nodeName": "n" } }),
+        );
+        let wrong = json!("sideways");
+        assert_eq!(
+            apply(two(), json!({ "spec": { "$patch": wrong } })),
+            Err(StrategicError::UnknownDirective(wrong))
+        );
+    }
+
+    #[test]
+    fn sets_unite_and_lose_values() {
+        let finalizers = |list: Value| json!({ "metadata": { "finalizers": list } });
+        check(
+            finalizers(json!(["a", "b"])),
+            finalizers(json!(["b", "c"])),
+            finalizers(json!(["a", "b", "c"])),
+        );
+        check(
+            finalizers(json!(["a", "b", "c"])),
+            json!({ "metadata": { "$deleteFromPrimitiveList/finalizers": ["a", "c"] } }),
+            finalizers(json!(["b"])),
+        );
+    }
+
+    #[test]
+    fn lists_without_a_strategy_are_replaced() {
+        let tolerations = |list: Value| json!({ "spec": { "tolerations": list } });
+        check(
+            tolerations(json!([{ "key": "a" }])),
+            tolerations(json!([{ "key": "b" }])),
+            tolerations(json!([{ "key": "b" }])),
+        );
+    }
+
+    #[test]
+    fn retained_keys_are_all_there_is() {
+        let volumes = |volume: Value| json!({ "spec": { "volumes": [volume] } });
+        check(
+            volumes(json!({ "name": "v", "emptyDir": {} })),
+            volumes(
+                json!({ "$retainKeys": ["name", "hostPath"], "name": "v", "hostPath": { "path": "/" } }),
+            ),
+            volumes(json!({ "name": "v", "hostPath": { "path": "/" } })),
+        );
+        let field = "hostPath".to_owned();
+        assert_eq!(
+            apply(
+                volumes(json!({ "name": "v" })),
+                volumes(json!({ "$retainKeys": ["name"], "name": "v", "hostPath": {} }))
+            ),
+            Err(StrategicError::NotRetained { field })
+        );
+    }
+
+    #[test]
+    fn the_order_is_the_patchs_with_others_where_they_were() {
+        let names =
+            |names: &[&str]| containers(names.iter().map(|name| json!({ "name": name })).collect());
+        let order = |names: &[&str], changes: Value| {
+            let order: Value = names.iter().map(|name| json!({ "name": name })).collect();
+            json!({ "spec": { "$setElementOrder/containers": order, "containers": changes } })
+        };
+        check(
+            names(&["a", "x", "b"]),
+            order(&["b", "a", "c"], json!([{ "name": "c" }])),
+            names(&["x", "b", "a", "c"]),
+        );
+        check(names(&["a", "b", "x"]), order(&["b", "a"], json!([])), names(&["b", "a", "x"]));
+        let field = "containers".to_owned();
+        assert_eq!(
+            apply(names(&["a"]), order(&["a"], json!([{ "name": "b" }]))),
+            Err(StrategicError::NotOrdered { field })
+        );
+        // The order alone, as kubectl sends it when only other fields change.
+        let alone = json!({ "spec": { "$setElementOrder/containers": [{ "name": "b" }, { "name": "a" }] } });
+        check(names(&["a", "b"]), alone, names(&["b", "a"]));
+    }
+
+    #[test]
+    fn what_is_too_deep_is_refused() {
+        let deep = (0..DEPTH_MAX + 2).fold(json!(1), |inner, _| json!({ "a": inner }));
+        assert_eq!(apply(json!({}), deep), Err(StrategicError::TooDeep));
+    }
+}
