@@ -26,6 +26,7 @@ pub(crate) enum DiscoveryFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyFormat {
     Json,
+    Protobuf,
     Yaml,
 }
 
@@ -110,9 +111,15 @@ pub(crate) fn discovery(accept: Option<&str>) -> DiscoveryFormat {
 }
 
 /// What bodies of objects may be.
-const OBJECT_TYPES: [&str; 2] = ["application/json", "application/yaml"];
+const OBJECT_TYPES: [&str; 3] =
+    ["application/json", "application/vnd.kubernetes.protobuf", "application/yaml"];
 /// What bodies of patches may be.
-const PATCH_TYPES: [&str; 2] = ["application/merge-patch+json", "application/apply-patch+yaml"];
+const PATCH_TYPES: [&str; 4] = [
+    "application/apply-patch+yaml",
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+];
 
 /// Reads the form of an object's body; JSON when none is said.
 ///
@@ -123,6 +130,7 @@ pub(crate) fn object_body(content_type: Option<&str>) -> Result<BodyFormat, Fail
     match media_type.as_str() {
         // Python and kubectl leave the type out in places.
         "" | "application/json" | "*/*" => Ok(BodyFormat::Json),
+        "application/vnd.kubernetes.protobuf" => Ok(BodyFormat::Protobuf),
         "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(BodyFormat::Yaml),
         other => Err(Failure::unsupported_media_type(other, &OBJECT_TYPES)),
     }
@@ -132,7 +140,9 @@ pub(crate) fn object_body(content_type: Option<&str>) -> Result<BodyFormat, Fail
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PatchFormat {
     Apply,
+    Json,
     Merge,
+    Strategic,
 }
 
 /// Reads how a patch is meant.
@@ -142,8 +152,10 @@ pub(crate) enum PatchFormat {
 pub(crate) fn patch_body(content_type: Option<&str>) -> Result<PatchFormat, Failure> {
     let media_type = media_type(content_type);
     match media_type.as_str() {
-        "application/merge-patch+json" => Ok(PatchFormat::Merge),
         "application/apply-patch+yaml" => Ok(PatchFormat::Apply),
+        "application/json-patch+json" => Ok(PatchFormat::Json),
+        "application/merge-patch+json" => Ok(PatchFormat::Merge),
+        "application/strategic-merge-patch+json" => Ok(PatchFormat::Strategic),
         other => Err(Failure::unsupported_media_type(other, &PATCH_TYPES)),
     }
 }
@@ -187,8 +199,7 @@ mod tests {
     fn a_body_of_another_type_is_415_and_says_what_would_do() {
         assert_eq!(object_body(Some("application/json; charset=utf-8")), Ok(BodyFormat::Json));
         assert_eq!(object_body(None), Ok(BodyFormat::Json));
-        let failure =
-            patch_body(Some("application/strategic-merge-patch+json")).expect_err("later");
+        let failure = patch_body(Some("application/cbor")).expect_err("not read here");
         assert_eq!(failure.code.as_u16(), 415);
         assert!(failure.message.contains("application/merge-patch+json"));
     }

@@ -26,6 +26,10 @@ pub(crate) enum Route {
     Object { key: Key },
     /// `/openapi/v2`.
     OpenApi,
+    /// `/openapi/v3`.
+    OpenApiIndex,
+    /// `/openapi/v3/api/v1` or `/openapi/v3/apis/{group}/{version}`.
+    OpenApiOf { group: &'static str },
     /// `/api/v1` or `/apis/{group}/{version}`.
     Resources { group: &'static str },
     /// Something below an object.
@@ -46,7 +50,7 @@ impl Route {
             Self::Health => "health",
             Self::Metrics => "metrics",
             Self::Object { key } | Self::Sub { key, .. } => key.kind.plural(),
-            Self::OpenApi => "openapi",
+            Self::OpenApi | Self::OpenApiIndex | Self::OpenApiOf { .. } => "openapi",
             Self::Version => "version",
         }
     }
@@ -66,6 +70,13 @@ pub(crate) fn parse(path: &str) -> Result<Route, Failure> {
         ["version"] => Ok(Route::Version),
         ["metrics"] => Ok(Route::Metrics),
         ["openapi", "v2"] => Ok(Route::OpenApi),
+        ["openapi", "v3"] => Ok(Route::OpenApiIndex),
+        ["openapi", "v3", "api", version] if *version == VERSION => {
+            Ok(Route::OpenApiOf { group: "" })
+        }
+        ["openapi", "v3", "apis", group, version] if *version == VERSION => {
+            known_group(group).map(|group| Route::OpenApiOf { group })
+        }
         ["api"] => Ok(Route::CoreVersions),
         ["apis"] => Ok(Route::Groups),
         ["api", version, rest @ ..] if *version == VERSION => in_group("", rest),

@@ -26,14 +26,67 @@ const ROOTS: [&str; 12] = [
 ];
 
 /// Messages that JSON writes in a form of their own.
-const SPECIAL: [(&str, &str); 7] = [
+const SPECIAL: [(&str, &str); 5] = [
     ("intstr.IntOrString", "intOrString"),
-    ("meta/v1.Duration", "duration"),
     ("meta/v1.FieldsV1", "fieldsV1"),
     ("meta/v1.MicroTime", "microTime"),
     ("meta/v1.Time", "time"),
     ("resource.Quantity", "quantity"),
-    ("runtime.RawExtension", "raw"),
+];
+
+/// Scalars that are pointers in Kubernetes' own types: their zero is not the same as their absence. (The sources do not
+/// tell; for a field of the same name that is none, its zero means its absence, and does no harm.)
+const POINTERS: [&str; 50] = [
+    "activeDeadlineSeconds",
+    "allocateLoadBalancerNodePorts",
+    "allowPrivilegeEscalation",
+    "appProtocol",
+    "automountServiceAccountToken",
+    "blockOwnerDeletion",
+    "collisionCount",
+    "controller",
+    "defaultMode",
+    "deletionGracePeriodSeconds",
+    "enableServiceLinks",
+    "expirationSeconds",
+    "fsGroup",
+    "fsGroupChangePolicy",
+    "gracePeriodSeconds",
+    "hostUsers",
+    "hostnameOverride",
+    "immutable",
+    "internalTrafficPolicy",
+    "ipFamilyPolicy",
+    "loadBalancerClass",
+    "mode",
+    "optional",
+    "orphanDependents",
+    "preemptionPolicy",
+    "priority",
+    "privileged",
+    "procMount",
+    "progressDeadlineSeconds",
+    "propagationPolicy",
+    "readOnlyRootFilesystem",
+    "recursiveReadOnly",
+    "replicas",
+    "revisionHistoryLimit",
+    "runAsGroup",
+    "runAsNonRoot",
+    "runAsUser",
+    "runtimeClassName",
+    "seLinuxChangePolicy",
+    "setHostnameAsFQDN",
+    "shareProcessNamespace",
+    "started",
+    "storageClassName",
+    "supplementalGroupsPolicy",
+    "terminatingReplicas",
+    "terminationGracePeriodSeconds",
+    "tolerationSeconds",
+    "trafficDistribution",
+    "volumeAttributesClassName",
+    "volumeMode",
 ];
 
 const HEAD: &str = "\
@@ -138,6 +191,9 @@ fn line(
     }
     if names.is_required(message_name, &field.name) {
         line.push_str(" required");
+    }
+    if field.shape == Shape::One && !field.of.contains('.') && POINTERS.contains(&json.as_str()) {
+        line.push_str(" keepsZero");
     }
     line.push_str(&merging(field, message));
     if let Some(doc) = own.and_then(|own| own.fields.get(&json)) {

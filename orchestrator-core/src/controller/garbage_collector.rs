@@ -56,7 +56,7 @@ impl Controller for GarbageCollector {
 
     fn reconcile(&self, key: &Key, world: &World, now: Timestamp) -> Decision {
         let mut run = Run { world, now, decision: Decision::nothing() };
-        run.collect_left_behind();
+        run.collect_left_behind(key);
         if let Some(stored) = world.get(key) {
             if stored.object.meta().is_deleting() {
                 run.advance_deletion(stored);
@@ -87,11 +87,18 @@ struct Run<'w> {
 }
 
 impl<'w> Run<'w> {
-    /// Looks at what depended on objects that are gone. Owners are matched by uid: a reference may name them wrongly, or
-    /// from another namespace.
-    fn collect_left_behind(&mut self) {
+    /// Looks at what depended on earlier objects of this name.
+    fn collect_left_behind(&mut self, key: &Key) {
         let world = self.world;
-        let left = world.absent_owners().flat_map(|owner| world.dependents(owner));
+        let left = world.absent_owners().flat_map(|owner| {
+            world.dependents(owner).filter(move |dependent| {
+                let meta = dependent.object.meta();
+                meta.owner_references.iter().any(|reference| {
+                    reference.uid == owner
+                        && key_of(reference, &meta.namespace).is_some_and(|named| named == *key)
+                })
+            })
+        });
         for dependent in left {
             if !dependent.object.meta().is_deleting() {
                 self.check_owners(dependent);
@@ -189,12 +196,17 @@ impl<'w> Run<'w> {
         self.delete(&waiting);
     }
 
-    fn standing(&self, owner: &OwnerReference, namespace: &str) -> Standing {
+    fn standing(&mut self, owner: &OwnerReference, namespace: &str) -> Standing {
         if owner.uid.is_nil() {
             // A reference to nobody in particular proves nothing.
             return Standing::Present;
         }
         if let Some(found) = self.world.by_uid(owner.uid) {
+            if key_of(owner, namespace).is_some_and(|named| named != found.object.key()) {
+                // The reference names it wrongly, so nobody tells this dependent when it goes.
+                let again = self.now.plus_millis(COLLECTOR_RECHECK_MS);
+                self.decision.recheck(again, TimerReason::Periodic);
+            }
             let meta = found.object.meta();
             let waits = meta.is_deleting() && meta.has_finalizer(FOREGROUND_FINALIZER);
             return if waits { Standing::Waiting } else { Standing::Present };
@@ -303,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn who_names_its_owner_wrongly_goes_with_it_all_the_same() {
+    fn who_names_its_owner_wrongly_goes_after_it_all_the_same() {
         let mut sandbox = sandbox(&[("a", &[]), ("b", &["a"]), ("c", &["a"])]);
         sandbox.change(&key("b"), |map: &mut ConfigMap| {
             map.metadata.owner_references[0].name = "x".to_owned();
@@ -314,6 +326,8 @@ mod tests {
         sandbox.settle().expect("settled");
         assert_eq!(names(&sandbox), ["a", "b", "c", "far"], "the owner lives");
         sandbox.remove(&key("a"));
+        sandbox.settle().expect("settled");
+        sandbox.advance(COLLECTOR_RECHECK_MS);
         sandbox.settle().expect("settled");
         assert_eq!(names(&sandbox), [""; 0]);
     }

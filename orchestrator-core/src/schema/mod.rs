@@ -60,6 +60,8 @@ pub struct Field {
     pub is_inline: bool,
     /// Whether clients expect it in every answer.
     pub is_required: bool,
+    /// Whether 0, `false` or an empty text says something else than nothing at all. (Protobuf writes both alike.)
+    pub keeps_zero: bool,
     /// How a list merges in a strategic merge patch.
     pub merge: Merge,
     /// Whether a patch that names the field drops what it does not name in it.
@@ -88,10 +90,6 @@ pub enum Type {
     Bool,
     /// Bytes; base64 in JSON.
     Bytes,
-    /// A floating-point number.
-    Double,
-    /// A duration; such as `1h30m` in JSON.
-    Duration,
     /// Who owns which fields; any object in JSON.
     FieldsV1,
     /// A whole number of 32 bits.
@@ -106,8 +104,6 @@ pub enum Type {
     MicroTime,
     /// A quantity; a text in JSON.
     Quantity,
-    /// Anything.
-    Raw,
     /// A text.
     String,
     /// A time with seconds.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use orchestrator_core::api::Caller;
@@ -29,6 +29,7 @@ use serde_json::Value;
 use crate::body::{self, Body};
 use crate::discovery;
 use crate::negotiate::{self, DiscoveryFormat};
+use crate::openapi;
 use crate::path::{self, Route};
 use crate::pki::Token;
 use crate::query::Query;
@@ -213,6 +214,16 @@ impl Api {
             Route::Group { group } => ok(&discovery::group(group)),
             Route::Metrics => Ok(self.inner.metrics.render()),
             Route::OpenApi => Ok(typed(discovery::OPENAPI_V2_TYPE, discovery::OPENAPI_V2)),
+            Route::OpenApiIndex => ok(&openapi::index()),
+            Route::OpenApiOf { group } => {
+                let document = openapi::of_group(group).ok_or_else(Failure::no_such_path)?;
+                let mut response = typed("application/json", document.content.clone());
+                let tag = format!("\"{}\"", document.hash);
+                if let Ok(tag) = HeaderValue::from_str(&tag) {
+                    response.headers_mut().insert(ETAG, tag);
+                }
+                Ok(response)
+            }
             Route::Resources { group } => ok(&discovery::resource_list(group)),
             Route::Version => ok(&discovery::version()),
             Route::Collection { .. } | Route::Health | Route::Object { .. } | Route::Sub { .. } => {

@@ -14,6 +14,7 @@ use super::list::Selection;
 use super::{Api, Call, json};
 use crate::body::{self, Body};
 use crate::negotiate::{self, BodyFormat, PatchFormat};
+use crate::protobuf::{self, ProtobufError};
 use crate::query::{self, ListOptions, Query};
 use crate::status::{self, Failure};
 
@@ -83,9 +84,17 @@ impl Api {
         let format = negotiate::patch_body(call.header(CONTENT_TYPE))?;
         let bytes = body::read(call.body).await?;
         let (patch, warnings) = match format {
+            PatchFormat::Json => {
+                let (operations, _) = manifest::read_json(&bytes).map_err(not_json)?;
+                (Patch::Json(operations), Vec::new())
+            }
             PatchFormat::Merge => {
                 let document = parse(key.kind, BodyFormat::Json, &bytes, options.validation)?;
                 (Patch::Merge(document.value), document.warnings)
+            }
+            PatchFormat::Strategic => {
+                let document = parse(key.kind, BodyFormat::Json, &bytes, options.validation)?;
+                (Patch::Strategic(document.value), document.warnings)
             }
             PatchFormat::Apply => {
                 let document = decode(key.kind, BodyFormat::Yaml, &bytes, options.validation)?;
@@ -103,7 +112,9 @@ impl Api {
         B: http_body::Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let options = delete_options(&call.query, &body::read(call.body).await?)?;
+        let content_type = call.header(CONTENT_TYPE).map(str::to_owned);
+        let bytes = body::read(call.body).await?;
+        let options = delete_options(&call.query, content_type.as_deref(), &bytes)?;
         let request = Request::Delete { key: key.clone(), options };
         let effect = self.inner.cluster.submit(&call.caller, request).await?;
         if effect.deleted {
@@ -125,7 +136,9 @@ impl Api {
         B::Error: std::fmt::Display,
     {
         let list_options = ListOptions::read(&call.query, kind)?;
-        let options = delete_options(&call.query, &body::read(call.body).await?)?;
+        let content_type = call.header(CONTENT_TYPE).map(str::to_owned);
+        let bytes = body::read(call.body).await?;
+        let options = delete_options(&call.query, content_type.as_deref(), &bytes)?;
         if list_options.resume.is_some() {
             let message =
                 "continue: what is deleted begins at the start of the list; use limit alone";
@@ -184,6 +197,14 @@ impl Api {
     }
 }
 
+fn not_json(error: impl std::fmt::Display) -> Failure {
+    Failure::bad_request(format!("the body is not JSON: {error}"))
+}
+
+fn not_protobuf(error: ProtobufError) -> Failure {
+    Failure::bad_request(format!("the body is not Kubernetes' protobuf: {error}"))
+}
+
 /// Reads a body that must be an object of a kind.
 fn decode(
     kind: Kind,
@@ -212,8 +233,8 @@ pub(super) fn parse(
     validation: FieldValidation,
 ) -> Result<Document, Failure> {
     let (value, duplicates) = match format {
-        BodyFormat::Json => manifest::read_json(bytes)
-            .map_err(|error| Failure::bad_request(format!("the body is not JSON: {error}")))?,
+        BodyFormat::Json => manifest::read_json(bytes).map_err(not_json)?,
+        BodyFormat::Protobuf => (protobuf::decode(bytes).map_err(not_protobuf)?, Vec::new()),
         BodyFormat::Yaml => {
             let documents = manifest::parse(bytes, "body")
                 .map_err(|error| Failure::bad_request(format!("the body is not YAML: {error}")))?;
@@ -245,14 +266,17 @@ pub(super) fn parse(
 }
 
 /// Reads how to delete, from the query and the body; what the body says counts more.
-fn delete_options(query: &Query, bytes: &[u8]) -> Result<DeleteOptions, Failure> {
+fn delete_options(
+    query: &Query,
+    content_type: Option<&str>,
+    bytes: &[u8],
+) -> Result<DeleteOptions, Failure> {
     let body = match bytes {
         [] => Value::Null,
-        bytes => {
-            manifest::read_json(bytes)
-                .map_err(|error| Failure::bad_request(format!("the body is not JSON: {error}")))?
-                .0
-        }
+        bytes => match negotiate::object_body(content_type)? {
+            BodyFormat::Protobuf => protobuf::decode(bytes).map_err(not_protobuf)?,
+            BodyFormat::Json | BodyFormat::Yaml => manifest::read_json(bytes).map_err(not_json)?.0,
+        },
     };
     if !body.is_null() && !body.is_object() {
         return Err(Failure::bad_request("the body must be a DeleteOptions object"));
@@ -341,7 +365,7 @@ mod tests {
     use super::*;
 
     fn options(query: &str, body: &str) -> Result<DeleteOptions, Failure> {
-        delete_options(&Query::parse(Some(query))?, body.as_bytes())
+        delete_options(&Query::parse(Some(query))?, None, body.as_bytes())
     }
 
     #[test]

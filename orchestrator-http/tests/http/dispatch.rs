@@ -107,15 +107,11 @@ async fn bad_input_gets_a_precise_answer_and_changes_nothing() {
     }
     check(raw(bomb.into_bytes(), YAML).await, 400, "aliases blow");
     check(raw(b"a: 1\n---\nb: 2".to_vec(), YAML).await, 400, "2 documents");
-    check(
-        raw(b"{}".to_vec(), "application/vnd.kubernetes.protobuf").await,
-        415,
-        "application/json",
-    );
+    check(raw(b"{}".to_vec(), "application/cbor").await, 415, "application/json");
     check(f.get("/apis/batch/v1/namespaces/default/jobs").await, 404, "could not find");
     check(f.get(&format!("{DEPLOYMENTS}/..%2fx")).await, 400, "../x");
-    let smp = "application/strategic-merge-patch+json";
-    check(f.patch(&format!("{DEPLOYMENTS}/web"), smp, "{}").await, 415, "merge-patch+json");
+    let cbor = "application/apply-patch+cbor";
+    check(f.patch(&format!("{DEPLOYMENTS}/web"), cbor, "{}").await, 415, "merge-patch+json");
     check(f.send(Method::PUT, DEPLOYMENTS, &[], "{}").await, 405, "method");
     check(f.post("/api/v1/pods", &json!({})).await, 405, "method");
     let nowhere = "/apis/apps/v1/namespaces/nowhere/deployments";
