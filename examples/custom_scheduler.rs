@@ -89,7 +89,10 @@ async fn add_node(cluster: &Cluster, name: &str, price: &str) -> Result<(), Box<
     let options = WriteOptions::default();
     let (kind, namespace) = (Kind::Node, String::new());
     cluster
-        .submit(&admin, Request::Create { kind, namespace, object: node.clone(), options })
+        .submit(
+            &admin,
+            Request::Create { kind, namespace, object: node.clone(), options: options.clone() },
+        )
         .await?;
     node["status"] = json!({
         "allocatable": { "cpu": "2", "memory": "4Gi", "pods": "110" },

@@ -57,6 +57,7 @@ pub mod model;
 #[doc(hidden)]
 pub mod mutants;
 pub mod node;
+mod ownership;
 pub mod runtime;
 pub mod scheduler;
 pub mod schema;

@@ -113,12 +113,15 @@ pub(crate) fn discovery(accept: Option<&str>) -> DiscoveryFormat {
 /// What bodies of objects may be.
 const OBJECT_TYPES: [&str; 3] =
     ["application/json", "application/vnd.kubernetes.protobuf", "application/yaml"];
+/// A manifest for the three-way apply, in which `kubectl apply` needs a request to read first. Our own.
+pub(crate) const THREE_WAY_TYPE: &str = "application/vnd.orchestrator.apply+yaml";
 /// What bodies of patches may be.
-const PATCH_TYPES: [&str; 4] = [
+const PATCH_TYPES: [&str; 5] = [
     "application/apply-patch+yaml",
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
+    THREE_WAY_TYPE,
 ];
 
 /// Reads the form of an object's body; JSON when none is said.
@@ -139,10 +142,13 @@ pub(crate) fn object_body(content_type: Option<&str>) -> Result<BodyFormat, Fail
 /// How a patch is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PatchFormat {
+    /// Server-side apply.
     Apply,
     Json,
     Merge,
     Strategic,
+    /// A whole manifest, merged three ways with the one applied last.
+    ThreeWay,
 }
 
 /// Reads how a patch is meant.
@@ -156,6 +162,7 @@ pub(crate) fn patch_body(content_type: Option<&str>) -> Result<PatchFormat, Fail
         "application/json-patch+json" => Ok(PatchFormat::Json),
         "application/merge-patch+json" => Ok(PatchFormat::Merge),
         "application/strategic-merge-patch+json" => Ok(PatchFormat::Strategic),
+        THREE_WAY_TYPE => Ok(PatchFormat::ThreeWay),
         other => Err(Failure::unsupported_media_type(other, &PATCH_TYPES)),
     }
 }

@@ -8,6 +8,8 @@ use crate::status::Failure;
 
 /// The most parameters of a query that are looked at.
 const PARAMETERS_MAX: usize = 100;
+/// The most bytes of a `fieldManager`, as in Kubernetes.
+const FIELD_MANAGER_BYTES_MAX: usize = 128;
 
 /// The parameters of a query, decoded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,11 +67,11 @@ impl Query {
         self.text(name).map(parse).transpose()
     }
 
-    /// Reads how a write is to be done.
+    /// Reads how a write is to be done. Who does not name itself is known by what its user agent begins with.
     ///
     /// # Errors
-    /// 400 for a `dryRun` or `fieldValidation` that does not exist.
-    pub(crate) fn write_options(&self) -> Result<WriteOptions, Failure> {
+    /// 400 for a `dryRun` or `fieldValidation` that does not exist, and for no name.
+    pub(crate) fn write_options(&self, agent: Option<&str>) -> Result<WriteOptions, Failure> {
         let validation = match self.text("fieldValidation") {
             // The default of Kubernetes.
             None | Some("Warn") => FieldValidation::Warn,
@@ -81,7 +83,18 @@ impl Query {
                 )));
             }
         };
-        Ok(WriteOptions { dry_run: dry_run(self.all("dryRun"))?, validation })
+        let manager = match self.text("fieldManager").filter(|manager| !manager.is_empty()) {
+            Some(manager) => manager,
+            None => agent.and_then(|agent| agent.split('/').next()).unwrap_or_default(),
+        };
+        let is_good = |c: char| !c.is_control();
+        if manager.len() > FIELD_MANAGER_BYTES_MAX || !manager.chars().all(is_good) {
+            return Err(Failure::bad_request(format!(
+                "fieldManager: at most {FIELD_MANAGER_BYTES_MAX} printable characters make one"
+            )));
+        }
+        let dry_run = dry_run(self.all("dryRun"))?;
+        Ok(WriteOptions { dry_run, manager: manager.to_owned(), validation })
     }
 }
 
@@ -296,11 +309,16 @@ mod tests {
 
     #[test]
     fn a_dry_run_is_all_or_nothing() {
-        let options = |query| Query::parse(Some(query)).expect("fine").write_options();
+        let options = |query| {
+            Query::parse(Some(query)).expect("fine").write_options(Some("kubectl/v1.32 (linux)"))
+        };
         assert!(options("dryRun=All").expect("fine").dry_run);
         assert!(!options("").expect("fine").dry_run);
+        assert_eq!(options("").expect("fine").manager, "kubectl");
+        assert_eq!(options("fieldManager=me").expect("fine").manager, "me");
         assert!(options("dryRun=Some").is_err());
         assert!(options("fieldValidation=Lax").is_err());
+        assert!(options("fieldManager=a%0Ab").is_err());
     }
 
     #[test]

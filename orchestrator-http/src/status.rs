@@ -86,6 +86,20 @@ impl Failure {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).with_details(details)
     }
 
+    /// 422: a server-side apply by nobody.
+    pub fn no_field_manager() -> Self {
+        let error = FieldError {
+            field: "fieldManager".to_owned(),
+            kind: FieldErrorKind::Required,
+            message: "Required value: is required for apply patch".to_owned(),
+        };
+        let message = format!("PatchOptions.meta.k8s.io \"\" is invalid: {error}");
+        let details = json!({
+            "group": "meta.k8s.io", "kind": "PatchOptions", "causes": causes(&[error]),
+        });
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).with_details(details)
+    }
+
     /// 501: Kubernetes has it, this server does not.
     pub fn not_implemented(what: &str) -> Self {
         let message = format!("{what} is not implemented by this server");
@@ -182,6 +196,18 @@ impl From<Rejection> for Failure {
             Rejection::AlreadyExists { key } => {
                 Self::new(StatusCode::CONFLICT, "AlreadyExists", message)
                     .with_details(object(&key, key.kind.plural()))
+            }
+            Rejection::ApplyConflict { key, conflicts } => {
+                let mut details = object(&key, key.kind.plural());
+                details["causes"] = conflicts
+                    .iter()
+                    .map(|conflict| {
+                        let message = format!("conflict with {}", conflict.manager);
+                        let reason = "FieldManagerConflict";
+                        json!({ "reason": reason, "message": message, "field": conflict.field })
+                    })
+                    .collect();
+                Self::new(StatusCode::CONFLICT, "Conflict", message).with_details(details)
             }
             Rejection::BadRequest { .. } => Self::bad_request(message),
             Rejection::Conflict { key, .. } => Self::new(StatusCode::CONFLICT, "Conflict", message)

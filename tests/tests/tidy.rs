@@ -27,7 +27,7 @@ const CRATES: [(&str, &[&str]); 6] = [
 ];
 
 /// Which modules of core a module may use. The shell (`driver`) and what serves tests (`testkit`) may use everything.
-const MODULES: [(&str, &[&str]); 15] = [
+const MODULES: [(&str, &[&str]); 16] = [
     ("hash", &[]),
     ("model", &["hash"]),
     ("store", &["model"]),
@@ -38,7 +38,8 @@ const MODULES: [(&str, &[&str]); 15] = [
     ("scheduler", &["hash", "model", "world"]),
     ("controller", &["hash", "model", "mutants", "store", "world"]),
     ("schema", &[]),
-    ("api", &["hash", "model", "schema", "store", "world"]),
+    ("ownership", &["model", "schema"]),
+    ("api", &["hash", "model", "ownership", "schema", "store", "world"]),
     ("manifest", &["model"]),
     ("node", &["hash", "model", "runtime", "store", "world"]),
     ("engine", &["api", "controller", "hash", "model", "mutants", "scheduler", "store", "world"]),

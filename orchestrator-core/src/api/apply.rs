@@ -19,7 +19,7 @@ pub(super) fn apply(
     part: Part,
     manifest: &Value,
     preconditions: &Preconditions,
-    options: WriteOptions,
+    options: &WriteOptions,
 ) -> Result<Effect, Rejection> {
     if part == Part::Status {
         return Err(bad_request("apply does not change a status; use update or a merge patch"));
@@ -39,7 +39,7 @@ pub(super) fn apply(
             return Err(bad_request("resourceVersion should not be set on objects to be created"));
         }
         let decoded = Decoded { object: annotated(object, annotation), warnings };
-        return record(context, &key.namespace, decoded, options);
+        return record(context, &key.namespace, decoded, options, false);
     };
     let live = without_revision(&stored.object).to_value();
     let last = last_applied(&stored.object);
@@ -51,7 +51,8 @@ pub(super) fn apply(
     let merged = decode(key.kind, merged, FieldValidation::Ignore, Some(&stored.object))?;
     check(preconditions, stored)?;
     let new = annotated(merged.object, annotation);
-    Change { stored, new, preconditions, options, warnings }.decide(context, part)
+    Change { stored, new, preconditions, options, warnings, is_applied: false }
+        .decide(context, part)
 }
 
 /// Returns the manifest as it is remembered, in kubectl's form, and what in it is a precondition. What only the control

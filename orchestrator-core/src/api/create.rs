@@ -22,24 +22,25 @@ pub(super) fn create(
     kind: Kind,
     namespace: &str,
     object: &Value,
-    options: WriteOptions,
+    options: &WriteOptions,
 ) -> Result<Effect, Rejection> {
     let decoded = decode(kind, object.clone(), options.validation, None)?;
     let name = &decoded.object.meta().name;
     may_try(context.caller, Verb::Create, &Key::new(kind, namespace, name))?;
-    record(context, namespace, decoded, options)
+    record(context, namespace, decoded, options, false)
 }
 
-/// Records a decoded object in a namespace.
+/// Records a decoded object in a namespace; one that comes of a server-side apply says who owns its fields.
 pub(super) fn record(
     context: &Context<'_>,
     namespace: &str,
     decoded: Decoded,
-    options: WriteOptions,
+    options: &WriteOptions,
+    is_applied: bool,
 ) -> Result<Effect, Rejection> {
     let Decoded { object, warnings } = decoded;
     let mut object = with_namespace(object, namespace)?;
-    stamp(context, &mut object)?;
+    stamp(context, &mut object, is_applied)?;
     let key = object.key();
     let guard = namespace_guard(context, &key)?;
     let object =
@@ -76,7 +77,7 @@ fn with_namespace(mut object: Object, namespace: &str) -> Result<Object, Rejecti
 }
 
 /// Sets what only the control plane sets, whatever the client sent.
-fn stamp(context: &Context<'_>, object: &mut Object) -> Result<(), Rejection> {
+fn stamp(context: &Context<'_>, object: &mut Object, is_applied: bool) -> Result<(), Rejection> {
     // A node comes with the state it is in; every other status is reported by someone else later.
     if object.kind() != Kind::Node {
         *object = object.without_status();
@@ -94,6 +95,9 @@ fn stamp(context: &Context<'_>, object: &mut Object) -> Result<(), Rejection> {
     meta.uid = context.fresh;
     meta.creation_timestamp = Some(context.now.to_time());
     meta.deletion_timestamp = None;
+    if !is_applied {
+        meta.managed_fields.clear();
+    }
     meta.deletion_grace_period_seconds = None;
     meta.generation = i64::from(kind.has_status());
     if meta.name.is_empty() && !meta.generate_name.is_empty() {

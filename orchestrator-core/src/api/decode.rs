@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::without_effect::values_without_effect;
+use super::without_effect::{is_so_anyway, values_without_effect};
 use super::{FieldValidation, Rejection};
 use crate::model::{DecodeError, Kind, Object};
 use crate::schema::{schema, take_unknown};
@@ -40,10 +40,9 @@ pub(super) fn decode(
     let object =
         Object::from_value(kind, value).map_err(|error| cannot_be_handled(kind, &error))?;
     let kept_before = before.map(Object::residuals).unwrap_or_default();
-    let kept = object.residuals().into_iter().filter(|kept| !kept_before.contains(kept));
-    let mut kept: Vec<String> = kept
-        .map(|(part, path)| if part.is_empty() { path } else { format!("{part}.{path}") })
-        .collect();
+    let kept = object.residuals().into_iter();
+    let news = kept.filter(|kept| !kept_before.contains(kept) && !is_so_anyway(&kept.0, kept.1));
+    let mut kept: Vec<String> = news.map(|(path, _)| path).collect();
     kept.sort();
     let mut warnings: Vec<_> = kept
         .iter()

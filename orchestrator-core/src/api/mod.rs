@@ -5,6 +5,7 @@
 //! object that was authorised is the one that is written.
 
 mod apply;
+mod apply_server_side;
 mod authorise;
 mod bind;
 mod create;
@@ -25,6 +26,8 @@ use crate::model::{Key, Timestamp, Uid};
 use crate::world::{Stored, World};
 
 pub use crate::model::{FieldError, FieldErrorKind};
+pub use crate::ownership::ApplyConflict;
+use apply_server_side::Wish;
 pub use bind::bind_proposal;
 pub use rejection::Rejection;
 pub use request::{
@@ -40,6 +43,16 @@ struct Context<'a> {
     fresh: Uid,
     now: Timestamp,
     world: &'a World,
+}
+
+impl<'a> Context<'a> {
+    /// Who owns what is written.
+    fn manager(&self, options: &'a WriteOptions) -> &'a str {
+        match self.caller {
+            _ if !options.manager.is_empty() => &options.manager,
+            Caller::Admin { name } | Caller::Node { name } => name,
+        }
+    }
 }
 
 /// Decides what a request comes to in this world; nothing is written by it.
@@ -79,20 +92,30 @@ pub fn decide(
     match request {
         Request::Bind { pod, node } => bind::bind(&context, pod, node),
         Request::Create { kind, namespace, object, options } => {
-            create::create(&context, *kind, namespace, object, *options)
+            create::create(&context, *kind, namespace, object, options)
         }
         Request::Delete { key, options } => delete::delete(&context, key, options),
         Request::Patch { key, part, patch: Patch::Apply(manifest), preconditions, options } => {
-            apply::apply(&context, key, *part, manifest, preconditions, *options)
+            apply::apply(&context, key, *part, manifest, preconditions, options)
+        }
+        Request::Patch {
+            key,
+            part,
+            patch: Patch::ApplyServerSide { manifest, force },
+            preconditions,
+            options,
+        } => {
+            let wish = Wish { key, part: *part, manifest, force: *force, preconditions };
+            apply_server_side::apply(&context, wish, options)
         }
         Request::Patch { key, part, patch, preconditions, options } => {
-            patch::patch(&context, key, *part, patch, preconditions, *options)
+            patch::patch(&context, key, *part, patch, preconditions, options)
         }
         Request::Scale { key, replicas, preconditions, options } => {
-            scale::scale(&context, key, *replicas, preconditions, *options)
+            scale::scale(&context, key, *replicas, preconditions, options)
         }
         Request::Update { key, part, object, options } => {
-            update::update(&context, key, *part, object, *options)
+            update::update(&context, key, *part, object, options)
         }
     }
 }

@@ -22,14 +22,15 @@ pub(super) fn patch(
     part: Part,
     patch: &Patch,
     preconditions: &Preconditions,
-    options: WriteOptions,
+    options: &WriteOptions,
 ) -> Result<Effect, Rejection> {
     may_try(context.caller, Action::verb_of(part), key)?;
     let stored = find(context.world, key)?;
     let value = patched(&stored.object, patch)?;
     let decoded = decode(key.kind, value, options.validation, Some(&stored.object))?;
     let warnings = decoded.warnings;
-    Change { stored, new: decoded.object, preconditions, options, warnings }.decide(context, part)
+    Change { stored, new: decoded.object, preconditions, options, warnings, is_applied: false }
+        .decide(context, part)
 }
 
 /// Returns what a patch makes of an object. A `resourceVersion` that is then in it came from the patch.
@@ -39,7 +40,7 @@ fn patched(object: &Object, patch: &Patch) -> Result<Value, Rejection> {
         false => Err(bad_request(format!("a {name} must be a JSON object"))),
     };
     match patch {
-        Patch::Apply(manifest) => Ok(manifest.clone()),
+        Patch::Apply(manifest) | Patch::ApplyServerSide { manifest, .. } => Ok(manifest.clone()),
         Patch::Json(operations) => operate(object, operations),
         Patch::Merge(change) => {
             object_only(change, "merge patch")?;
@@ -78,12 +79,12 @@ fn operate(object: &Object, operations: &Value) -> Result<Value, Rejection> {
     json_patch::patch(&mut value, &read).map_err(|error| {
         let message = error.to_string();
         let errors =
-            vec![FieldError::invalid(&error.path.to_string(), operations.clone(), &message)];
+            vec![FieldError::invalid(error.path.to_string(), operations.clone(), &message)];
         Rejection::Invalid { key: object.key(), errors }
     })?;
     let is_pinned = read.iter().any(|operation| {
         !matches!(operation, json_patch::PatchOperation::Test(_))
-            && operation.path().to_string() == "/metadata/resourceVersion"
+            && operation.path() == "/metadata/resourceVersion"
     });
     if let (Some(Value::Object(metadata)), false) = (value.get_mut("metadata"), is_pinned) {
         metadata.remove("resourceVersion");

@@ -1,6 +1,7 @@
 //! `Rejection`: why a request is refused, in terms that translate into a Kubernetes Status.
 
 use crate::model::{FieldError, Key};
+use crate::ownership::ApplyConflict;
 
 /// Why a request is refused; nothing was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -11,6 +12,14 @@ pub enum Rejection {
     AlreadyExists {
         /// The object.
         key: Key,
+    },
+    /// Others own what a server-side apply would change.
+    #[error("Apply failed with {}", conflicts_in_words(conflicts))]
+    ApplyConflict {
+        /// The object.
+        key: Key,
+        /// Who owns what, at least one entry.
+        conflicts: Vec<ApplyConflict>,
     },
     /// The request is malformed.
     #[error("{message}")]
@@ -52,6 +61,26 @@ pub enum Rejection {
         /// Why not.
         message: String,
     },
+}
+
+/// Words conflicts as Kubernetes does: one on a line, several by manager.
+fn conflicts_in_words(conflicts: &[ApplyConflict]) -> String {
+    if let [one] = conflicts {
+        return format!("1 conflict: conflict with {}: {}", one.manager, one.field);
+    }
+    let mut text = format!("{} conflicts: ", conflicts.len());
+    let mut manager = "";
+    for conflict in conflicts {
+        if conflict.manager != manager {
+            if !manager.is_empty() {
+                text.push('\n');
+            }
+            manager = &conflict.manager;
+            text.push_str(&format!("conflicts with {manager}:"));
+        }
+        text.push_str(&format!("\n- {}", conflict.field));
+    }
+    text
 }
 
 fn qualified(key: &Key) -> String {

@@ -34,10 +34,12 @@ pub enum FieldValidation {
 }
 
 /// How a write is to be done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteOptions {
     /// Whether to go through every step but write nothing.
     pub dry_run: bool,
+    /// Who writes, for the record of who owns which fields; the caller's name if it is empty.
+    pub manager: String,
     /// What to do with unknown fields.
     pub validation: FieldValidation,
 }
@@ -82,6 +84,14 @@ pub enum Patch {
     /// A three-way apply of a whole manifest: what the last applied one had and this one lacks goes; creates the
     /// object if it is absent.
     Apply(Value),
+    /// A server-side apply: the writer owns what the manifest names, and what it named before and does not name now goes.
+    /// Creates the object if it is absent.
+    ApplyServerSide {
+        /// The manifest, which may be a part of an object.
+        manifest: Value,
+        /// Whether to take over what others own.
+        force: bool,
+    },
     /// An RFC 6902 JSON patch: a list of operations.
     Json(Value),
     /// An RFC 7386 merge patch.

@@ -12,7 +12,7 @@ pub(super) fn scale(
     key: &Key,
     replicas: i32,
     preconditions: &Preconditions,
-    options: WriteOptions,
+    options: &WriteOptions,
 ) -> Result<Effect, Rejection> {
     may_try(context.caller, Verb::UpdateMain, key)?;
     let stored = find(context.world, key)?;
@@ -33,5 +33,6 @@ pub(super) fn scale(
             return Err(bad_request(format!("{resource} cannot be scaled: no replicas")));
         }
     }
-    Change { stored, new, preconditions, options, warnings: Vec::new() }.decide(context, Part::Main)
+    Change { stored, new, preconditions, options, warnings: Vec::new(), is_applied: false }
+        .decide(context, Part::Main)
 }

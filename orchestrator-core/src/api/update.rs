@@ -6,7 +6,8 @@ use super::authorise::{Action, authorise, may_try};
 use super::decode::decode;
 use super::{Context, Effect, Preconditions, Rejection, WriteOptions, bad_request, find};
 use crate::model::admit::{admit, admit_status};
-use crate::model::{FieldError, Key, Object, Part, Revision};
+use crate::model::{FieldError, Key, ManagedFieldsEntry, Object, Part, Revision};
+use crate::ownership;
 use crate::store::{Expect, Guard, RecordKey, TXN_BYTES_MAX};
 use crate::world::{Proposal, Stored, encode, is_held};
 
@@ -21,7 +22,7 @@ pub(super) fn update(
     key: &Key,
     part: Part,
     object: &Value,
-    options: WriteOptions,
+    options: &WriteOptions,
 ) -> Result<Effect, Rejection> {
     may_try(context.caller, Action::verb_of(part), key)?;
     let stored = find(context.world, key)?;
@@ -32,6 +33,7 @@ pub(super) fn update(
         preconditions: &Preconditions::default(),
         options,
         warnings: decoded.warnings,
+        is_applied: false,
     };
     change.decide(context, part)
 }
@@ -41,8 +43,10 @@ pub(super) struct Change<'a> {
     pub(super) stored: &'a Stored,
     pub(super) new: Object,
     pub(super) preconditions: &'a Preconditions,
-    pub(super) options: WriteOptions,
+    pub(super) options: &'a WriteOptions,
     pub(super) warnings: Vec<String>,
+    /// Whether it comes of a server-side apply, which has recorded already who owns what.
+    pub(super) is_applied: bool,
 }
 
 impl Change<'_> {
@@ -65,6 +69,7 @@ impl Change<'_> {
         if old.meta().generation > 0 && !new.has_spec_of(old) {
             new.meta_mut().generation = old.meta().generation.saturating_add(1);
         }
+        self.note_ownership(context, &mut new)?;
         authorise(context, Action::UpdateMain { old, new: &new })?;
         check_size(&key, &new, Part::Main)?;
         if new == *old {
@@ -79,6 +84,36 @@ impl Change<'_> {
             if is_pinned { guard(proposal, stored, Part::Status) } else { proposal }
         };
         Ok(effect(proposal, new, deleted, self.options, self.warnings))
+    }
+
+    /// Records who owns what, once anything was applied to the object. A client may send the record changed, to hand fields
+    /// over, or with one empty entry, to end it.
+    fn note_ownership(&self, context: &Context<'_>, new: &mut Object) -> Result<(), Rejection> {
+        let old = &self.stored.object;
+        let (known, sent) = (&old.meta().managed_fields, &self.new.meta().managed_fields);
+        let base = match sent.as_slice() {
+            [] => known,
+            [only] if *only == ManagedFieldsEntry::default() => {
+                new.meta_mut().managed_fields.clear();
+                return Ok(());
+            }
+            sent if ownership::is_readable(sent) => sent,
+            _ => {
+                let right = "must be entries of FieldsV1";
+                let errors =
+                    vec![FieldError::invalid("metadata.managedFields", Value::Null, right)];
+                return Err(Rejection::Invalid { key: old.key(), errors });
+            }
+        };
+        if self.is_applied || base.is_empty() {
+            return Ok(());
+        }
+        let (before, after) = (old.to_value(), new.to_value());
+        let manager = context.manager(self.options);
+        let now = context.now.to_time();
+        new.meta_mut().managed_fields =
+            ownership::updated(old.kind(), base, manager, &before, &after, now);
+        Ok(())
     }
 
     fn decide_status(self, context: &Context<'_>, is_pinned: bool) -> Result<Effect, Rejection> {
@@ -133,7 +168,7 @@ fn effect(
     proposal: Proposal,
     reply: Object,
     deleted: bool,
-    options: WriteOptions,
+    options: &WriteOptions,
     warnings: Vec<String>,
 ) -> Effect {
     let proposal = (!options.dry_run).then_some(proposal);

@@ -1,6 +1,26 @@
-//! Values of implemented fields that Kubernetes acts on and we do not. (Whole fields that we lack are in the field table.)
+//! What an author is told has no effect here, and what is not worth telling.
+
+use serde_json::Value;
 
 use crate::model::Object;
+
+/// Values of fields we lack that say what is so anyway: Kubernetes' defaults, which many clients write out. By the last
+/// name of their path.
+const SO_ANYWAY: [(&str, &str); 6] = [
+    ("dnsPolicy", r#""ClusterFirst""#),
+    ("enableServiceLinks", "true"),
+    ("securityContext", "{}"),
+    ("serviceAccountName", r#""default""#),
+    ("terminationMessagePath", r#""/dev/termination-log""#),
+    ("terminationMessagePolicy", r#""File""#),
+];
+
+/// Whether a field that we lack has a value of which nobody need be told.
+pub(super) fn is_so_anyway(path: &str, value: &Value) -> bool {
+    let name = path.rsplit('.').next().unwrap_or(path);
+    let text = value.to_string();
+    SO_ANYWAY.iter().any(|(field, default)| *field == name && *default == text)
+}
 
 /// The values an object has that Kubernetes acts on and we do not, each with its whole path.
 pub(super) fn values_without_effect(object: &Object) -> Vec<String> {

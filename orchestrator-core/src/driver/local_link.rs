@@ -95,8 +95,12 @@ impl NodeLink for LocalLink {
         let wanted = Object::from(node);
         if self.submitter.history.world().get(&key).is_none() {
             let object = wanted.to_value();
-            let request =
-                Request::Create { kind: Kind::Node, namespace: String::new(), object, options };
+            let request = Request::Create {
+                kind: Kind::Node,
+                namespace: String::new(),
+                object,
+                options: options.clone(),
+            };
             match self.submit(&request).await {
                 Ok(_) | Err(Rejection::AlreadyExists { .. }) => {}
                 Err(rejection) => return Err(link_error(rejection)),
@@ -108,7 +112,7 @@ impl NodeLink for LocalLink {
             part: Part::Main,
             patch: crate::api::Patch::Merge(labels),
             preconditions: Preconditions::default(),
-            options,
+            options: options.clone(),
         };
         self.submit(&request).await.map_err(link_error)?;
         let request =

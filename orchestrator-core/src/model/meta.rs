@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{Kind, Revision, Uid};
+use super::managed_fields::ManagedFieldsEntry;
 use super::residual::{Residual, keep_residual};
 use super::time::Time;
 
@@ -46,6 +47,9 @@ pub struct ObjectMeta {
     /// Names and values that selectors match.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: StringMap,
+    /// Who owns which fields, from the first server-side apply on. Set by the API.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub managed_fields: Vec<ManagedFieldsEntry>,
     /// The name, unique within kind and namespace.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,

@@ -12,6 +12,7 @@ mod deployment;
 mod event;
 mod field_error;
 mod ids;
+mod managed_fields;
 mod meta;
 mod namespace;
 mod node;
@@ -41,6 +42,7 @@ pub use deployment::{
 pub use event::{Event, EventSource, EventType, ObjectReference};
 pub use field_error::{FieldError, FieldErrorKind};
 pub use ids::{InvalidKey, Key, Kind, Revision, Uid, is_dns_label, is_dns_subdomain};
+pub use managed_fields::{FieldsV1, ManagedBy, ManagedFieldsEntry};
 pub use meta::{
     Condition, ConditionStatus, FOREGROUND_FINALIZER, LAST_APPLIED_ANNOTATION, ORPHAN_FINALIZER,
     ObjectMeta, OwnerReference, StringMap, condition_status, set_condition,
@@ -63,6 +65,7 @@ pub use pod_status::{
 };
 pub use quantity::{InvalidQuantity, Quantity};
 pub use replica_set::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
+pub(crate) use residual::strip_nulls;
 pub use residual::{Residual, Step};
 pub use secret::{Secret, Sensitive};
 pub use selector::{

@@ -210,8 +210,7 @@ impl Object {
         map.remove("apiVersion");
         map.remove("kind");
         if let Some(Value::Object(metadata)) = map.get_mut("metadata") {
-            // Ownership of fields is not tracked yet; clients send back what they were never given.
-            metadata.remove("managedFields");
+            // Of former days; some clients still send it.
             metadata.remove("selfLink");
         }
         match kind {
@@ -250,15 +249,13 @@ impl Object {
         })
     }
 
-    /// Yields what was sent and is not modelled, as (path of the part, printed path of the field in it).
-    pub fn residuals(&self) -> Vec<(&'static str, String)> {
-        let mut found = Vec::new();
-        let mut note = |part: &'static str, residual: &Residual| {
-            found.extend(residual.paths().map(|path| (part, path)));
-        };
+    /// Yields what was sent and is not modelled: the whole path of each field, and its value.
+    pub fn residuals<'s>(&'s self) -> Vec<(String, &'s Value)> {
+        let mut parts = Vec::new();
+        let mut note = |part, residual| parts.push((part, residual));
         note("metadata", &self.meta().residual);
         for_each_kind!(self, object => note("", &object.residual));
-        let mut template = |template: &PodTemplate| {
+        let mut template = |template: &'s PodTemplate| {
             note("spec.template.metadata", &template.metadata.residual);
             note("spec.template.spec", &template.spec.residual);
         };
@@ -291,7 +288,13 @@ impl Object {
                 note("status", &object.status.residual);
             }
         }
-        found
+        let fields = |(part, residual): (&'static str, &'s Residual)| {
+            residual.fields().map(move |(path, value)| match part {
+                "" => (path, value),
+                part => (format!("{part}.{path}"), value),
+            })
+        };
+        parts.into_iter().flat_map(fields).collect()
     }
 
     /// Returns this object with the status of `other` (an object of the same kind).

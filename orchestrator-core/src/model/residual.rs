@@ -25,14 +25,14 @@ impl Residual {
         self.0.is_empty()
     }
 
-    /// Yields the path of each kept field, printed as `containers[0].securityContext`.
-    pub fn paths(&self) -> impl Iterator<Item = String> + '_ {
-        self.0.iter().map(|(path, _)| print_path(path))
+    /// Yields each kept field with its path, printed as `containers[0].securityContext`.
+    pub fn fields(&self) -> impl Iterator<Item = (String, &Value)> + '_ {
+        self.0.iter().map(|(path, value)| (print_path(path), value))
     }
 
     /// Whether a field is kept under this printed path.
     pub(crate) fn holds(&self, path: &str) -> bool {
-        self.paths().any(|kept| kept == path)
+        self.fields().any(|(kept, _)| kept == path)
     }
 
     /// Keeps `value` under `path`.

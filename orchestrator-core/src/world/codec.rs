@@ -112,8 +112,7 @@ mod tests {
             json["spec"]["template"]["spec"]["containers"][0]["securityContext"]["runAsUser"],
             7
         );
-        let paths: Vec<_> =
-            back.residuals().into_iter().map(|(part, path)| format!("{part}.{path}")).collect();
+        let paths: Vec<_> = back.residuals().into_iter().map(|(path, _)| path).collect();
         assert_eq!(
             paths,
             ["spec.template.spec.containers[0].securityContext", "spec.template.spec.hostNetwork"]

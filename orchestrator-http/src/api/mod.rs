@@ -18,10 +18,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use orchestrator_core::api::Caller;
+use orchestrator_core::api::{Caller, WriteOptions};
 use orchestrator_core::driver::Cluster;
 use orchestrator_core::model::{Part, Time};
 use serde_json::Value;
@@ -79,6 +79,10 @@ struct Call<B> {
 impl<B> Call<B> {
     fn header(&self, name: HeaderName) -> Option<&str> {
         text(&self.parts.headers, name)
+    }
+
+    fn write_options(&self) -> Result<WriteOptions, Failure> {
+        self.query.write_options(self.header(USER_AGENT))
     }
 }
 

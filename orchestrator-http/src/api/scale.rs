@@ -34,7 +34,7 @@ impl Api {
         B: http_body::Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let options = call.query.write_options()?;
+        let options = call.write_options()?;
         let format = negotiate::object_body(call.header(CONTENT_TYPE))?;
         let bytes = body::read(call.body).await?;
         let scale = parse(key.kind, format, &bytes, FieldValidation::Ignore)?.value;
@@ -50,10 +50,11 @@ impl Api {
         B: http_body::Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let options = call.query.write_options()?;
+        let options = call.write_options()?;
         if negotiate::patch_body(call.header(CONTENT_TYPE))? != PatchFormat::Merge {
             let accepted = ["application/merge-patch+json"];
-            return Err(Failure::unsupported_media_type("application/apply-patch+yaml", &accepted));
+            let found = call.header(CONTENT_TYPE).unwrap_or_default();
+            return Err(Failure::unsupported_media_type(found, &accepted));
         }
         let bytes = body::read(call.body).await?;
         let patch = parse(key.kind, BodyFormat::Json, &bytes, FieldValidation::Ignore)?.value;

@@ -40,7 +40,7 @@ impl Api {
         B: http_body::Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let options = call.query.write_options()?;
+        let options = call.write_options()?;
         let format = negotiate::object_body(call.header(CONTENT_TYPE))?;
         let bytes = body::read(call.body).await?;
         let Document { value: object, warnings } =
@@ -60,7 +60,7 @@ impl Api {
         B: http_body::Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let options = call.query.write_options()?;
+        let options = call.write_options()?;
         let format = negotiate::object_body(call.header(CONTENT_TYPE))?;
         let bytes = body::read(call.body).await?;
         let Document { value: object, warnings } =
@@ -80,7 +80,7 @@ impl Api {
         B: http_body::Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let options = call.query.write_options()?;
+        let options = call.write_options()?;
         let format = negotiate::patch_body(call.header(CONTENT_TYPE))?;
         let bytes = body::read(call.body).await?;
         let (patch, warnings) = match format {
@@ -96,9 +96,17 @@ impl Api {
                 let document = parse(key.kind, BodyFormat::Json, &bytes, options.validation)?;
                 (Patch::Strategic(document.value), document.warnings)
             }
-            PatchFormat::Apply => {
+            PatchFormat::ThreeWay => {
                 let document = decode(key.kind, BodyFormat::Yaml, &bytes, options.validation)?;
                 (Patch::Apply(document.value), document.warnings)
+            }
+            PatchFormat::Apply => {
+                if call.query.text("fieldManager").is_none_or(str::is_empty) {
+                    return Err(Failure::no_field_manager());
+                }
+                let document = decode(key.kind, BodyFormat::Yaml, &bytes, options.validation)?;
+                let force = call.query.flag("force").unwrap_or(false);
+                (Patch::ApplyServerSide { manifest: document.value, force }, document.warnings)
             }
         };
         let preconditions = Preconditions::default();
@@ -177,7 +185,7 @@ impl Api {
         B: http_body::Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let options = call.query.write_options()?;
+        let options = call.write_options()?;
         let format = negotiate::object_body(call.header(CONTENT_TYPE))?;
         let bytes = body::read(call.body).await?;
         let Document { value, .. } = parse(pod.kind, format, &bytes, FieldValidation::Ignore)?;

@@ -213,7 +213,7 @@ impl Client {
         manifest: &Value,
         params: WriteParams,
     ) -> Result<Reply, ClientError> {
-        let media_type = "application/apply-patch+yaml";
+        let media_type = crate::negotiate::THREE_WAY_TYPE;
         let path = object_path(key);
         self.json(self.with_body(Method::PATCH, &path, &params.query(), media_type, manifest)).await
     }

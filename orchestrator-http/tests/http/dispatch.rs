@@ -43,7 +43,7 @@ async fn an_object_is_created_read_changed_and_deleted() {
 async fn apply_creates_changes_and_removes_what_the_manifest_dropped() {
     let f = Fixture::new().await;
     let path = format!("{MAPS}/a");
-    let apply = "application/apply-patch+yaml";
+    let apply = "application/vnd.orchestrator.apply+yaml";
     let first =
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  x: \"1\"\n  y: \"2\"\n";
     f.patch(&path, apply, first).await.expect(201);

@@ -222,8 +222,10 @@ fn any_options() -> impl Strategy<Value = WriteOptions> {
         FieldValidation::Strict,
         FieldValidation::Warn,
     ]);
-    (any::<bool>(), validation)
-        .prop_map(|(dry_run, validation)| WriteOptions { dry_run, validation })
+    (any::<bool>(), validation).prop_map(|(dry_run, validation)| {
+        let manager = String::new();
+        WriteOptions { dry_run, manager, validation }
+    })
 }
 
 /// A world with one valid object of each kind; the pod is bound to `n1`.
@@ -258,23 +260,30 @@ proptest! {
         noise in any_json(),
         (near_kind, near) in near_object(),
         options in any_options(),
+        force in any::<bool>(),
         status in any::<bool>(),
         grace in prop::option::of(any::<i64>()),
         replicas in any::<i32>(),
     ) {
         let part = if status { Part::Status } else { Part::Main };
         let (near_key, preconditions) = (key_of(near_kind), Preconditions::default());
-        let patch = |key: &Key, patch| Request::Patch { key: key.clone(), part, patch, preconditions, options };
+        let patch = |key: &Key, patch| Request::Patch { key: key.clone(), part, patch, preconditions, options: options.clone() };
         let delete_options = DeleteOptions { grace_seconds: grace, ..DeleteOptions::default() };
-        let create = |kind, object| Request::Create { kind, namespace: String::new(), object, options };
+        let create = |kind, object| Request::Create { kind, namespace: String::new(), object, options: options.clone() };
         let requests = [
             create(kind, noise.clone()),
             create(near_kind, near.clone()),
-            Request::Update { key: near_key.clone(), part, object: near.clone(), options },
+            Request::Update { key: near_key.clone(), part, object: near.clone(), options: options.clone() },
             patch(&key_of(kind), Patch::Merge(noise.clone())),
+            patch(&key_of(kind), Patch::Strategic(noise.clone())),
+            patch(&key_of(kind), Patch::Json(noise.clone())),
+            patch(&key_of(kind), Patch::ApplyServerSide { manifest: noise.clone(), force }),
             patch(&key_of(kind), Patch::Apply(noise)),
+            patch(&near_key, Patch::Strategic(near.clone())),
+            patch(&near_key, Patch::Json(json!([{ "op": "replace", "path": "", "value": near }]))),
+            patch(&near_key, Patch::ApplyServerSide { manifest: near.clone(), force }),
             patch(&near_key, Patch::Apply(near)),
-            Request::Scale { key: near_key.clone(), replicas, preconditions, options },
+            Request::Scale { key: near_key.clone(), replicas, preconditions, options: options.clone() },
             Request::Delete { key: near_key, options: delete_options },
         ];
         let mut bench = furnished();

@@ -19,7 +19,12 @@ impl Simulation {
             let (kind, part) = (object.kind(), Part::Status);
             let (key, options) = (object.key(), WriteOptions::default());
             let namespace = String::new();
-            let create = Request::Create { kind, namespace, object: object.to_value(), options };
+            let create = Request::Create {
+                kind,
+                namespace,
+                object: object.to_value(),
+                options: options.clone(),
+            };
             self.request(&admin, &create).expect("a valid object");
             if kind == Kind::Node {
                 let update = Request::Update { key, part, object: object.to_value(), options };

@@ -1,0 +1,131 @@
+//! Server-side apply: what a manifest says, with a record of who owns which fields.
+
+use serde_json::{Map, Value};
+
+use super::authorise::{Verb, may_try};
+use super::create::record;
+use super::decode::{Decoded, decode};
+use super::update::{Change, check, without_revision};
+use super::{
+    Context, Effect, FieldValidation, Preconditions, Rejection, WriteOptions, bad_request,
+};
+use crate::model::{Key, Object, Part};
+use crate::ownership;
+use crate::schema::{Place, schema, take_unknown};
+
+/// What is applied, to what.
+pub(super) struct Wish<'a> {
+    pub(super) key: &'a Key,
+    pub(super) part: Part,
+    pub(super) manifest: &'a Value,
+    pub(super) force: bool,
+    pub(super) preconditions: &'a Preconditions,
+}
+
+pub(super) fn apply(
+    context: &Context<'_>,
+    wish: Wish<'_>,
+    options: &WriteOptions,
+) -> Result<Effect, Rejection> {
+    let key = wish.key;
+    let stored = context.world.get(key);
+    let verb = match (stored, wish.part) {
+        (None, _) => Verb::Create,
+        (Some(_), Part::Main) => Verb::UpdateMain,
+        (Some(_), Part::Status) => Verb::UpdateStatus,
+    };
+    may_try(context.caller, verb, key)?;
+    // Types and unknown fields are looked at in the whole, whatever of it counts.
+    let Decoded { object, warnings } =
+        decode(key.kind, wish.manifest.clone(), options.validation, None)?;
+    let manifest = prepare(key, wish.manifest)?;
+    let manager = context.manager(options);
+    let now = context.now.to_time();
+    let Some(stored) = stored else {
+        if wish.part == Part::Status || *wish.preconditions != Preconditions::default() {
+            return Err(Rejection::NotFound { key: key.clone() });
+        }
+        let mut object = object;
+        let meta = object.meta_mut();
+        (*key.name).clone_into(&mut meta.name);
+        meta.managed_fields = ownership::created(key.kind, manager, &manifest, now);
+        return record(context, &key.namespace, Decoded { object, warnings }, options, true);
+    };
+    let live = without_revision(&stored.object).to_value();
+    let (merged, managed) = match wish.part {
+        Part::Main => {
+            let entries = &stored.object.meta().managed_fields;
+            let applied =
+                ownership::apply(key.kind, &live, entries, manager, &manifest, wish.force, now);
+            let applied = applied
+                .map_err(|conflicts| Rejection::ApplyConflict { key: key.clone(), conflicts })?;
+            (applied.value, applied.managed)
+        }
+        // The status is a record of its own, of which nobody owns parts.
+        Part::Status => {
+            let place = Place::root(schema().of_kind(key.kind.api_version(), key.kind.name()));
+            (ownership::merged(place, live, &manifest), Vec::new())
+        }
+    };
+    let mut merged =
+        decode(key.kind, merged, FieldValidation::Ignore, Some(&stored.object))?.object;
+    pin(&mut merged, &object);
+    check(wish.preconditions, stored)?;
+    if wish.part == Part::Main {
+        merged.meta_mut().managed_fields = managed;
+    }
+    let preconditions = wish.preconditions;
+    Change { stored, new: merged, preconditions, options, warnings, is_applied: true }
+        .decide(context, wish.part)
+}
+
+/// A uid or `resourceVersion` in the manifest is a precondition.
+fn pin(merged: &mut Object, said: &Object) {
+    let (meta, said) = (merged.meta_mut(), said.meta());
+    meta.resource_version = said.resource_version;
+    if !said.uid.is_nil() {
+        meta.uid = said.uid;
+    }
+}
+
+/// Returns the manifest without nulls and without what Kubernetes does not know.
+fn prepare(key: &Key, manifest: &Value) -> Result<Value, Rejection> {
+    let Value::Object(map) = manifest else {
+        return Err(bad_request("a manifest must be a JSON object"));
+    };
+    let text = |map: &Map<String, Value>, field: &str| {
+        map.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    for (field, expected) in [("apiVersion", key.kind.api_version()), ("kind", key.kind.name())] {
+        if text(map, field) != expected {
+            return Err(bad_request(format!(
+                "{field}: server-side apply needs it to be {expected:?}"
+            )));
+        }
+    }
+    let metadata = map.get("metadata").and_then(Value::as_object);
+    for (field, expected) in [("name", &*key.name), ("namespace", &*key.namespace)] {
+        let said = metadata.map(|metadata| text(metadata, field)).unwrap_or_default();
+        if !said.is_empty() && said != expected {
+            return Err(bad_request(format!(
+                "the {field} of the manifest ({said:?}) does not match that of the request ({expected:?})"
+            )));
+        }
+    }
+    let sent = metadata.and_then(|metadata| metadata.get("managedFields"));
+    if sent.is_some_and(|sent| !sent.is_null()) {
+        return Err(bad_request(
+            "metadata.managedFields must be nil: who applies does not say who owns",
+        ));
+    }
+    let mut manifest = manifest.clone();
+    crate::model::strip_nulls(&mut manifest);
+    if let Some(map) = manifest.as_object_mut() {
+        map.remove("apiVersion");
+        map.remove("kind");
+    }
+    if let Some(message) = schema().of_kind(key.kind.api_version(), key.kind.name()) {
+        take_unknown(message, &mut manifest);
+    }
+    Ok(manifest)
+}

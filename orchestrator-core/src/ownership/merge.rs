@@ -1,0 +1,104 @@
+//! Merging what is applied into what is there, and taking out what is not applied any more.
+
+use serde_json::Value;
+
+use super::compare::{branch_of, is_atomic};
+use super::field_set::FieldSet;
+use crate::schema::{Ownership, Place};
+
+/// Puts what is applied into a document: what it names gets its value, all else stays.
+pub(crate) fn merge(place: Place, live: &mut Value, applied: &Value) {
+    match (live, applied) {
+        (live, applied) if is_atomic(place, applied) => live.clone_from(applied),
+        (Value::Object(live), Value::Object(applied)) => {
+            for (name, value) in applied {
+                match live.get_mut(name) {
+                    Some(live) => merge(place.child(name), live, value),
+                    None => drop(live.insert(name.clone(), value.clone())),
+                }
+            }
+        }
+        (Value::Array(live), Value::Array(applied)) => merge_list(place, live, applied),
+        (live, applied) => live.clone_from(applied),
+    }
+}
+
+/// Merges a list by the identity of its elements. Those that were there come in the order in which they are applied, in the
+/// places they have had among the others; new ones come last.
+fn merge_list(place: Place, live: &mut Vec<Value>, applied: &[Value]) {
+    let id = |element: &Value| branch_of(place.ownership, element);
+    let (mut slots, mut known, mut new) = (Vec::new(), Vec::new(), Vec::new());
+    for element in applied {
+        let Some(index) = live.iter().position(|live| id(live) == id(element)) else {
+            new.push(element.clone());
+            continue;
+        };
+        let mut value = live[index].clone();
+        merge(place.element(), &mut value, element);
+        if !slots.contains(&index) {
+            slots.push(index);
+            known.push(value);
+        }
+    }
+    slots.sort_unstable();
+    for (slot, value) in slots.into_iter().zip(known) {
+        live[slot] = value;
+    }
+    live.extend(new);
+}
+
+/// Takes the places of a set out of a document. An element of a list in which somebody owns something stays, with its key.
+pub(crate) fn remove(
+    place: Place,
+    value: &mut Value,
+    dropped: &FieldSet,
+    owned: Option<&FieldSet>,
+) {
+    match value {
+        Value::Object(map) => {
+            for (branch, below) in &dropped.below {
+                let Some(name) = branch.strip_prefix("f:") else { continue };
+                let Some(inner) = map.get_mut(name) else { continue };
+                if below.is_member {
+                    map.remove(name);
+                    continue;
+                }
+                let owned = owned.and_then(|owned| owned.below.get(branch));
+                remove(place.child(name), inner, below, owned);
+                // What held only what went goes too.
+                let is_empty = match inner {
+                    Value::Array(list) => list.is_empty(),
+                    Value::Object(map) => map.is_empty(),
+                    _ => false,
+                };
+                if is_empty && owned.is_none() {
+                    map.remove(name);
+                }
+            }
+        }
+        Value::Array(list) => {
+            list.retain_mut(|element| {
+                let branch = branch_of(place.ownership, element).unwrap_or_default();
+                let Some(below) = dropped.below.get(&branch) else { return true };
+                let owned = owned.and_then(|owned| owned.below.get(&branch));
+                if below.is_member && owned.is_none() {
+                    return false;
+                }
+                let key = key_of(place.ownership, element);
+                remove(place.element(), element, below, owned);
+                if let Value::Object(map) = element {
+                    map.extend(key);
+                }
+                true
+            });
+        }
+        Value::Bool(_) | Value::Null | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// The fields of an element by which it is known.
+fn key_of(ownership: Ownership, element: &Value) -> Vec<(String, Value)> {
+    let Ownership::ByKeys(keys) = ownership else { return Vec::new() };
+    let field = |key: &str| Some((key.to_owned(), element.get(key)?.clone()));
+    keys.split(',').filter_map(field).collect()
+}

@@ -1,0 +1,269 @@
+//! Who owns which fields: server-side apply.
+//!
+//! An object's `managedFields` say which manager owns which places in it. Applying a manifest gives its manager the places
+//! it names, takes out what it named before and nobody else owns, and is refused where it would change the value of a
+//! place of another's, unless forced. Every other write takes over what it changes. The rules are Kubernetes'
+//! (structured-merge-diff; KEP-555).
+//!
+//! Ownership is recorded from the first apply on: what was there before belongs to `before-first-apply`. What controllers
+//! and agents write is not recorded. Depends on `model` and `schema`.
+
+mod compare;
+mod field_set;
+mod merge;
+#[cfg(test)]
+mod tests;
+
+use serde_json::{Map, Value};
+
+use crate::model::{FieldsV1, Kind, ManagedBy, ManagedFieldsEntry, Time};
+use crate::schema::{Place, schema};
+use compare::{collect, compare};
+use field_set::FieldSet;
+
+/// The manager of what was there before anything was applied, as in Kubernetes.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+/// Metadata that nobody owns: it is the control plane's, or names the object.
+const NOBODYS: [&str; 10] = [
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "generation",
+    "managedFields",
+    "name",
+    "namespace",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
+/// Somebody else owns a place that an apply would change.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ApplyConflict {
+    /// Who, as Kubernetes words it: `"kubectl" using apps/v1`.
+    pub manager: String,
+    /// The place: `.spec.replicas`.
+    pub field: String,
+}
+
+/// What an apply comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Applied {
+    /// The object as it is to be.
+    pub value: Value,
+    /// Who owns what of it then.
+    pub managed: Vec<ManagedFieldsEntry>,
+}
+
+/// A manager and what it owns.
+struct Manager {
+    entry: ManagedFieldsEntry,
+    set: FieldSet,
+}
+
+impl Manager {
+    fn new(kind: Kind, name: &str, operation: ManagedBy, set: FieldSet) -> Self {
+        let entry = ManagedFieldsEntry {
+            api_version: kind.api_version().to_owned(),
+            fields_type: "FieldsV1".to_owned(),
+            manager: name.to_owned(),
+            operation,
+            ..ManagedFieldsEntry::default()
+        };
+        Self { entry, set }
+    }
+
+    fn is(&self, name: &str, operation: ManagedBy) -> bool {
+        self.entry.operation == operation
+            && self.entry.manager == name
+            && self.entry.subresource.is_empty()
+    }
+
+    /// Itself in words.
+    fn label(&self) -> String {
+        let mut label = format!("{:?}", self.entry.manager);
+        if !self.entry.subresource.is_empty() {
+            label.push_str(&format!(" with subresource {:?}", self.entry.subresource));
+        }
+        if self.entry.operation == ManagedBy::Update {
+            label.push_str(&format!(" using {}", self.entry.api_version));
+        }
+        label
+    }
+}
+
+/// Whether entries that a client sent can be read.
+pub(crate) fn is_readable(entries: &[ManagedFieldsEntry]) -> bool {
+    entries.iter().all(|entry| {
+        entry.fields_type == "FieldsV1"
+            && FieldSet::from_value(&entry.fields_v1.to_value()).is_some()
+    })
+}
+
+fn read(entries: &[ManagedFieldsEntry]) -> Vec<Manager> {
+    let read = |entry: &ManagedFieldsEntry| {
+        let set = FieldSet::from_value(&entry.fields_v1.to_value()).unwrap_or_default();
+        Manager { entry: entry.clone(), set }
+    };
+    entries.iter().map(read).collect()
+}
+
+/// Writes managers down; the time of one whose set is as it was stays. Who owns nothing is left out.
+fn write(managers: Vec<Manager>, now: Time) -> Vec<ManagedFieldsEntry> {
+    let written = managers.into_iter().filter(|manager| !manager.set.is_empty()).map(|manager| {
+        let fields_v1 = FieldsV1::from(&manager.set.to_value());
+        let mut entry = manager.entry;
+        if entry.time.is_none() || entry.fields_v1 != fields_v1 {
+            entry.time = Some(now);
+        }
+        ManagedFieldsEntry { fields_v1, ..entry }
+    });
+    let mut written: Vec<_> = written.collect();
+    let by = |entry: &ManagedFieldsEntry| {
+        (entry.operation, entry.manager.clone(), entry.subresource.clone())
+    };
+    written.sort_by_key(by);
+    written
+}
+
+fn root(kind: Kind) -> Place {
+    Place::root(schema().of_kind(kind.api_version(), kind.name()))
+}
+
+/// What of an object somebody may own: all but its name, its type, its status and the control plane's marks.
+fn ownable(value: &Value) -> Value {
+    let mut value = value.clone();
+    if let Some(map) = value.as_object_mut() {
+        for field in ["apiVersion", "kind", "status"] {
+            map.remove(field);
+        }
+        if let Some(Value::Object(metadata)) = map.get_mut("metadata") {
+            metadata.retain(|name, _| !NOBODYS.contains(&name.as_str()));
+            if metadata.is_empty() {
+                map.remove("metadata");
+            }
+        }
+    }
+    value
+}
+
+fn set_of(kind: Kind, value: &Value) -> FieldSet {
+    let mut set = FieldSet::default();
+    if value.as_object().is_some_and(|map| !map.is_empty()) {
+        collect(root(kind), value, &mut set);
+    }
+    set
+}
+
+/// Gives the fields of a new object to who applied it.
+pub(crate) fn created(
+    kind: Kind,
+    manager: &str,
+    applied: &Value,
+    now: Time,
+) -> Vec<ManagedFieldsEntry> {
+    let set = set_of(kind, &ownable(applied));
+    write(vec![Manager::new(kind, manager, ManagedBy::Apply, set)], now)
+}
+
+/// Applies a manifest to an object.
+///
+/// # Errors
+/// What others own and the manifest would change, unless `force`.
+pub(crate) fn apply(
+    kind: Kind,
+    whole: &Value,
+    entries: &[ManagedFieldsEntry],
+    manager: &str,
+    applied: &Value,
+    force: bool,
+    now: Time,
+) -> Result<Applied, Vec<ApplyConflict>> {
+    let (live, applied) = (&ownable(whole), &ownable(applied));
+    let mut managers = read(entries);
+    if managers.is_empty() {
+        let set = set_of(kind, live);
+        managers.push(Manager::new(kind, BEFORE_FIRST_APPLY, ManagedBy::Update, set));
+    }
+    let index = managers.iter().position(|known| known.is(manager, ManagedBy::Apply));
+    let mut own = match index {
+        Some(index) => managers.remove(index),
+        None => Manager::new(kind, manager, ManagedBy::Apply, FieldSet::default()),
+    };
+    let mut value = live.clone();
+    merge::merge(root(kind), &mut value, applied);
+    let wanted = set_of(kind, applied);
+    let mut owned = wanted.clone();
+    managers.iter().for_each(|other| owned.add(&other.set));
+    let mut dropped = own.set.clone();
+    dropped.subtract(&owned);
+    merge::remove(root(kind), &mut value, &dropped, Some(&owned));
+    let difference = compare(root(kind), live, &value);
+    let mut conflicts = Vec::new();
+    for other in &mut managers {
+        if force {
+            other.set.subtract(&difference.changed);
+            continue;
+        }
+        let label = other.label();
+        other.set.each_common(&difference.changed, &mut String::new(), &mut |field| {
+            conflicts.push(ApplyConflict { manager: label.clone(), field: field.to_owned() });
+        });
+    }
+    if !conflicts.is_empty() {
+        conflicts.sort();
+        return Err(conflicts);
+    }
+    own.set = wanted;
+    managers.push(own);
+    Ok(Applied { value: with_nobodys(whole, value), managed: write(managers, now) })
+}
+
+/// Gives a merged object back what nobody owns.
+fn with_nobodys(whole: &Value, mut merged: Value) -> Value {
+    let (Some(map), Some(whole)) = (merged.as_object_mut(), whole.as_object()) else {
+        return merged;
+    };
+    for field in ["apiVersion", "kind", "status"] {
+        if let Some(value) = whole.get(field) {
+            map.insert(field.to_owned(), value.clone());
+        }
+    }
+    let metadata = map.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
+    if let (Value::Object(metadata), Some(Value::Object(whole))) = (metadata, whole.get("metadata"))
+    {
+        let kept = whole.iter().filter(|(name, _)| NOBODYS.contains(&name.as_str()));
+        metadata.extend(kept.map(|(name, value)| (name.clone(), value.clone())));
+    }
+    merged
+}
+
+/// Merges what is applied into a document of which nobody owns parts.
+pub(crate) fn merged(place: Place, mut live: Value, applied: &Value) -> Value {
+    merge::merge(place, &mut live, applied);
+    live
+}
+
+/// Says who owns what after a write that was no apply: the writer owns what it changed.
+pub(crate) fn updated(
+    kind: Kind,
+    entries: &[ManagedFieldsEntry],
+    manager: &str,
+    old: &Value,
+    new: &Value,
+    now: Time,
+) -> Vec<ManagedFieldsEntry> {
+    let difference = compare(root(kind), &ownable(old), &ownable(new));
+    let mut managers = read(entries);
+    for known in &mut managers {
+        known.set.subtract(&difference.removed);
+        known.set.subtract(&difference.changed);
+    }
+    match managers.iter_mut().find(|known| known.is(manager, ManagedBy::Update)) {
+        Some(own) => own.set.add(&difference.changed),
+        None => {
+            managers.push(Manager::new(kind, manager, ManagedBy::Update, difference.changed));
+        }
+    }
+    write(managers, now)
+}
