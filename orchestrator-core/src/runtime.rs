@@ -4,6 +4,8 @@
 //! (cluster, node, pod uid, attempt, container). Decisions are made in `node`; a runtime only does as told.
 //! Numbered clauses (`RT…`) are the contract; the suite in `testkit` has one test for each.
 
+mod session;
+
 use std::fmt::{self, Debug};
 use std::net::IpAddr;
 
@@ -12,6 +14,8 @@ use bytes::Bytes;
 
 use crate::model::{Protocol, Time, Uid};
 use crate::store::BoxError;
+
+pub use session::{Session, SessionEvent, SessionInput, SessionOptions, SessionOutput};
 
 /// Whose pods a call concerns: one node of one cluster. Others' pods are invisible (RT12).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -307,6 +311,8 @@ pub enum RuntimeError {
 /// - **RT14** A container killed from outside is listed as exited with code 137.
 /// - **RT15** Verbs on what does not exist fail with `NotFound` (except removing and stopping).
 /// - **RT16** `exec` returns the program's exit code and output, and ends at its timeout.
+/// - **RT17** `session`, where there is one, carries standard input, output, error and the exit code, with a terminal and
+///   without.
 #[async_trait]
 pub trait Runtime: Debug + Send + Sync + 'static {
     /// Says what this runtime is.
@@ -353,6 +359,24 @@ pub trait Runtime: Debug + Send + Sync + 'static {
         command: &[String],
         timeout_ms: u64,
     ) -> Result<ExecOutcome, RuntimeError>;
+
+    /// Runs a program in a running container for somebody at the other end (`kubectl exec`). A runtime that cannot need not.
+    ///
+    /// # Errors
+    /// `NotFound` when the container does not run, `Invalid` when the program cannot be run.
+    async fn session(
+        &self,
+        key: &ContainerKey,
+        options: &SessionOptions,
+    ) -> Result<Session, RuntimeError> {
+        let program = options.command.first().map_or("", String::as_str);
+        Err(RuntimeError::Invalid {
+            message: format!(
+                "this runtime runs no {program:?} in container {:?} for others",
+                key.name
+            ),
+        })
+    }
 
     /// Reads what the scope's running containers use.
     async fn usage(&self, scope: &Scope) -> Result<Vec<Usage>, RuntimeError>;

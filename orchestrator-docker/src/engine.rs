@@ -11,7 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bollard::container::LogOutput;
-use bollard::exec::{CreateExecOptions, StartExecResults};
+use bollard::exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerSummary, EventMessage, Network,
     NetworkCreateRequest, SystemVersion,
@@ -22,6 +22,9 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use http::Uri;
 use http::uri::PathAndQuery;
+
+use orchestrator_core::runtime::SessionOptions;
+use tokio::io::AsyncWrite;
 
 use crate::error::EngineError;
 
@@ -37,6 +40,8 @@ const TRANSFER_IDLE_SECONDS_MAX: u64 = 60;
 const LIBRARY_SECONDS_MAX: u64 = 7 * 24 * 3600;
 
 type Filters = HashMap<String, Vec<String>>;
+/// Where the input of a program goes.
+pub(crate) type InputSink = Pin<Box<dyn AsyncWrite + Send>>;
 type Result<T> = std::result::Result<T, EngineError>;
 type EventStream = Pin<Box<dyn Stream<Item = Result<EventMessage>> + Send>>;
 pub(crate) type OutputStream = Pin<Box<dyn Stream<Item = Result<LogOutput>> + Send>>;
@@ -293,24 +298,43 @@ impl Engine {
     }
 
     /// Prepares a program to be run in a container and returns the run's id.
-    pub(crate) async fn create_exec(&self, container: &str, command: &[String]) -> Result<String> {
+    pub(crate) async fn create_exec(
+        &self,
+        container: &str,
+        program: &SessionOptions,
+    ) -> Result<String> {
         let options = CreateExecOptions {
+            attach_stdin: Some(program.stdin),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
-            cmd: Some(command.to_vec()),
+            tty: Some(program.terminal),
+            cmd: Some(program.command.clone()),
             ..Default::default()
         };
         Ok(change(self.docker.create_exec(container, options)).await?.id)
     }
 
-    /// Runs a prepared program and returns what it prints.
-    pub(crate) async fn start_exec(&self, exec: &str) -> Result<OutputStream> {
-        match change(self.docker.start_exec(exec, None)).await? {
-            StartExecResults::Attached { output, .. } => {
-                Ok(Box::pin(output.map_err(EngineError::from)))
+    /// Runs a prepared program and returns what it prints, and where its input goes.
+    pub(crate) async fn start_exec(
+        &self,
+        exec: &str,
+        terminal: bool,
+    ) -> Result<(OutputStream, InputSink)> {
+        let options = StartExecOptions { detach: false, tty: terminal, output_capacity: None };
+        match change(self.docker.start_exec(exec, Some(options))).await? {
+            StartExecResults::Attached { output, input } => {
+                Ok((Box::pin(output.map_err(EngineError::from)), input))
             }
-            StartExecResults::Detached => Ok(Box::pin(futures_util::stream::empty())),
+            StartExecResults::Detached => {
+                Ok((Box::pin(futures_util::stream::empty()), Box::pin(tokio::io::sink())))
+            }
         }
+    }
+
+    /// Tells a program the size of its terminal.
+    pub(crate) async fn resize_exec(&self, exec: &str, columns: u16, rows: u16) -> Result<()> {
+        let options = ResizeExecOptions { height: rows, width: columns };
+        change(self.docker.resize_exec(exec, options)).await
     }
 
     /// Returns the exit code of a run (`None` while it runs) and its process id, as the engine's machine counts.

@@ -9,7 +9,7 @@ use bollard::container::LogOutput;
 use futures_util::StreamExt;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use orchestrator_core::runtime::{ExecOutcome, RuntimeError};
+use orchestrator_core::runtime::{ExecOutcome, RuntimeError, SessionOptions};
 
 use crate::engine::{Engine, OutputStream};
 use crate::error::EngineError;
@@ -35,10 +35,11 @@ pub(crate) async fn run(
         }
         error.into_runtime(format!("running {:?} in {label}", command.first()))
     };
-    let exec = engine.create_exec(container, command).await.map_err(fail)?;
+    let program = SessionOptions { command: command.to_vec(), ..SessionOptions::default() };
+    let exec = engine.create_exec(container, &program).await.map_err(fail)?;
     let mut output = Vec::new();
     let run = async {
-        let stream = engine.start_exec(&exec).await?;
+        let (stream, _) = engine.start_exec(&exec, false).await?;
         collect(stream, &mut output).await?;
         exit_code(engine, &exec).await
     };
@@ -69,7 +70,7 @@ async fn collect(mut stream: OutputStream, output: &mut Vec<u8>) -> Result<(), E
 }
 
 /// Waits for the exit code, which the engine knows a moment after the output has ended.
-async fn exit_code(engine: &Engine, exec: &str) -> Result<i32, EngineError> {
+pub(crate) async fn exit_code(engine: &Engine, exec: &str) -> Result<i32, EngineError> {
     loop {
         if let (Some(code), _) = engine.inspect_exec(exec).await? {
             return Ok(i32::try_from(code).unwrap_or(255));
@@ -79,7 +80,7 @@ async fn exit_code(engine: &Engine, exec: &str) -> Result<i32, EngineError> {
 }
 
 /// Kills a program that runs too long, with its children: each run leads a process group.
-async fn end(engine: &Engine, container: &str, exec: &str) {
+pub(crate) async fn end(engine: &Engine, container: &str, exec: &str) {
     let Ok((None, Some(pid))) = engine.inspect_exec(exec).await else { return };
     let Ok(pid) = i32::try_from(pid) else { return };
     if pid > 1 && usage::is_in_container(pid.unsigned_abs(), container) {

@@ -41,6 +41,7 @@ mod logs;
 mod network;
 mod observe;
 mod runtime;
+mod session;
 mod translate;
 mod usage;
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use orchestrator_core::runtime::{
     ContainerKey, ContainerSpec, ExecOutcome, LogOptions, LogStream, Runtime, RuntimeError,
-    RuntimeInfo, SandboxKey, SandboxObservation, SandboxSpec, Scope, Usage,
+    RuntimeInfo, SandboxKey, SandboxObservation, SandboxSpec, Scope, Session, SessionOptions,
+    Usage,
 };
 
 use crate::engine::{ConnectError, Engine};
@@ -16,6 +17,7 @@ use crate::image::{self, ImageFile};
 use crate::inner::{Inner, container_not_found, gone, is_image_missing, known_or};
 use crate::logs::{self, DockerLog};
 use crate::observe::{self, ListedKey, Phase};
+use crate::session;
 use crate::translate;
 use crate::usage::{self, Target};
 
@@ -236,6 +238,15 @@ impl Runtime for DockerRuntime {
     ) -> Result<ExecOutcome, RuntimeError> {
         let (id, _) = self.inner.container(key).await?;
         exec::run(&self.inner.engine, (&id, &key.to_string()), command, timeout_ms).await
+    }
+
+    async fn session(
+        &self,
+        key: &ContainerKey,
+        options: &SessionOptions,
+    ) -> Result<Session, RuntimeError> {
+        let (id, _) = self.inner.container(key).await?;
+        session::open(&self.inner, (&id, &key.to_string()), options).await
     }
 
     async fn usage(&self, scope: &Scope) -> Result<Vec<Usage>, RuntimeError> {

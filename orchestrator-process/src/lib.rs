@@ -40,6 +40,7 @@ mod proc;
 mod record;
 mod runtime;
 mod sandbox;
+mod session;
 mod supervisor;
 
 pub use self::runtime::ProcessRuntime;

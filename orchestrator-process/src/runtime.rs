@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use orchestrator_core::runtime::{
-    ContainerKey, ContainerSpec, ExecOutcome, LogOptions, LogStream, Runtime, RuntimeInfo,
-    SandboxKey, SandboxObservation, SandboxSpec, Scope, Usage,
+    ContainerKey, ContainerSpec, ExecOutcome, LogOptions, LogStream, Runtime, RuntimeError,
+    RuntimeInfo, SandboxKey, SandboxObservation, SandboxSpec, Scope, Session, SessionOptions,
+    Usage,
 };
 
 use crate::bell::Listener;
@@ -20,6 +21,7 @@ use crate::log::ProcessLog;
 use crate::proc;
 use crate::record::replace;
 use crate::sandbox::Sandboxes;
+use crate::session;
 use crate::supervisor::Supervisor;
 
 /// The file that says whose directory it is, and what that says.
@@ -217,6 +219,19 @@ impl Runtime for ProcessRuntime {
             }
             Phase::Created | Phase::Exited(..) => {
                 Err(invalid(format!("container {key} does not run")))
+            }
+        }
+    }
+
+    async fn session(&self, key: &ContainerKey, options: &SessionOptions) -> Result<Session> {
+        let (container, record) = self.sandboxes.existing(key)?;
+        if options.command.is_empty() {
+            return Err(invalid("a program to run is missing"));
+        }
+        match container.observe()? {
+            Phase::Running(_) => session::open(self.sandboxes.supervisor(), &record, options),
+            Phase::Created | Phase::Exited(..) => {
+                Err(RuntimeError::NotFound { what: format!("running container {key}") })
             }
         }
     }

@@ -26,6 +26,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -165,6 +166,7 @@ static int exit_code(int status) {
    On failure writes errno to `failure`, if it is a descriptor, and to standard error if not. */
 static void become_command(pid_t parent, const char *workdir, char **command, int go, int failure) {
     setsid();
+    if (isatty(0)) ioctl(0, TIOCSCTTY, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(CODE_NOT_RUN);
     for (int number = 1; number < NSIG; number++) signal(number, SIG_DFL);
@@ -469,12 +471,34 @@ static int run_attached(const char *workdir, char **command) {
     return exit_code(command_status);
 }
 
+/* Runs a command for somebody at the other end of this program's own input and output, until it ends. */
+static int run_session(const char *workdir, char **command) {
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    int signals = child_signals();
+    pid_t self = getpid();
+    command_pid = fork();
+    if (command_pid < 0) return CODE_NOT_RUN;
+    if (command_pid == 0) become_command(self, workdir, command, -1, -1);
+    to_null(0, O_RDONLY);
+    to_null(1, O_WRONLY);
+    to_null(2, O_WRONLY);
+    while (!command_ended) {
+        struct pollfd polled = {signals, POLLIN, 0};
+        if (poll(&polled, 1, -1) < 0 && errno != EINTR) break;
+        drain_signals(signals);
+        reap();
+    }
+    kill_leftovers();
+    return exit_code(command_status);
+}
+
 int main(int argc, char **argv) {
     close_from(3);
     block_all_signals();
     if (argc >= 7 && strcmp(argv[1], "run") == 0)
         return run(argv[2], argv[3], argv[4], argv[5], argv + 6);
     if (argc >= 4 && strcmp(argv[1], "exec") == 0) return run_attached(argv[2], argv + 3);
+    if (argc >= 4 && strcmp(argv[1], "session") == 0) return run_session(argv[2], argv + 3);
     if (argc >= 7 && strcmp(argv[1], "forward") == 0) return forward(argv[2], argv + 3);
     return 2;
 }

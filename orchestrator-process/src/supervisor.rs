@@ -69,6 +69,14 @@ impl Supervisor {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
+
+    /// Prepares a run of `program` beside a container, with the input and output that the command is given.
+    pub(crate) fn session(&self, record: &ContainerRecord, program: &[String]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("session").arg(working_dir(record)).args(program);
+        command.env_clear().envs(record.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
 }
 
 /// Spawns a supervisor that becomes a daemon, and hears how that went.

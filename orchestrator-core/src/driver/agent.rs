@@ -6,6 +6,7 @@
 
 mod admission;
 mod assign;
+mod connection;
 mod core;
 mod listing;
 mod machine;

@@ -9,13 +9,16 @@ use super::agent::{Agent, AgentConfig, AgentHandle};
 use super::control::{COMMANDS_MAX, Command, Control, load};
 use super::history::{Changes, History};
 use super::local_link::LocalLink;
-use super::submit::{Submitter, chain, shut_down};
+use super::streams;
+use super::submit::{Submitter, shut_down};
 use crate::api::{Caller, Effect, Patch, Preconditions, Rejection, Request, WriteOptions};
 use crate::controller::{Controller, built_in};
 use crate::engine::EngineStats;
 use crate::model::{Key, Namespace, Object, ObjectMeta, Part, Pod, Revision};
 use crate::node::NodeStreams;
-use crate::runtime::{LogOptions, LogStream, Runtime, RuntimeError, Scope};
+use crate::runtime::{
+    LogOptions, LogStream, Runtime, RuntimeError, Scope, Session, SessionOptions,
+};
 use crate::scheduler::{ClusterView, Explanation, FilterScore, Scheduler};
 use crate::store::{StateStore, StoreError};
 use crate::world::World;
@@ -234,47 +237,47 @@ impl Cluster {
         options: &LogOptions,
     ) -> Result<Box<dyn LogStream>, Rejection> {
         let world = self.world();
-        let found = world.at::<Pod>(pod).ok_or_else(|| Rejection::NotFound { key: pod.clone() })?;
-        let names: Vec<&str> =
-            found.spec.containers.iter().map(|container| container.name.as_str()).collect();
-        let bad = |message: String| Rejection::BadRequest { message };
-        let container = match (container, names.as_slice()) {
-            (Some(name), _) if names.contains(&name) => name,
-            (Some(name), _) => {
-                let message = format!(
-                    "container {name} is not valid for pod {}; it has {}",
-                    pod.name,
-                    names.join(", ")
-                );
-                return Err(bad(message));
-            }
-            (None, [only]) => only,
-            (None, _) => {
-                let message = format!(
-                    "a container name must be specified for pod {}, choose one of: [{}]",
-                    pod.name,
-                    names.join(" ")
-                );
-                return Err(bad(message));
-            }
-        };
+        let found = streams::pod(&world, pod)?;
+        let container = streams::container(found, container)?;
+        let opened = self.streams_of(found)?.logs(found.metadata.uid, container, previous, options);
+        opened.await.map_err(|error| match error {
+            RuntimeError::NotFound { .. } => streams::no_run(found, container, previous),
+            error => streams::failed(&error),
+        })
+    }
+
+    /// Runs a program in a container of a pod; the only one if none is named.
+    ///
+    /// # Errors
+    /// [`Rejection`] when there is no such pod or container, it does not run, or the program cannot be run.
+    pub async fn session(
+        &self,
+        pod: &Key,
+        container: Option<&str>,
+        options: &SessionOptions,
+    ) -> Result<Session, Rejection> {
+        let world = self.world();
+        let found = streams::pod(&world, pod)?;
+        let container = streams::container(found, container)?;
+        let opened = self.streams_of(found)?.session(found.metadata.uid, container, options).await;
+        opened.map_err(|error| streams::failed(&error))
+    }
+
+    /// Connects to a port of a pod; see [`NodeStreams::connect`].
+    ///
+    /// # Errors
+    /// [`Rejection`] when there is no such pod, it does not run, or nobody listens there.
+    pub async fn connect(&self, pod: &Key, port: u16) -> Result<Session, Rejection> {
+        let world = self.world();
+        let found = streams::pod(&world, pod)?;
+        let opened = self.streams_of(found)?.connect(found.metadata.uid, port).await;
+        opened.map_err(|error| streams::failed(&error))
+    }
+
+    fn streams_of(&self, pod: &Pod) -> Result<&Arc<dyn NodeStreams>, Rejection> {
         match &self.inner.node {
-            Some((node, streams)) if *node == found.node_name => streams
-                .logs(found.metadata.uid, container, previous, options)
-                .await
-                .map_err(|error| match error {
-                    RuntimeError::NotFound { .. } => bad(no_run(found, container, previous)),
-                    error => bad(chain(&error)),
-                }),
-            Some(_) | None if !found.is_bound() => {
-                Err(bad(format!("pod {} has no node yet", pod.name)))
-            }
-            Some(_) | None => Err(Rejection::Unavailable {
-                message: format!(
-                    "node {:?} of pod {} is not reachable from here",
-                    found.node_name, pod.name
-                ),
-            }),
+            Some((node, streams)) if *node == pod.node_name => Ok(streams),
+            Some(_) | None => Err(streams::unreachable(pod)),
         }
     }
 
@@ -415,18 +418,6 @@ impl ClusterBuilder {
         let inner = Inner { id, submitter, scheduler: self.scheduler, node, registered, tasks };
         Ok(Cluster { inner: Arc::new(inner) })
     }
-}
-
-/// Says that a container has no run whose log could be read, and what it waits for.
-fn no_run(pod: &Pod, container: &str, previous: bool) -> String {
-    let which = if previous { "previous run" } else { "run" };
-    let status = pod.status.container_statuses.iter().find(|status| status.name == container);
-    let waits = status.and_then(|status| status.state.waiting.as_ref());
-    let why = match waits {
-        Some(waiting) if !previous => format!(": it waits ({})", waiting.reason),
-        Some(_) | None => String::new(),
-    };
-    format!("container {container} in pod {} has no {which} with a log{why}", pod.metadata.name)
 }
 
 /// Records the namespaces every cluster has, and returns the cluster's id: from the uid of `kube-system`, as is

@@ -9,6 +9,7 @@ mod cluster;
 mod control;
 mod history;
 mod local_link;
+mod streams;
 mod submit;
 
 pub use agent::{Agent, AgentConfig, AgentHandle, PODS_MAX};

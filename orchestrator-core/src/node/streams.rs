@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 
 use crate::model::Uid;
-use crate::runtime::{LogOptions, LogStream, RuntimeError};
+use crate::runtime::{LogOptions, LogStream, RuntimeError, Session, SessionOptions};
 
 /// Streams from the pods of one node.
 #[async_trait]
@@ -21,4 +21,22 @@ pub trait NodeStreams: Debug + Send + Sync + 'static {
         previous: bool,
         options: &LogOptions,
     ) -> Result<Box<dyn LogStream>, RuntimeError>;
+
+    /// Runs a program in a running container.
+    ///
+    /// # Errors
+    /// As [`Runtime::session`](crate::runtime::Runtime::session).
+    async fn session(
+        &self,
+        pod: Uid,
+        container: &str,
+        options: &SessionOptions,
+    ) -> Result<Session, RuntimeError>;
+
+    /// Connects to a port of a pod: what is written to the session's input arrives there, and what comes from there is
+    /// its standard output; its exit is the end of the connection.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotFound`] when the pod does not run, `Invalid` when nobody listens.
+    async fn connect(&self, pod: Uid, port: u16) -> Result<Session, RuntimeError>;
 }

@@ -1,4 +1,4 @@
-//! The conformance suite of [`Runtime`]: one test per clause RT1…RT16.
+//! The conformance suite of [`Runtime`]: one test per clause RT1…RT17.
 //!
 //! An implementer writes a [`RuntimeFixture`] and one line:
 //!
@@ -31,7 +31,7 @@ pub trait RuntimeFixture: Debug + Send + Sync + 'static {
     /// Returns a second instance on the same containers, as a restarted program would open it.
     async fn another(&self) -> Arc<dyn Runtime>;
 
-    /// Returns an image with `/bin/sh`, `sleep`, `printf`, `env`, `head` and `tr`; anything if the runtime has no images.
+    /// Returns an image with `/bin/sh`, `sleep`, `printf`, `env`, `head`, `tr`, `cat` and `stty`; anything if the runtime has no images.
     fn image(&self) -> String;
 
     /// Returns a port that nothing listens on. No two calls in one program return the same.
@@ -46,6 +46,11 @@ pub trait RuntimeFixture: Debug + Send + Sync + 'static {
 
     /// Kills the program of a running container with KILL, behind the runtime's back.
     async fn kill_outside(&self, container: &ContainerObservation);
+
+    /// Whether the runtime runs programs for others (RT17). One that does not must say so.
+    fn has_sessions(&self) -> bool {
+        true
+    }
 
     /// Panics unless the outside world is free of processes, networks, files and addresses of the scope.
     async fn assert_nothing_left(&self, scope: &Scope);
@@ -96,6 +101,8 @@ macro_rules! runtime_conformance {
             rt14_a_container_killed_from_outside_exits_with_137
             rt15_verbs_on_what_does_not_exist_say_so
             rt16_exec_returns_code_and_output_and_ends_at_its_timeout
+            rt17_a_session_carries_input_output_and_the_code
+            rt17_a_session_has_a_terminal_of_the_size_it_is_told
         }
     };
     (@each $fixture:expr; $($clause:ident)*) => {$(

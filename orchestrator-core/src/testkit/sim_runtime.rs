@@ -4,6 +4,7 @@
 //! when nobody looks. Clones share everything, as two connections to one engine would.
 
 mod program;
+mod session;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +20,8 @@ use crate::model::Timestamp;
 use crate::node::{OpFailure, RuntimeOp};
 use crate::runtime::{
     ContainerKey, ContainerSpec, ExecOutcome, LogLine, LogOptions, LogStream, Runtime,
-    RuntimeError, RuntimeInfo, SandboxKey, SandboxObservation, SandboxSpec, Scope, Usage,
+    RuntimeError, RuntimeInfo, SandboxKey, SandboxObservation, SandboxSpec, Scope, Session,
+    SessionOptions, Usage,
 };
 
 /// A runtime in memory.
@@ -261,6 +263,17 @@ impl Runtime for SimRuntime {
         }
         let now = self.now();
         self.lock().exec(key, command, now)
+    }
+
+    async fn session(
+        &self,
+        key: &ContainerKey,
+        options: &SessionOptions,
+    ) -> Result<Session, RuntimeError> {
+        self.called(SimVerb::Exec).await?;
+        let now = self.now();
+        let outcome = self.lock().exec(key, &options.command, now)?;
+        Ok(session::open(outcome, options))
     }
 
     async fn usage(&self, scope: &Scope) -> Result<Vec<Usage>, RuntimeError> {

@@ -1,16 +1,24 @@
-//! Logs for the API: finds the run that is meant and lets the runtime read it.
+//! Streams for the API: logs, programs and connections of pods.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::net::TcpStream;
 
+use super::connection;
 use super::tasks::limited;
 use crate::model::Uid;
 use crate::node::NodeStreams;
-use crate::runtime::{ContainerKey, LogOptions, LogStream, Runtime, RuntimeError, Scope};
+use crate::runtime::{
+    ContainerKey, ContainerRunState, LogOptions, LogStream, Runtime, RuntimeError,
+    SandboxObservation, Scope, Session, SessionOptions,
+};
 
 /// How long finding and opening a log may take, in milliseconds.
 const OPEN_TIMEOUT_MS: u64 = 15_000;
+/// How long a connection to a port of a pod may take to come about, in milliseconds.
+const CONNECT_TIMEOUT_MS: u64 = 5_000;
 
 /// Serves streams from the pods of a node.
 #[derive(Debug)]
@@ -23,6 +31,13 @@ impl Streams {
     pub fn new(runtime: Arc<dyn Runtime>, scope: Scope) -> Self {
         Self { runtime, scope }
     }
+
+    async fn sandboxes(&self, pod: Uid) -> Result<Vec<SandboxObservation>, RuntimeError> {
+        let list = self.runtime.list(&self.scope);
+        let mut sandboxes = limited("listing pods", OPEN_TIMEOUT_MS, list).await?;
+        sandboxes.retain(|sandbox| sandbox.key.pod == pod);
+        Ok(sandboxes)
+    }
 }
 
 #[async_trait]
@@ -34,10 +49,8 @@ impl NodeStreams for Streams {
         previous: bool,
         options: &LogOptions,
     ) -> Result<Box<dyn LogStream>, RuntimeError> {
-        let list = self.runtime.list(&self.scope);
-        let sandboxes = limited("listing pods", OPEN_TIMEOUT_MS, list).await?;
-        let of_pod = sandboxes.iter().filter(|sandbox| sandbox.key.pod == pod);
-        let runs = of_pod.flat_map(|sandbox| &sandbox.containers);
+        let sandboxes = self.sandboxes(pod).await?;
+        let runs = sandboxes.iter().flat_map(|sandbox| &sandbox.containers);
         let runs = runs.map(|found| &found.key).filter(|key| key.name == container);
         let mut runs: Vec<&ContainerKey> = runs.collect();
         runs.sort_by_key(|key| (key.attempt, key.sandbox.attempt));
@@ -47,5 +60,44 @@ impl NodeStreams for Streams {
         })?;
         let open = self.runtime.logs(key, options);
         limited("opening a log", OPEN_TIMEOUT_MS, open).await
+    }
+
+    async fn session(
+        &self,
+        pod: Uid,
+        container: &str,
+        options: &SessionOptions,
+    ) -> Result<Session, RuntimeError> {
+        let sandboxes = self.sandboxes(pod).await?;
+        let containers = sandboxes.iter().flat_map(|sandbox| &sandbox.containers);
+        let running = containers.filter(|found| {
+            found.key.name == container && matches!(found.state, ContainerRunState::Running { .. })
+        });
+        let found = running.max_by_key(|found| found.key.attempt).ok_or_else(|| {
+            RuntimeError::NotFound { what: format!("a running container {container:?}") }
+        })?;
+        let open = self.runtime.session(&found.key, options);
+        limited("starting a program", OPEN_TIMEOUT_MS, open).await
+    }
+
+    async fn connect(&self, pod: Uid, port: u16) -> Result<Session, RuntimeError> {
+        let sandboxes = self.sandboxes(pod).await?;
+        let ready = sandboxes.iter().filter(|sandbox| sandbox.ready);
+        let ip = ready.max_by_key(|sandbox| sandbox.key.attempt).and_then(|sandbox| sandbox.ip);
+        let ip =
+            ip.ok_or_else(|| RuntimeError::NotFound { what: "an address of the pod".to_owned() })?;
+        let connecting = TcpStream::connect((ip, port));
+        let limit = Duration::from_millis(CONNECT_TIMEOUT_MS);
+        match tokio::time::timeout(limit, connecting).await {
+            Ok(Ok(stream)) => Ok(connection::session(stream)),
+            Ok(Err(error)) => Err(RuntimeError::Invalid {
+                message: format!("nobody answers at port {port} of the pod: {error}"),
+            }),
+            Err(_) => Err(RuntimeError::Invalid {
+                message: format!(
+                    "nobody answers at port {port} of the pod within {CONNECT_TIMEOUT_MS} ms"
+                ),
+            }),
+        }
     }
 }

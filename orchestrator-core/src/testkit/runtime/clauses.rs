@@ -1,4 +1,4 @@
-//! The clauses RT1…RT16 of [`Runtime`](crate::runtime::Runtime) as tests; `runtime_conformance!` names each.
+//! The clauses RT1…RT17 of [`Runtime`](crate::runtime::Runtime) as tests; `runtime_conformance!` names each.
 #![allow(missing_docs, clippy::missing_panics_doc)] // each function is the test of the clause it is named after
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::bench::{Bench, eventually, in_time, text_of};
 use crate::model::Time;
 use crate::runtime::{
     ContainerKey, ContainerRunState, LOG_LINE_BYTES_MAX, LogOptions, LogSource, LogStream,
-    RuntimeError,
+    RuntimeError, Session, SessionEvent, SessionOptions, SessionOutput,
 };
 
 /// Runs until it is killed, and ends at TERM.
@@ -408,4 +408,85 @@ pub async fn rt16_exec_returns_code_and_output_and_ends_at_its_timeout(bench: Ar
         matches!(bench.observe(&key).await.state, ContainerRunState::Running { .. }).then_some(())
     })
     .await;
+}
+
+pub async fn rt17_a_session_carries_input_output_and_the_code(bench: Arc<Bench>) {
+    let key = bench.run_ready(FOREVER).await;
+    if !bench.fixture.has_sessions() {
+        let options = session_options("exit 0", false);
+        let refused = bench.runtime.session(&key, &options).await;
+        assert!(matches!(refused, Err(RuntimeError::Invalid { .. })), "{refused:?}");
+        return;
+    }
+    let script = "cat; echo oops >&2; echo at $POD_IP; exit 3";
+    let options = SessionOptions { stdin: true, ..session_options(script, false) };
+    let Session { mut input, output } =
+        bench.runtime.session(&key, &options).await.expect("a session");
+    // More than any pipe holds: both ends move at the same time.
+    let sent: Bytes = "0123456789abcdef".repeat(20_000).into();
+    let write = async {
+        input.write(sent.clone()).await.expect("taken");
+        input.close().await.expect("ended");
+    };
+    let (heard, ()) =
+        in_time("the session ends", async { tokio::join!(hear(output), write) }).await;
+    let ip = bench.sandbox(&key.sandbox).await.and_then(|it| it.ip).expect("an address");
+    let expected = [&sent[..], format!("at {ip}\n").as_bytes()].concat();
+    assert!(heard.stdout == expected, "{} bytes of {}", heard.stdout.len(), expected.len());
+    assert_eq!((heard.stderr.as_slice(), heard.code), (&b"oops\n"[..], 3));
+
+    let options = session_options("cat; exit 0", false);
+    let session = bench.runtime.session(&key, &options).await.expect("a session");
+    let heard = in_time("a session without input ends", hear(session.output)).await;
+    assert_eq!((heard.stdout.len(), heard.code), (0, 0));
+}
+
+pub async fn rt17_a_session_has_a_terminal_of_the_size_it_is_told(bench: Arc<Bench>) {
+    let key = bench.run_ready(FOREVER).await;
+    if !bench.fixture.has_sessions() {
+        return;
+    }
+    let script = "test -t 0 && test -t 1 && echo ready; read line; stty size; exit 5";
+    let options = SessionOptions { stdin: true, ..session_options(script, true) };
+    let Session { mut input, mut output } =
+        bench.runtime.session(&key, &options).await.expect("a session");
+    let mut heard = Vec::new();
+    while !String::from_utf8_lossy(&heard).contains("ready") {
+        match in_time("the program is ready", output.next()).await {
+            Some(Ok(SessionEvent::Stdout(bytes))) => heard.extend(bytes),
+            other => panic!("{other:?} after {:?}", String::from_utf8_lossy(&heard)),
+        }
+    }
+    input.resize(123, 45).await.expect("resized");
+    input.write(Bytes::from_static(b"go\n")).await.expect("taken");
+    let rest = in_time("the session ends", hear(output)).await;
+    let text = String::from_utf8_lossy(&rest.stdout).into_owned();
+    assert!(text.contains("45 123"), "{text:?}");
+    assert_eq!(rest.code, 5);
+}
+
+fn session_options(script: &str, terminal: bool) -> SessionOptions {
+    let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+    SessionOptions { command, stdin: false, terminal }
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    code: i32,
+}
+
+/// Reads a session to its end.
+async fn hear(mut output: Box<dyn SessionOutput>) -> Heard {
+    let mut heard = Heard::default();
+    loop {
+        match output.next().await {
+            Some(Ok(SessionEvent::Stdout(bytes))) => heard.stdout.extend(bytes),
+            Some(Ok(SessionEvent::Stderr(bytes))) => heard.stderr.extend(bytes),
+            Some(Ok(SessionEvent::Exited(code))) => heard.code = code,
+            Some(Err(error)) => panic!("{error}"),
+            None => return heard,
+        }
+    }
 }

@@ -1,0 +1,66 @@
+//! Which pod and container a stream is about, and why there is none.
+
+use super::submit::chain;
+use crate::api::Rejection;
+use crate::model::{Key, Pod};
+use crate::runtime::RuntimeError;
+use crate::world::World;
+
+fn bad(message: String) -> Rejection {
+    Rejection::BadRequest { message }
+}
+
+/// Finds a pod.
+pub(super) fn pod<'w>(world: &'w World, key: &Key) -> Result<&'w Pod, Rejection> {
+    let found = world.at::<Pod>(key).map(|pod| &**pod);
+    found.ok_or_else(|| Rejection::NotFound { key: key.clone() })
+}
+
+/// Finds the container that is meant: the one named, or the only one.
+pub(super) fn container<'p>(pod: &'p Pod, named: Option<&str>) -> Result<&'p str, Rejection> {
+    let names: Vec<&str> =
+        pod.spec.containers.iter().map(|container| container.name.as_str()).collect();
+    let name = &pod.metadata.name;
+    match (named, names.as_slice()) {
+        (Some(named), _) => names.iter().find(|name| **name == named).copied().ok_or_else(|| {
+            let names = names.join(", ");
+            bad(format!("container {named} is not valid for pod {name}; it has {names}"))
+        }),
+        (None, [only]) => Ok(only),
+        (None, _) => {
+            let names = names.join(" ");
+            let message = format!(
+                "a container name must be specified for pod {name}, choose one of: [{names}]"
+            );
+            Err(bad(message))
+        }
+    }
+}
+
+/// The pod's node is not here.
+pub(super) fn unreachable(pod: &Pod) -> Rejection {
+    let name = &pod.metadata.name;
+    if !pod.is_bound() {
+        return bad(format!("pod {name} has no node yet"));
+    }
+    let message = format!("node {:?} of pod {name} is not reachable from here", pod.node_name);
+    Rejection::Unavailable { message }
+}
+
+/// The runtime refuses.
+pub(super) fn failed(error: &RuntimeError) -> Rejection {
+    bad(chain(error))
+}
+
+/// A container has no run whose log could be read; says what it waits for.
+pub(super) fn no_run(pod: &Pod, container: &str, previous: bool) -> Rejection {
+    let which = if previous { "previous run" } else { "run" };
+    let status = pod.status.container_statuses.iter().find(|status| status.name == container);
+    let waits = status.and_then(|status| status.state.waiting.as_ref());
+    let why = match waits {
+        Some(waiting) if !previous => format!(": it waits ({})", waiting.reason),
+        Some(_) | None => String::new(),
+    };
+    let name = &pod.metadata.name;
+    bad(format!("container {container} in pod {name} has no {which} with a log{why}"))
+}
