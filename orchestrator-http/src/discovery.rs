@@ -113,7 +113,10 @@ pub(crate) fn resource_list(group: &str) -> Value {
 fn sub_kind(resource: &Resource, sub: &str) -> (&'static str, &'static str, &'static str) {
     match sub {
         "scale" => ("autoscaling", "v1", "Scale"),
+        "attach" => ("", "v1", "PodAttachOptions"),
         "binding" => ("", "v1", "Binding"),
+        "exec" => ("", "v1", "PodExecOptions"),
+        "portforward" => ("", "v1", "PodPortForwardOptions"),
         _ => (resource.kind.group(), VERSION, resource.kind.name()),
     }
 }

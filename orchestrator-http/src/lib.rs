@@ -38,6 +38,7 @@ mod registry;
 mod server;
 mod status;
 mod stopping;
+mod stream;
 mod table;
 
 pub use age::brief as brief_duration;

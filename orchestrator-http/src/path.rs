@@ -253,7 +253,7 @@ mod tests {
         ] {
             refused(path, 404);
         }
-        refused("/api/v1/namespaces/default/pods/a/exec", 501);
+        refused("/api/v1/namespaces/default/pods/a/eviction", 501);
     }
 
     #[test]

@@ -5,10 +5,16 @@ use orchestrator_core::model::Kind;
 /// A resource below an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subresource {
+    /// What a container prints from now on.
+    Attach,
     /// Binds a pod to a node.
     Binding,
+    /// A program run in a container.
+    Exec,
     /// The log of a pod's container.
     Log,
+    /// Connections to ports.
+    PortForward,
     /// The number of replicas.
     Scale,
     /// The status.
@@ -19,8 +25,11 @@ impl Subresource {
     /// The name in paths.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Attach => "attach",
             Self::Binding => "binding",
+            Self::Exec => "exec",
             Self::Log => "log",
+            Self::PortForward => "portforward",
             Self::Scale => "scale",
             Self::Status => "status",
         }
@@ -29,6 +38,7 @@ impl Subresource {
     /// What may be done with it.
     pub(crate) const fn verbs(self) -> &'static [&'static str] {
         match self {
+            Self::Attach | Self::Exec | Self::PortForward => &["create", "get"],
             Self::Binding => &["create"],
             Self::Log => &["get"],
             Self::Scale | Self::Status => &["get", "patch", "update"],
@@ -37,16 +47,8 @@ impl Subresource {
 }
 
 /// What Kubernetes has below objects and this server does not (yet); answered with 501.
-pub(crate) const SUBRESOURCES_ABSENT: [&str; 8] = [
-    "attach",
-    "ephemeralcontainers",
-    "eviction",
-    "exec",
-    "finalize",
-    "portforward",
-    "proxy",
-    "resize",
-];
+pub(crate) const SUBRESOURCES_ABSENT: [&str; 5] =
+    ["ephemeralcontainers", "eviction", "finalize", "proxy", "resize"];
 
 /// A resource that is served.
 #[derive(Debug)]
@@ -105,7 +107,14 @@ pub(crate) static RESOURCES: [Resource; 9] = [
         singular: "pod",
         short_names: &["po"],
         categories: &["all"],
-        subresources: &[Subresource::Binding, Subresource::Log, Subresource::Status],
+        subresources: &[
+            Subresource::Attach,
+            Subresource::Binding,
+            Subresource::Exec,
+            Subresource::Log,
+            Subresource::PortForward,
+            Subresource::Status,
+        ],
     },
     Resource {
         kind: Kind::Secret,

@@ -260,7 +260,27 @@ impl Cluster {
         let found = streams::pod(&world, pod)?;
         let container = streams::container(found, container)?;
         let opened = self.streams_of(found)?.session(found.metadata.uid, container, options).await;
-        opened.map_err(|error| streams::failed(&error))
+        opened.map_err(|error| match error {
+            RuntimeError::NotFound { .. } => streams::not_running(found, container),
+            error => streams::failed(&error),
+        })
+    }
+
+    /// Says whether a container of a pod could run a program, as far as its status tells.
+    ///
+    /// # Errors
+    /// [`Rejection`] says why not.
+    pub fn may_run(&self, pod: &Key, container: Option<&str>) -> Result<(), Rejection> {
+        let world = self.world();
+        let found = streams::pod(&world, pod)?;
+        let container = streams::container(found, container)?;
+        self.streams_of(found)?;
+        let mut statuses = found.status.container_statuses.iter();
+        let status = statuses.find(|status| status.name == container);
+        match status.is_some_and(|status| status.state.running.is_some()) {
+            true => Ok(()),
+            false => Err(streams::not_running(found, container)),
+        }
     }
 
     /// Connects to a port of a pod; see [`NodeStreams::connect`].

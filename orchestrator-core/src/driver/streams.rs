@@ -54,13 +54,24 @@ pub(super) fn failed(error: &RuntimeError) -> Rejection {
 
 /// A container has no run whose log could be read; says what it waits for.
 pub(super) fn no_run(pod: &Pod, container: &str, previous: bool) -> Rejection {
-    let which = if previous { "previous run" } else { "run" };
-    let status = pod.status.container_statuses.iter().find(|status| status.name == container);
-    let waits = status.and_then(|status| status.state.waiting.as_ref());
-    let why = match waits {
-        Some(waiting) if !previous => format!(": it waits ({})", waiting.reason),
-        Some(_) | None => String::new(),
+    let (which, why) = match previous {
+        true => ("previous run", String::new()),
+        false => ("run", waits_for(pod, container)),
     };
     let name = &pod.metadata.name;
     bad(format!("container {container} in pod {name} has no {which} with a log{why}"))
+}
+
+/// A container does not run; says what it waits for.
+pub(super) fn not_running(pod: &Pod, container: &str) -> Rejection {
+    let why = waits_for(pod, container);
+    bad(format!("container {container} in pod {} does not run{why}", pod.metadata.name))
+}
+
+fn waits_for(pod: &Pod, container: &str) -> String {
+    let status = pod.status.container_statuses.iter().find(|status| status.name == container);
+    match status.and_then(|status| status.state.waiting.as_ref()) {
+        Some(waiting) => format!(": it waits ({})", waiting.reason),
+        None => String::new(),
+    }
 }

@@ -36,6 +36,7 @@ use crate::query::Query;
 use crate::registry::{self, Subresource};
 use crate::status::Failure;
 use crate::stopping::Stopping;
+use crate::stream::ExecQuery;
 use encode::Encoder;
 use metrics::Metrics;
 use snapshots::Snapshots;
@@ -134,6 +135,10 @@ impl Api {
         response
     }
 
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.inner.cluster
+    }
+
     /// Counts a connection that was closed because there are too many.
     pub(crate) fn note_refused_connection(&self) {
         self.inner.metrics.refused_connection();
@@ -161,7 +166,7 @@ impl Api {
             &Method::HEAD => Method::GET,
             method => method.clone(),
         };
-        let call = Call { parts, query, body, caller };
+        let mut call = Call { parts, query, body, caller };
         match route {
             Route::Collection { kind, namespace } => match method {
                 Method::GET => {
@@ -185,8 +190,19 @@ impl Api {
                 _ => Err(Failure::method_not_allowed()),
             },
             Route::Sub { key, sub } => match (sub, method) {
+                (Subresource::Attach, Method::GET | Method::POST) => {
+                    let wish = ExecQuery::read(&call.query)?;
+                    self.attach(&key, wish, &mut call.parts).await
+                }
                 (Subresource::Binding, Method::POST) => self.bind(key, call).await,
+                (Subresource::Exec, Method::GET | Method::POST) => {
+                    let wish = ExecQuery::read(&call.query)?;
+                    self.exec(&key, wish, &mut call.parts).await
+                }
                 (Subresource::Log, Method::GET) => self.logs(&key, &call.query).await,
+                (Subresource::PortForward, Method::GET | Method::POST) => {
+                    self.port_forward(&key, &call.query, &mut call.parts).await
+                }
                 (Subresource::Scale, Method::GET) => self.scale(&key),
                 (Subresource::Scale, Method::PUT) => self.put_scale(key, call).await,
                 (Subresource::Scale, Method::PATCH) => self.patch_scale(key, call).await,

@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::Request;
@@ -18,6 +19,7 @@ use super::listener::Peer;
 use super::timed_io::TimedIo;
 use crate::api::{Api, Transport};
 use crate::stopping::Stopping;
+use crate::stream::Takeover;
 
 /// The most bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -53,14 +55,20 @@ impl Connection {
         let first_byte = Duration::from_millis(self.limits.first_byte_ms);
         let stall = Duration::from_millis(self.limits.stall_ms);
         let io = TokioIo::new(TimedIo::new(stream, first_byte, stall));
+        let taken_over = &Mutex::new(None);
         let service = service_fn(|request: Request<Incoming>| async move {
-            Ok::<_, Infallible>(self.api.handle(request, transport).await)
+            let mut response = self.api.handle(request, transport).await;
+            if let Some(task) = Takeover::take_from(response.extensions_mut()) {
+                *taken_over.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+            }
+            Ok::<_, Infallible>(response)
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(Duration::from_millis(self.limits.head_ms))
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(io, service);
+            .serve_connection(io, service)
+            .with_upgrades();
         let mut connection = pin!(connection);
         let mut stopping = self.stopping.clone();
         let outcome = tokio::select! {
@@ -72,6 +80,10 @@ impl Connection {
         };
         if let Err(error) = outcome {
             tracing::debug!(%error, "connection ended");
+        }
+        let task = taken_over.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            tokio::select! { () = task => {}, () = stopping.wait() => {} }
         }
     }
 }
