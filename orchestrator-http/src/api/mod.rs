@@ -201,7 +201,7 @@ impl Api {
                 }
                 (Subresource::Log, Method::GET) => self.logs(&key, &call.query).await,
                 (Subresource::PortForward, Method::GET | Method::POST) => {
-                    self.port_forward(&key, &call.query, &mut call.parts).await
+                    self.port_forward(&key, &call.query, &mut call.parts)
                 }
                 (Subresource::Scale, Method::GET) => self.scale(&key),
                 (Subresource::Scale, Method::PUT) => self.put_scale(key, call).await,

@@ -25,7 +25,7 @@ pub(super) const MESSAGES_MAX: usize = 64;
 
 impl Api {
     /// Connects a client to ports of a pod.
-    pub(crate) async fn port_forward(
+    pub(crate) fn port_forward(
         &self,
         pod: &Key,
         query: &Query,

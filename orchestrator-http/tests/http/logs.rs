@@ -12,7 +12,7 @@ use orchestrator_http::{Api, Client, LogParams, Server, ServerConfig};
 use crate::fixture::Fixture;
 
 /// A cluster whose node runs a pod `a` that has printed three lines.
-async fn with_a_pod() -> Fixture {
+pub async fn with_a_pod() -> Fixture {
     let runtime = SimRuntime::new(Arc::new(SystemClock));
     let prints = ["one", "two", "three"].map(str::to_owned).to_vec();
     runtime.set_program("talker", SimProgram { prints, ..SimProgram::default() });

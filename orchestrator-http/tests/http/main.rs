@@ -5,4 +5,5 @@ mod dispatch;
 mod fixture;
 mod logs;
 mod sockets;
+mod streams;
 mod watch;
