@@ -1,6 +1,7 @@
 //! What tests across crates share: an engine, a rig with a runtime to run clusters on, orchd as a child process.
 
 pub mod engine;
+pub mod kubectl;
 pub mod machine;
 pub mod orchd;
 pub mod rig;

@@ -8,6 +8,8 @@ mod embedding;
 mod fixtures;
 mod healing;
 mod kills;
+#[cfg(feature = "kubectl")]
+mod kubectl;
 mod policy;
 mod probes;
 mod refusals;

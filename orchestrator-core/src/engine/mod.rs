@@ -14,6 +14,8 @@ mod events;
 mod gate;
 mod placement;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -236,9 +238,9 @@ impl Engine {
         match origin {
             Origin::Controller(work) => self.settle_work(work, committed, newest, now),
             Origin::Event(key) => self.events.settled(&key),
-            Origin::Placement => self.placer.settled(ticket, committed, newest, &mut self.view),
+            Origin::Placement => self.settle_placement(ticket, committed, newest),
             Origin::Request { request, effect } => {
-                self.placer.settled(ticket, committed, newest, &mut self.view);
+                self.settle_placement(ticket, committed, newest);
                 let result = match outcome {
                     CommitOutcome::Committed(revision) => {
                         let mut effect = *effect;
@@ -463,6 +465,12 @@ impl Engine {
             }
         }
         self.release_holds();
+    }
+
+    /// What conflicted is tried again once the world has caught up, which it may have already: no batch need come for it.
+    fn settle_placement(&mut self, ticket: Ticket, committed: bool, newest: Revision) {
+        self.placer.settled(ticket, committed, newest, &mut self.view);
+        self.placer.reached(self.world.revision());
     }
 
     /// Lets work go on whose commits are all seen.

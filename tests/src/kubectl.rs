@@ -1,0 +1,168 @@
+//! `Kubectl`: the real one, against an orchd of a test.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{Child, Command};
+
+/// How long a command may take.
+const WITHIN: Duration = Duration::from_secs(120);
+
+/// A kubectl with a home of its own.
+#[derive(Debug)]
+pub struct Kubectl {
+    kubeconfig: PathBuf,
+    home: PathBuf,
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub struct Said {
+    /// The exit code.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Kubectl {
+    /// Makes a kubectl for the cluster of a kubeconfig. `home` holds what it caches, and is where it runs.
+    pub fn new(kubeconfig: &Path, home: &Path) -> Self {
+        Self { kubeconfig: kubeconfig.to_owned(), home: home.to_owned() }
+    }
+
+    /// Prepares a command given as one line of words, split at spaces; `'…'` keeps spaces.
+    ///
+    /// # Panics
+    /// When `tests/run` has not said where kubectl is.
+    pub fn command(&self, line: &str) -> Command {
+        let program = std::env::var_os("ORCH_TEST_KUBECTL").expect("run the tests by tests/run");
+        let mut command = Command::new(program);
+        command.args(words(line)).env_clear().current_dir(&self.home);
+        command.env("KUBECONFIG", &self.kubeconfig).env("HOME", &self.home);
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.kill_on_drop(true);
+        command
+    }
+
+    /// Runs a command to its end.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub async fn run(&self, line: &str) -> Said {
+        finish(line, self.command(line).spawn().expect("kubectl runs")).await
+    }
+
+    /// Runs a command that reads `input`.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub async fn run_with(&self, line: &str, input: &[u8]) -> Said {
+        let mut child = self.command(line).stdin(Stdio::piped()).spawn().expect("kubectl runs");
+        let mut stdin = child.stdin.take().expect("it is piped");
+        let input = input.to_vec();
+        let feed = tokio::spawn(async move {
+            // What is not read is not missed.
+            let _ = stdin.write_all(&input).await;
+        });
+        let said = finish(line, child).await;
+        feed.abort();
+        said
+    }
+
+    /// Runs a command that must succeed, and returns what it prints.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn ok<'a>(&'a self, line: &'a str) -> impl Future<Output = String> + 'a {
+        let at = std::panic::Location::caller();
+        async move {
+            let said = self.run(line).await;
+            assert_eq!(said.code, 0, "{at}: kubectl {line}: {said:?}");
+            said.stdout
+        }
+    }
+
+    /// Runs a command that must succeed and print all these words.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn says<'a>(
+        &'a self,
+        line: &'a str,
+        words: &'a [&'a str],
+    ) -> impl Future<Output = ()> + 'a {
+        let at = std::panic::Location::caller();
+        async move {
+            let said = self.run(line).await;
+            assert_eq!(said.code, 0, "{at}: kubectl {line}: {said:?}");
+            for word in words {
+                assert!(said.stdout.contains(word), "{at}: kubectl {line}: no {word:?}: {said:?}");
+            }
+        }
+    }
+
+    /// Runs a command that must fail and say all these words.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn fails<'a>(
+        &'a self,
+        line: &'a str,
+        words: &'a [&'a str],
+    ) -> impl Future<Output = ()> + 'a {
+        let at = std::panic::Location::caller();
+        async move {
+            let said = self.run(line).await;
+            assert_ne!(said.code, 0, "{at}: kubectl {line}: {said:?}");
+            for word in words {
+                assert!(said.stderr.contains(word), "{at}: kubectl {line}: no {word:?}: {said:?}");
+            }
+        }
+    }
+
+    /// Writes a file where commands run.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.home.join(name), text).expect("writable");
+    }
+
+    /// Reads a file where commands run.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.home.join(name)).expect("readable")
+    }
+}
+
+async fn finish(line: &str, child: Child) -> Said {
+    let output = tokio::time::timeout(WITHIN, child.wait_with_output()).await;
+    let output = output.unwrap_or_else(|_| panic!("kubectl {line} does not end"));
+    let output = output.expect("kubectl is waited for");
+    Said {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (index, part) in line.split('\'').enumerate() {
+        match index % 2 {
+            0 => words.extend(part.split_whitespace().map(str::to_owned)),
+            _ => words.push(part.to_owned()),
+        }
+    }
+    words
+}
