@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::registry::{OWN_GROUP, RESOURCES, Resource, VERSION};
+use crate::registry::{ANSWERED, Answered, GROUPS, RESOURCES, Resource, VERSION};
 
 /// The version a client is told; clients compare it with their own.
 pub(crate) fn version() -> Value {
@@ -37,13 +37,17 @@ pub(crate) fn core_versions() -> Value {
 }
 
 /// The groups beside the core group.
-fn groups() -> [&'static str; 2] {
-    ["apps", OWN_GROUP]
+fn groups() -> impl Iterator<Item = &'static str> {
+    GROUPS.iter().map(|(group, _)| *group).filter(|group| !group.is_empty())
+}
+
+fn version_of(group: &str) -> &'static str {
+    GROUPS.iter().find(|(found, _)| *found == group).map_or(VERSION, |(_, version)| version)
 }
 
 /// `/apis`.
 pub(crate) fn group_list() -> Value {
-    let groups: Vec<_> = groups().into_iter().map(api_group).collect();
+    let groups: Vec<_> = groups().map(api_group).collect();
     json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
 }
 
@@ -56,7 +60,8 @@ pub(crate) fn group(name: &str) -> Value {
 }
 
 fn api_group(name: &str) -> Value {
-    let version = json!({ "groupVersion": format!("{name}/{VERSION}"), "version": VERSION });
+    let version = version_of(name);
+    let version = json!({ "groupVersion": format!("{name}/{version}"), "version": version });
     json!({ "name": name, "versions": [version], "preferredVersion": version })
 }
 
@@ -99,8 +104,18 @@ pub(crate) fn resource_list(group: &str) -> Value {
             rows.push(row);
         }
     }
+    for answered in ANSWERED.iter().filter(|answered| answered.group == group) {
+        rows.push(json!({
+            "name": answered.plural,
+            "singularName": "",
+            "namespaced": answered.is_namespaced,
+            "kind": answered.kind.name(),
+            "verbs": answered.verbs,
+        }));
+    }
+    let version = version_of(group);
     let group_version =
-        if group.is_empty() { VERSION.to_owned() } else { format!("{group}/{VERSION}") };
+        if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     json!({
         "kind": "APIResourceList",
         "apiVersion": "v1",
@@ -115,6 +130,7 @@ fn sub_kind(resource: &Resource, sub: &str) -> (&'static str, &'static str, &'st
         "scale" => ("autoscaling", "v1", "Scale"),
         "attach" => ("", "v1", "PodAttachOptions"),
         "binding" => ("", "v1", "Binding"),
+        "eviction" => ("policy", "v1", "Eviction"),
         "exec" => ("", "v1", "PodExecOptions"),
         "portforward" => ("", "v1", "PodPortForwardOptions"),
         _ => (resource.kind.group(), VERSION, resource.kind.name()),
@@ -123,7 +139,7 @@ fn sub_kind(resource: &Resource, sub: &str) -> (&'static str, &'static str, &'st
 
 /// The aggregated document: of the core group, or of all others.
 pub(crate) fn aggregated(format_version: &str, core: bool) -> Value {
-    let groups: Vec<&str> = if core { vec![""] } else { groups().to_vec() };
+    let groups: Vec<&str> = if core { vec![""] } else { groups().collect() };
     let items: Vec<_> = groups.into_iter().map(aggregated_group).collect();
     json!({
         "kind": "APIGroupDiscoveryList",
@@ -134,11 +150,28 @@ pub(crate) fn aggregated(format_version: &str, core: bool) -> Value {
 }
 
 fn aggregated_group(group: &str) -> Value {
-    let resources: Vec<_> = resources_of(group).map(aggregated_resource).collect();
+    let answered = ANSWERED.iter().filter(|answered| answered.group == group);
+    let resources: Vec<_> = resources_of(group)
+        .map(aggregated_resource)
+        .chain(answered.map(|answered| aggregated_answered(group, answered)))
+        .collect();
     let metadata = if group.is_empty() { json!({}) } else { json!({ "name": group }) };
     json!({
         "metadata": metadata,
-        "versions": [{ "version": VERSION, "freshness": "Current", "resources": resources }],
+        "versions": [{
+            "version": version_of(group), "freshness": "Current", "resources": resources,
+        }],
+    })
+}
+
+fn aggregated_answered(group: &str, answered: &Answered) -> Value {
+    let (version, kind) = (answered.version, answered.kind.name());
+    json!({
+        "resource": answered.plural,
+        "responseKind": { "group": group, "version": version, "kind": kind },
+        "scope": if answered.is_namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": "",
+        "verbs": answered.verbs,
     })
 }
 

@@ -2,12 +2,14 @@
 
 use orchestrator_core::model::{Key, Kind, is_dns_label, is_dns_subdomain};
 
-use crate::registry::{self, OWN_GROUP, SUBRESOURCES_ABSENT, Subresource, VERSION};
+use crate::registry::{self, Answered, OWN_GROUP, SUBRESOURCES_ABSENT, Subresource, VERSION};
 use crate::status::Failure;
 
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
+    /// Something that is answered and never stored: all of it, or one.
+    Answered { answered: &'static Answered, namespace: Option<String>, name: Option<String> },
     /// The objects of a kind; of one namespace, or (with `None`) of all, or of a kind that has no namespaces.
     Collection { kind: Kind, namespace: Option<String> },
     /// `/api`.
@@ -42,6 +44,7 @@ impl Route {
     /// A word for metrics, the same for every object of a kind.
     pub(crate) const fn resource(&self) -> &'static str {
         match self {
+            Self::Answered { answered, .. } => answered.plural,
             Self::Collection { kind, .. } => kind.plural(),
             Self::CoreVersions | Self::Group { .. } | Self::Groups | Self::Resources { .. } => {
                 "discovery"
@@ -75,14 +78,19 @@ pub(crate) fn parse(path: &str) -> Result<Route, Failure> {
             Ok(Route::OpenApiOf { group: "" })
         }
         ["openapi", "v3", "apis", group, version] if *version == VERSION => {
-            known_group(group).map(|group| Route::OpenApiOf { group })
+            known_group(group).map(|(group, _)| Route::OpenApiOf { group })
         }
         ["api"] => Ok(Route::CoreVersions),
         ["apis"] => Ok(Route::Groups),
         ["api", version, rest @ ..] if *version == VERSION => in_group("", rest),
-        ["apis", group] => known_group(group).map(|group| Route::Group { group }),
-        ["apis", group, version, rest @ ..] if *version == VERSION => {
-            in_group(known_group(group)?, rest)
+        ["apis", group] => known_group(group).map(|(group, _)| Route::Group { group }),
+        ["apis", group, version, rest @ ..] => {
+            let (group, known) = known_group(group)?;
+            match (*version == known, rest) {
+                (false, _) => Err(Failure::no_such_path()),
+                (true, []) => Ok(Route::Resources { group }),
+                (true, rest) => answered(group, rest).unwrap_or_else(|| in_group(group, rest)),
+            }
         }
         _ => Err(Failure::no_such_path()),
     }
@@ -106,15 +114,33 @@ fn decode_segment(segment: &str) -> Result<String, Failure> {
     Ok(decoded)
 }
 
-fn known_group(name: &str) -> Result<&'static str, Failure> {
-    if name == OWN_GROUP {
-        return Ok(OWN_GROUP);
+/// A group that is served, with its version.
+fn known_group(name: &str) -> Result<(&'static str, &'static str), Failure> {
+    let found = registry::GROUPS.iter().find(|(group, _)| !group.is_empty() && *group == name);
+    found.copied().ok_or_else(Failure::no_such_path)
+}
+
+/// Finds what is answered and never stored; `None` when the path is about something else.
+fn answered(group: &str, rest: &[&str]) -> Option<Result<Route, Failure>> {
+    let (namespace, plural, name) = match rest {
+        [plural] => (None, plural, None),
+        ["namespaces", namespace, plural] => (Some(*namespace), plural, None),
+        [plural, name] => (None, plural, Some(*name)),
+        ["namespaces", namespace, plural, name] => (Some(*namespace), plural, Some(*name)),
+        _ => return None,
+    };
+    let mut all = registry::ANSWERED.iter();
+    let answered = all.find(|answered| answered.group == group && answered.plural == *plural)?;
+    let is_right = match namespace {
+        Some(_) => answered.is_namespaced,
+        None => !answered.is_namespaced || name.is_none(),
+    };
+    if !is_right {
+        return Some(Err(Failure::no_such_path()));
     }
-    registry::RESOURCES
-        .iter()
-        .map(|resource| resource.kind.group())
-        .find(|group| !group.is_empty() && *group == name)
-        .ok_or_else(Failure::no_such_path)
+    let checked = namespace.map_or(Ok(()), check_namespace);
+    let (namespace, name) = (namespace.map(str::to_owned), name.map(str::to_owned));
+    Some(checked.map(|()| Route::Answered { answered, namespace, name }))
 }
 
 fn in_group(group: &'static str, rest: &[&str]) -> Result<Route, Failure> {
@@ -253,7 +279,7 @@ mod tests {
         ] {
             refused(path, 404);
         }
-        refused("/api/v1/namespaces/default/pods/a/eviction", 501);
+        refused("/api/v1/namespaces/default/pods/a/proxy", 501);
     }
 
     #[test]

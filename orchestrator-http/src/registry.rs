@@ -9,6 +9,8 @@ pub(crate) enum Subresource {
     Attach,
     /// Binds a pod to a node.
     Binding,
+    /// A deletion that a disruption budget could refuse.
+    Eviction,
     /// A program run in a container.
     Exec,
     /// The log of a pod's container.
@@ -27,6 +29,7 @@ impl Subresource {
         match self {
             Self::Attach => "attach",
             Self::Binding => "binding",
+            Self::Eviction => "eviction",
             Self::Exec => "exec",
             Self::Log => "log",
             Self::PortForward => "portforward",
@@ -39,7 +42,7 @@ impl Subresource {
     pub(crate) const fn verbs(self) -> &'static [&'static str] {
         match self {
             Self::Attach | Self::Exec | Self::PortForward => &["create", "get"],
-            Self::Binding => &["create"],
+            Self::Binding | Self::Eviction => &["create"],
             Self::Log => &["get"],
             Self::Scale | Self::Status => &["get", "patch", "update"],
         }
@@ -47,8 +50,8 @@ impl Subresource {
 }
 
 /// What Kubernetes has below objects and this server does not (yet); answered with 501.
-pub(crate) const SUBRESOURCES_ABSENT: [&str; 5] =
-    ["ephemeralcontainers", "eviction", "finalize", "proxy", "resize"];
+pub(crate) const SUBRESOURCES_ABSENT: [&str; 4] =
+    ["ephemeralcontainers", "finalize", "proxy", "resize"];
 
 /// A resource that is served.
 #[derive(Debug)]
@@ -110,6 +113,7 @@ pub(crate) static RESOURCES: [Resource; 9] = [
         subresources: &[
             Subresource::Attach,
             Subresource::Binding,
+            Subresource::Eviction,
             Subresource::Exec,
             Subresource::Log,
             Subresource::PortForward,
@@ -146,7 +150,107 @@ pub(crate) static RESOURCES: [Resource; 9] = [
     },
 ];
 
-/// The version of every group that is served.
+/// What is asked of something that is answered and never stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AnswerKind {
+    /// Whether the asker may do something.
+    Access,
+    /// What a node uses.
+    NodeMetrics,
+    /// What a pod uses.
+    PodMetrics,
+    /// All that the asker may do.
+    Rules,
+    /// Who asks.
+    WhoAmI,
+}
+
+impl AnswerKind {
+    /// The name of the kind on the wire.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Access => "SelfSubjectAccessReview",
+            Self::NodeMetrics => "NodeMetrics",
+            Self::PodMetrics => "PodMetrics",
+            Self::Rules => "SelfSubjectRulesReview",
+            Self::WhoAmI => "SelfSubjectReview",
+        }
+    }
+}
+
+/// A resource that is answered and never stored.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answered {
+    pub(crate) kind: AnswerKind,
+    pub(crate) group: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) plural: &'static str,
+    pub(crate) is_namespaced: bool,
+    pub(crate) verbs: &'static [&'static str],
+}
+
+impl Answered {
+    /// The `apiVersion` of its answers.
+    pub(crate) fn api_version(&self) -> String {
+        format!("{}/{}", self.group, self.version)
+    }
+}
+
+/// Every resource that is answered and never stored.
+pub(crate) static ANSWERED: [Answered; 5] = [
+    Answered {
+        kind: AnswerKind::WhoAmI,
+        group: "authentication.k8s.io",
+        version: "v1",
+        plural: "selfsubjectreviews",
+        is_namespaced: false,
+        verbs: &["create"],
+    },
+    Answered {
+        kind: AnswerKind::Access,
+        group: "authorization.k8s.io",
+        version: "v1",
+        plural: "selfsubjectaccessreviews",
+        is_namespaced: false,
+        verbs: &["create"],
+    },
+    Answered {
+        kind: AnswerKind::Rules,
+        group: "authorization.k8s.io",
+        version: "v1",
+        plural: "selfsubjectrulesreviews",
+        is_namespaced: false,
+        verbs: &["create"],
+    },
+    Answered {
+        kind: AnswerKind::NodeMetrics,
+        group: "metrics.k8s.io",
+        version: "v1beta1",
+        plural: "nodes",
+        is_namespaced: false,
+        verbs: &["get", "list"],
+    },
+    Answered {
+        kind: AnswerKind::PodMetrics,
+        group: "metrics.k8s.io",
+        version: "v1beta1",
+        plural: "pods",
+        is_namespaced: true,
+        verbs: &["get", "list"],
+    },
+];
+
+/// The groups that are served, the core group without a name, each with its version, in the order of discovery.
+pub(crate) static GROUPS: [(&str, &str); 6] = [
+    ("", VERSION),
+    ("apps", VERSION),
+    ("authentication.k8s.io", "v1"),
+    ("authorization.k8s.io", "v1"),
+    ("metrics.k8s.io", "v1beta1"),
+    (OWN_GROUP, VERSION),
+];
+
+/// The version of every group whose objects are stored.
 pub(crate) const VERSION: &str = "v1";
 /// The group of what Kubernetes has no verb for.
 pub(crate) const OWN_GROUP: &str = "orchestrator.dev";

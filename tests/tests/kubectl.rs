@@ -63,6 +63,9 @@ async fn objects_are_made_shown_changed_and_deleted(rig: Arc<Rig>) {
     with_kubectl(rig, |kubectl| async move {
         let k = &*kubectl;
         k.says("version", &["Server Version: v1.32"]).await;
+        k.says("auth whoami", &["admin", "system:masters"]).await;
+        k.says("auth can-i create deployments", &["yes"]).await;
+        k.says("auth can-i --list", &["*.*"]).await;
         k.says("cluster-info", &["control plane is running at"]).await;
         k.says("api-versions", &["apps/v1", "v1"]).await;
         k.says("api-resources", &["deployments", "deploy", "pods", "po"]).await;
@@ -249,6 +252,12 @@ async fn programs_run_in_containers_and_ports_are_forwarded(rig: Arc<Rig>) {
         k.fails("exec nobody -- true", &["not found"]).await;
 
         let pod = k.ok("get pods -l app=web -o jsonpath={.items[0].metadata.name}").await;
+        // Agents measure every few seconds.
+        while !k.run("top pod").await.stdout.contains(&pod) {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        k.says("top node", &["local", "%"]).await;
+        k.says("top pod --containers", &[&pod, "main"]).await;
         let text = "line\n".repeat(10_000);
         k.write("here", &text);
         let there = dir.display();

@@ -10,9 +10,12 @@ use crate::model_docs::{Docs, TypeDocs, camel};
 use crate::protobuf::{Message, Messages, ProtoField, Shape};
 
 /// The kinds that are served, and what clients send besides. What they are made of comes by itself.
-const ROOTS: [&str; 12] = [
+const ROOTS: [&str; 16] = [
     "apps/v1.Deployment",
     "apps/v1.ReplicaSet",
+    "authentication/v1.SelfSubjectReview",
+    "authorization/v1.SelfSubjectAccessReview",
+    "authorization/v1.SelfSubjectRulesReview",
     "autoscaling/v1.Scale",
     "core/v1.Binding",
     "core/v1.ConfigMap",
@@ -23,6 +26,7 @@ const ROOTS: [&str; 12] = [
     "core/v1.Secret",
     "core/v1.Service",
     "meta/v1.DeleteOptions",
+    "policy/v1.Eviction",
 ];
 
 /// Messages that JSON writes in a form of their own.

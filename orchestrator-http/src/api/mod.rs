@@ -2,6 +2,7 @@
 //!
 //! Knows HTTP messages, not sockets: tests and embedders call [`Api::handle`] directly.
 
+mod answers;
 mod encode;
 mod list;
 mod logs;
@@ -168,6 +169,9 @@ impl Api {
         };
         let mut call = Call { parts, query, body, caller };
         match route {
+            Route::Answered { answered, namespace, name } => {
+                self.answered(answered, namespace, name, call).await
+            }
             Route::Collection { kind, namespace } => match method {
                 Method::GET => {
                     self.list_or_watch(kind, namespace, &call.query, call.header(ACCEPT)).await
@@ -195,6 +199,7 @@ impl Api {
                     self.attach(&key, wish, &mut call.parts).await
                 }
                 (Subresource::Binding, Method::POST) => self.bind(key, call).await,
+                (Subresource::Eviction, Method::POST) => self.evict(key, call).await,
                 (Subresource::Exec, Method::GET | Method::POST) => {
                     let wish = ExecQuery::read(&call.query)?;
                     self.exec(&key, wish, &mut call.parts).await
@@ -246,9 +251,11 @@ impl Api {
             }
             Route::Resources { group } => ok(&discovery::resource_list(group)),
             Route::Version => ok(&discovery::version()),
-            Route::Collection { .. } | Route::Health | Route::Object { .. } | Route::Sub { .. } => {
-                Err(Failure::no_such_path())
-            }
+            Route::Answered { .. }
+            | Route::Collection { .. }
+            | Route::Health
+            | Route::Object { .. }
+            | Route::Sub { .. } => Err(Failure::no_such_path()),
         }
     }
 

@@ -213,6 +213,32 @@ fn not_protobuf(error: ProtobufError) -> Failure {
     Failure::bad_request(format!("the body is not Kubernetes' protobuf: {error}"))
 }
 
+impl Api {
+    /// Deletes a pod as its Eviction says. There are no disruption budgets yet that could refuse it.
+    pub(super) async fn evict<B>(&self, pod: Key, call: Call<B>) -> Result<Response<Body>, Failure>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: std::fmt::Display,
+    {
+        let format = negotiate::object_body(call.header(CONTENT_TYPE))?;
+        let eviction = read_object(format, &body::read(call.body).await?)?;
+        let name = eviction.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        if !name.is_empty() && *name != *pod.name {
+            return Err(Failure::bad_request(format!(
+                "metadata.name: {name:?} does not match the path, where it is {:?}",
+                &*pod.name
+            )));
+        }
+        let options = eviction.get("deleteOptions").filter(|options| !options.is_null());
+        let bytes = options.map(Value::to_string).unwrap_or_default();
+        let options = delete_options(&call.query, None, bytes.as_bytes())?;
+        let request = Request::Delete { key: pod.clone(), options };
+        let effect = self.inner.cluster.submit(&call.caller, request).await?;
+        let uid = effect.reply.meta().uid.to_string();
+        Ok(json(StatusCode::CREATED, &status::success(&pod, &uid)))
+    }
+}
+
 /// Reads a body that must be an object of a kind.
 fn decode(
     kind: Kind,
@@ -231,6 +257,14 @@ fn decode(
     said("kind", kind.name())?;
     said("apiVersion", kind.api_version())?;
     Ok(document)
+}
+
+/// Reads a body that is an object of no stored kind.
+pub(super) fn read_object(format: BodyFormat, bytes: &[u8]) -> Result<Value, Failure> {
+    match format {
+        BodyFormat::Json | BodyFormat::Yaml => Ok(manifest::read_json(bytes).map_err(not_json)?.0),
+        BodyFormat::Protobuf => protobuf::decode(bytes).map_err(not_protobuf),
+    }
 }
 
 /// Reads a body that is some JSON object.

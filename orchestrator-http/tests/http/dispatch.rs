@@ -306,7 +306,7 @@ async fn a_pod_without_a_node_is_explained_and_has_no_log() {
     f.get(&format!("{pods}/a/log?tailLines=-1")).await.refused(400, "BadRequest");
     f.get(&format!("{pods}/a/log?sinceTime=yesterday")).await.refused(400, "BadRequest");
     f.get(&format!("{pods}/b/log")).await.refused(404, "NotFound");
-    f.get(&format!("{pods}/a/exec")).await.refused(501, "NotImplemented");
+    f.get(&format!("{pods}/a/proxy")).await.refused(501, "NotImplemented");
     let binding = json!({ "target": { "kind": "Node", "name": "nowhere" } });
     assert!(f.post(&format!("{pods}/a/binding"), &binding).await.code >= 400);
     f.post(&format!("{pods}/a/binding"), &json!({})).await.refused(400, "BadRequest");

@@ -1,0 +1,186 @@
+//! What is answered and never stored: who asks and what they may do, and what nodes and pods use.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Method, Response, StatusCode};
+use orchestrator_core::api::Caller;
+use orchestrator_core::model::{Key, Kind, Node, ObjectMeta, Pod, Time, Uid};
+use orchestrator_core::world::{ContainerUsage, NodeSignal, World};
+use serde_json::{Value, json};
+
+use super::list::Selection;
+use super::write::read_object;
+use super::{Api, Call, json};
+use crate::body::{self, Body};
+use crate::negotiate;
+use crate::query::ListOptions;
+use crate::registry::{AnswerKind, Answered};
+use crate::status::Failure;
+
+/// Over how long usage is measured: the interval at which agents sample.
+const USAGE_WINDOW: &str = "10s";
+
+impl Api {
+    /// Answers a request about something that is not stored.
+    pub(super) async fn answered<B>(
+        &self,
+        answered: &'static Answered,
+        namespace: Option<String>,
+        name: Option<String>,
+        call: Call<B>,
+    ) -> Result<Response<Body>, Failure>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: std::fmt::Display,
+    {
+        let is_asked = call.parts.method == Method::GET;
+        match (answered.kind, name) {
+            (AnswerKind::NodeMetrics, name) if is_asked => {
+                let selection = selection(Kind::Node, None, &call)?;
+                self.metrics_of(selection, name, |world, key| node_metrics(world, key))
+            }
+            (AnswerKind::PodMetrics, name) if is_asked => {
+                let selection = selection(Kind::Pod, namespace, &call)?;
+                self.metrics_of(selection, name, |world, key| pod_metrics(world, key))
+            }
+            (AnswerKind::NodeMetrics | AnswerKind::PodMetrics, _) | (_, Some(_)) => {
+                Err(Failure::method_not_allowed())
+            }
+            (kind, None) if call.parts.method == Method::POST => {
+                let format = negotiate::object_body(call.header(CONTENT_TYPE))?;
+                let caller = call.caller.clone();
+                let asked = read_object(format, &body::read(call.body).await?)?;
+                Ok(json(StatusCode::CREATED, &review(kind, answered, &caller, &asked)))
+            }
+            (_, None) => Err(Failure::method_not_allowed()),
+        }
+    }
+
+    fn metrics_of(
+        &self,
+        selection: Selection,
+        name: Option<String>,
+        metrics: impl Fn(&World, &Key) -> Option<Value>,
+    ) -> Result<Response<Body>, Failure> {
+        let world = self.inner.cluster.world();
+        if let Some(name) = name {
+            let namespace = selection.namespace.as_deref().unwrap_or_default();
+            let key = Key::new(selection.kind, namespace, &name);
+            let found = metrics(&world, &key).ok_or_else(|| Failure::not_found(&key))?;
+            return Ok(json(StatusCode::OK, &found));
+        }
+        let items: Vec<Value> =
+            selection.page(&world, None).filter_map(|(key, _)| metrics(&world, key)).collect();
+        let kind = if selection.kind == Kind::Node { "NodeMetricsList" } else { "PodMetricsList" };
+        let list = json!({
+            "kind": kind,
+            "apiVersion": "metrics.k8s.io/v1beta1",
+            "metadata": {},
+            "items": items,
+        });
+        Ok(json(StatusCode::OK, &list))
+    }
+}
+
+fn selection<B>(
+    kind: Kind,
+    namespace: Option<String>,
+    call: &Call<B>,
+) -> Result<Selection, Failure> {
+    Ok(Selection { kind, namespace, options: ListOptions::read(&call.query, kind)? })
+}
+
+/// Who asks, and what they may do: the administrator everything.
+fn review(kind: AnswerKind, answered: &Answered, caller: &Caller, asked: &Value) -> Value {
+    let (name, groups, is_admin) = match caller {
+        Caller::Admin { name } => (name.clone(), ["system:masters", "system:authenticated"], true),
+        Caller::Node { name } => {
+            let name = format!("system:node:{name}");
+            (name, ["system:nodes", "system:authenticated"], false)
+        }
+    };
+    let everything = json!({ "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"] });
+    let everywhere = json!({ "verbs": ["*"], "nonResourceURLs": ["*"] });
+    let status = match kind {
+        AnswerKind::WhoAmI => json!({ "userInfo": { "username": name, "groups": groups } }),
+        AnswerKind::Rules => json!({
+            "resourceRules": if is_admin { vec![everything] } else { Vec::new() },
+            "nonResourceRules": if is_admin { vec![everywhere] } else { Vec::new() },
+            "incomplete": !is_admin,
+        }),
+        AnswerKind::Access | AnswerKind::NodeMetrics | AnswerKind::PodMetrics => {
+            let reason = if is_admin { "the administrator may do everything" } else { "" };
+            json!({ "allowed": is_admin, "reason": reason })
+        }
+    };
+    json!({
+        "kind": answered.kind.name(),
+        "apiVersion": answered.api_version(),
+        "metadata": { "creationTimestamp": null },
+        "spec": asked.get("spec").cloned().unwrap_or_else(|| json!({})),
+        "status": status,
+    })
+}
+
+/// When a node was last heard; its usage is of about then.
+fn measured_at(signal: &NodeSignal) -> String {
+    let at =
+        signal.last_heard.map_or_else(super::now, |at| Time::from_seconds(at.as_millis() / 1000));
+    at.to_string()
+}
+
+fn metadata(meta: &ObjectMeta) -> Value {
+    let mut metadata = json!({
+        "name": meta.name,
+        "creationTimestamp": meta.creation_timestamp.map(|time| time.to_string()),
+        "labels": meta.labels,
+    });
+    if !meta.namespace.is_empty() {
+        metadata["namespace"] = meta.namespace.clone().into();
+    }
+    metadata
+}
+
+fn amounts(cpu_milli: u64, memory_bytes: u64) -> Value {
+    json!({ "cpu": format!("{cpu_milli}m"), "memory": format!("{}Ki", memory_bytes / 1024) })
+}
+
+fn node_metrics(world: &World, key: &Key) -> Option<Value> {
+    let node = world.at::<Node>(key)?;
+    let signal = world.signal(&node.metadata.name);
+    let usage = signal.usage.clone()?;
+    Some(json!({
+        "kind": "NodeMetrics",
+        "apiVersion": "metrics.k8s.io/v1beta1",
+        "metadata": metadata(&node.metadata),
+        "timestamp": measured_at(&signal),
+        "window": USAGE_WINDOW,
+        "usage": amounts(usage.cpu_milli, usage.memory_bytes),
+    }))
+}
+
+fn pod_metrics(world: &World, key: &Key) -> Option<Value> {
+    let pod = world.at::<Pod>(key)?;
+    let signal = world.signal(&pod.node_name);
+    let usage = signal.usage.clone()?;
+    let of_pod = |uid: Uid| move |container: &&ContainerUsage| container.pod == uid;
+    let containers: Vec<Value> = usage
+        .containers
+        .iter()
+        .filter(of_pod(pod.metadata.uid))
+        .map(|used| {
+            let amounts = amounts(used.cpu_milli, used.memory_bytes);
+            json!({ "name": used.container, "usage": amounts })
+        })
+        .collect();
+    (!containers.is_empty()).then(|| {
+        json!({
+            "kind": "PodMetrics",
+            "apiVersion": "metrics.k8s.io/v1beta1",
+            "metadata": metadata(&pod.metadata),
+            "timestamp": measured_at(&signal),
+            "window": USAGE_WINDOW,
+            "containers": containers,
+        })
+    })
+}
