@@ -1,6 +1,8 @@
 //! Tests across crates. Those that need more than a Rust toolchain are behind features; `tests/run` turns on all.
 
 mod bad_input;
+#[cfg(feature = "clients")]
+mod clients;
 mod demo;
 #[cfg(feature = "docker")]
 mod docker_runtime;

@@ -51,9 +51,15 @@ impl Api {
         B::Error: std::fmt::Display,
     {
         let options = call.write_options()?;
-        if negotiate::patch_body(call.header(CONTENT_TYPE))? != PatchFormat::Merge {
-            let accepted = ["application/merge-patch+json"];
-            let found = call.header(CONTENT_TYPE).unwrap_or_default();
+        let media_type = call.header(CONTENT_TYPE);
+        // A scale has no lists, so that both mean the same.
+        if !matches!(
+            negotiate::patch_body(media_type)?,
+            PatchFormat::Merge | PatchFormat::Strategic
+        ) {
+            let accepted =
+                ["application/merge-patch+json", "application/strategic-merge-patch+json"];
+            let found = media_type.unwrap_or_default();
             return Err(Failure::unsupported_media_type(found, &accepted));
         }
         let bytes = body::read(call.body).await?;
