@@ -14,7 +14,7 @@ use orchestrator_core::model::{Deployment, Pod};
 use orchestrator_core::runtime::{
     ContainerKey, ContainerObservation, ContainerRunState, ContainerSpec, ExecOutcome, Exit,
     LogLine, LogOptions, LogSource, LogStream, Runtime, RuntimeError, RuntimeInfo, SandboxKey,
-    SandboxObservation, SandboxSpec, Scope, Usage,
+    SandboxObservation, SandboxSpec, Scope, Session, SessionOptions, Usage,
 };
 use tokio::sync::Notify;
 
@@ -171,6 +171,15 @@ impl Runtime for PretendRuntime {
         _timeout_ms: u64,
     ) -> Result<ExecOutcome, RuntimeError> {
         Ok(ExecOutcome { code: 0, output: String::new() })
+    }
+
+    async fn session(
+        &self,
+        key: &ContainerKey,
+        _options: &SessionOptions,
+    ) -> Result<Session, RuntimeError> {
+        let message = format!("container {:?} only pretends to run", key.name);
+        Err(RuntimeError::Invalid { message })
     }
 
     async fn usage(&self, _scope: &Scope) -> Result<Vec<Usage>, RuntimeError> {

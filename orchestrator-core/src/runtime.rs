@@ -360,23 +360,15 @@ pub trait Runtime: Debug + Send + Sync + 'static {
         timeout_ms: u64,
     ) -> Result<ExecOutcome, RuntimeError>;
 
-    /// Runs a program in a running container for somebody at the other end (`kubectl exec`). A runtime that cannot need not.
+    /// Runs a program in a running container for somebody at the other end (`kubectl exec`).
     ///
     /// # Errors
-    /// `NotFound` when the container does not run, `Invalid` when the program cannot be run.
+    /// `NotFound` when the container does not run, `Invalid` when the program cannot be run, or none at all by this runtime.
     async fn session(
         &self,
         key: &ContainerKey,
         options: &SessionOptions,
-    ) -> Result<Session, RuntimeError> {
-        let program = options.command.first().map_or("", String::as_str);
-        Err(RuntimeError::Invalid {
-            message: format!(
-                "this runtime runs no {program:?} in container {:?} for others",
-                key.name
-            ),
-        })
-    }
+    ) -> Result<Session, RuntimeError>;
 
     /// Reads what the scope's running containers use.
     async fn usage(&self, scope: &Scope) -> Result<Vec<Usage>, RuntimeError>;

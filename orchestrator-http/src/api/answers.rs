@@ -37,11 +37,11 @@ impl Api {
         match (answered.kind, name) {
             (AnswerKind::NodeMetrics, name) if is_asked => {
                 let selection = selection(Kind::Node, None, &call)?;
-                self.metrics_of(selection, name, |world, key| node_metrics(world, key))
+                self.metrics_of(selection, name, node_metrics)
             }
             (AnswerKind::PodMetrics, name) if is_asked => {
                 let selection = selection(Kind::Pod, namespace, &call)?;
-                self.metrics_of(selection, name, |world, key| pod_metrics(world, key))
+                self.metrics_of(selection, name, pod_metrics)
             }
             (AnswerKind::NodeMetrics | AnswerKind::PodMetrics, _) | (_, Some(_)) => {
                 Err(Failure::method_not_allowed())
