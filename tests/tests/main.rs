@@ -19,6 +19,8 @@ mod rollout;
 mod runtime_choice;
 mod side_by_side;
 mod tidy;
+#[cfg(feature = "clients")]
+mod wire;
 
 /// Runs scenarios on every runtime, a test each.
 macro_rules! on_every_runtime {
