@@ -9,6 +9,8 @@ mod docker_runtime;
 mod embedding;
 mod fixtures;
 mod healing;
+#[cfg(feature = "clients")]
+mod in_process;
 mod kills;
 #[cfg(feature = "kubectl")]
 mod kubectl;

@@ -9,6 +9,7 @@ mod logs;
 mod metrics;
 mod read;
 mod scale;
+mod service;
 mod snapshots;
 mod watch;
 mod write;
