@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 9] = [
     "CONTRIBUTING.md",
     "README.md",
     "docs/ARCHITECTURE.md",
@@ -11,6 +11,7 @@ const DOCUMENTS: [&str; 8] = [
     "docs/INVARIANTS.md",
     "docs/guides/embedding.md",
     "docs/guides/getting-started.md",
+    "docs/guides/kubectl.md",
     "docs/guides/writing-a-scheduler.md",
 ];
 

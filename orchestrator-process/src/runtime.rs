@@ -229,7 +229,9 @@ impl Runtime for ProcessRuntime {
             return Err(invalid("a program to run is missing"));
         }
         match container.observe()? {
-            Phase::Running(_) => session::open(self.sandboxes.supervisor(), &record, options),
+            Phase::Running(_) => {
+                session::open(self.sandboxes.supervisor(), container, &record, options)
+            }
             Phase::Created | Phase::Exited(..) => {
                 Err(RuntimeError::NotFound { what: format!("running container {key}") })
             }

@@ -3,9 +3,12 @@
 use std::fs::File;
 use std::io;
 use std::process::Stdio;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use orchestrator_core::runtime::{
     RuntimeError, Session, SessionEvent, SessionInput, SessionOptions, SessionOutput,
 };
@@ -15,24 +18,28 @@ use rustix::termios::Winsize;
 use tokio::fs::File as AsyncFile;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::time::Instant;
 
+use crate::container::{Container, Phase};
 use crate::error::{Result, backend};
 use crate::record::ContainerRecord;
 use crate::supervisor::{Supervisor, refused};
 
 /// The most bytes that are read at once.
 const PIECE_BYTES_MAX: usize = 32 * 1024;
+/// How often to look whether the container still runs: its end is the end of what runs beside it. In milliseconds.
+const CONTAINER_POLL_MS: u64 = 500;
 /// What ends the input of a program at a terminal: the letter EOT.
 const END_OF_INPUT: &[u8] = b"\x04";
 
 /// Starts a program with a container's environment.
 pub(crate) fn open(
     supervisor: &Supervisor,
+    container: Container,
     record: &ContainerRecord,
     options: &SessionOptions,
 ) -> Result<Session> {
     let mut command = Command::from(supervisor.session(record, &options.command));
-    command.kill_on_drop(true);
     let program = &options.command[0];
     if options.terminal {
         let failed = |error| backend("open a terminal", error);
@@ -44,7 +51,8 @@ pub(crate) fn open(
         drop(command);
         let input = TerminalInput(AsyncFile::from_std(ours.try_clone().map_err(failed)?));
         let ours = AsyncFile::from_std(ours);
-        let output = TerminalOutput { terminal: Some(ours), child, has_ended: false };
+        let output =
+            TerminalOutput { terminal: Some(ours), program: Program::new(child, container) };
         return Ok(Session { input: Box::new(input), output: Box::new(output) });
     }
     let stdin = if options.stdin { Stdio::piped() } else { Stdio::null() };
@@ -52,7 +60,7 @@ pub(crate) fn open(
     let mut child = command.spawn().map_err(|error| refused(program, error))?;
     let input = PipeInput(child.stdin.take());
     let (out, err) = (child.stdout.take(), child.stderr.take());
-    let output = PipeOutput { out, err, child, has_ended: false };
+    let output = PipeOutput { out, err, program: Program::new(child, container) };
     Ok(Session { input: Box::new(input), output: Box::new(output) })
 }
 
@@ -68,11 +76,76 @@ fn terminal() -> io::Result<(File, File)> {
     Ok((ours.into(), theirs.into()))
 }
 
-/// Waits for the end of the supervisor, which ends as its program did.
-async fn exit(child: &mut Child) -> SessionResult {
-    match child.wait().await {
-        Ok(status) => Ok(SessionEvent::Exited(status.code().unwrap_or(137))),
-        Err(error) => Err(backend("wait for a program", error)),
+/// The program of a session, by its supervisor, which ends as it does.
+#[derive(Debug)]
+struct Program {
+    child: Child,
+    container: Container,
+    /// When to look again whether the container runs.
+    look_at: Instant,
+    is_asked: bool,
+    has_ended: bool,
+}
+
+impl Program {
+    fn new(child: Child, container: Container) -> Self {
+        Self { child, container, look_at: Instant::now(), is_asked: false, has_ended: false }
+    }
+
+    /// Waits until the container has ended, and ends the program then. Cancel-safe; happens once.
+    async fn end_with_container(&mut self) {
+        if self.is_asked {
+            std::future::pending::<()>().await;
+        }
+        loop {
+            tokio::time::sleep_until(self.look_at).await;
+            self.look_at = Instant::now() + Duration::from_millis(CONTAINER_POLL_MS);
+            if !matches!(self.container.observe(), Ok(Phase::Running(_))) {
+                return self.end();
+            }
+        }
+    }
+
+    /// Has the supervisor kill the program and all it started.
+    fn end(&mut self) {
+        self.is_asked = true;
+        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
+        if let Some(pid) = pid {
+            // It may have ended by itself just now; it is not reaped yet, so its number is its own.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+    }
+
+    /// Waits for the end; `None` after it was told of.
+    async fn exit(&mut self) -> Option<SessionResult> {
+        if self.has_ended {
+            return None;
+        }
+        let status = loop {
+            if self.is_asked {
+                break self.child.wait().await;
+            }
+            match tokio::time::timeout_at(self.look_at, self.child.wait()).await {
+                Ok(status) => break status,
+                // It goes on in silence: time to look at the container.
+                Err(_) => {
+                    drop(tokio::time::timeout_at(self.look_at, self.end_with_container()).await)
+                }
+            }
+        };
+        self.has_ended = true;
+        Some(match status {
+            Ok(status) => Ok(SessionEvent::Exited(status.code().unwrap_or(137))),
+            Err(error) => Err(backend("wait for a program", error)),
+        })
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.end();
+        }
     }
 }
 
@@ -106,8 +179,7 @@ impl SessionInput for PipeInput {
 struct PipeOutput {
     out: Option<ChildStdout>,
     err: Option<ChildStderr>,
-    child: Child,
-    has_ended: bool,
+    program: Program,
 }
 
 #[async_trait]
@@ -123,14 +195,10 @@ impl SessionOutput for PipeOutput {
                     Some(bytes) => return Some(Ok(SessionEvent::Stderr(bytes))),
                     None => self.err = None,
                 },
+                () = self.program.end_with_container() => {}
             }
         }
-        if self.has_ended {
-            return None;
-        }
-        let ended = exit(&mut self.child).await;
-        self.has_ended = true;
-        Some(ended)
+        self.program.exit().await
     }
 }
 
@@ -170,25 +238,22 @@ impl SessionInput for TerminalInput {
 #[derive(Debug)]
 struct TerminalOutput {
     terminal: Option<AsyncFile>,
-    child: Child,
-    has_ended: bool,
+    program: Program,
 }
 
 #[async_trait]
 impl SessionOutput for TerminalOutput {
     async fn next(&mut self) -> Option<SessionResult> {
         // A terminal whose last program has closed it cannot be read: that is its end.
-        if self.terminal.is_some() {
-            match read(&mut self.terminal).await {
-                Some(bytes) => return Some(Ok(SessionEvent::Stdout(bytes))),
-                None => self.terminal = None,
+        while self.terminal.is_some() {
+            tokio::select! {
+                piece = read(&mut self.terminal) => match piece {
+                    Some(bytes) => return Some(Ok(SessionEvent::Stdout(bytes))),
+                    None => self.terminal = None,
+                },
+                () = self.program.end_with_container() => {}
             }
         }
-        if self.has_ended {
-            return None;
-        }
-        let ended = exit(&mut self.child).await;
-        self.has_ended = true;
-        Some(ended)
+        self.program.exit().await
     }
 }

@@ -234,9 +234,12 @@ static int child_signals(void) {
     return signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-static void drain_signals(int signals) {
+/* Returns whether TERM was among them. */
+static int drain_signals(int signals) {
     struct signalfd_siginfo info;
-    while (read(signals, &info, sizeof info) == (ssize_t)sizeof info) {}
+    int term = 0;
+    while (read(signals, &info, sizeof info) == (ssize_t)sizeof info) term |= info.ssi_signo == SIGTERM;
+    return term;
 }
 
 /* ---- the log ---- */
@@ -471,10 +474,16 @@ static int run_attached(const char *workdir, char **command) {
     return exit_code(command_status);
 }
 
-/* Runs a command for somebody at the other end of this program's own input and output, until it ends. */
+/* Runs a command for somebody at the other end of this program's own input and output, until it ends, or until TERM comes
+   or this program's parent is gone: then it and all it started are killed. */
 static int run_session(const char *workdir, char **command) {
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    int signals = child_signals();
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    sigset_t watched;
+    sigemptyset(&watched);
+    sigaddset(&watched, SIGCHLD);
+    sigaddset(&watched, SIGTERM);
+    int signals = signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK);
     pid_t self = getpid();
     command_pid = fork();
     if (command_pid < 0) return CODE_NOT_RUN;
@@ -485,7 +494,7 @@ static int run_session(const char *workdir, char **command) {
     while (!command_ended) {
         struct pollfd polled = {signals, POLLIN, 0};
         if (poll(&polled, 1, -1) < 0 && errno != EINTR) break;
-        drain_signals(signals);
+        if (drain_signals(signals)) break;
         reap();
     }
     kill_leftovers();

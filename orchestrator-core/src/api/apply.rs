@@ -116,7 +116,7 @@ fn agreed(map: &Map<String, Value>, field: &str, expected: &str) -> Result<Value
 }
 
 /// What was applied last; nothing when there is no record of it or it is not readable.
-fn last_applied(object: &Object) -> Value {
+pub(super) fn last_applied(object: &Object) -> Value {
     let annotation = object.meta().annotations.get(LAST_APPLIED_ANNOTATION);
     annotation
         .and_then(|text| serde_json::from_str(text).ok())

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::apply::last_applied;
 use super::authorise::{Verb, may_try};
 use super::create::record;
 use super::decode::{Decoded, decode};
@@ -10,8 +11,11 @@ use super::{
     Context, Effect, FieldValidation, Preconditions, Rejection, WriteOptions, bad_request,
 };
 use crate::model::{Key, Object, Part};
-use crate::ownership;
+use crate::ownership::{self, Force};
 use crate::schema::{Place, schema, take_unknown};
+
+/// Whose manifests an object may remember that were applied by the client.
+const KUBECTL: &str = "kubectl";
 
 /// What is applied, to what.
 pub(super) struct Wish<'a> {
@@ -55,8 +59,14 @@ pub(super) fn apply(
     let (merged, managed) = match wish.part {
         Part::Main => {
             let entries = &stored.object.meta().managed_fields;
+            let last = last_applied(&stored.object);
+            let force = match wish.force {
+                true => Force::All,
+                false if manager == KUBECTL => Force::LastApplied(&last),
+                false => Force::None,
+            };
             let applied =
-                ownership::apply(key.kind, &live, entries, manager, &manifest, wish.force, now);
+                ownership::apply(key.kind, &live, entries, manager, &manifest, force, now);
             let applied = applied
                 .map_err(|conflicts| Rejection::ApplyConflict { key: key.clone(), conflicts })?;
             (applied.value, applied.managed)
@@ -126,6 +136,9 @@ fn prepare(key: &Key, manifest: &Value) -> Result<Value, Rejection> {
     }
     if let Some(message) = schema().of_kind(key.kind.api_version(), key.kind.name()) {
         take_unknown(message, &mut manifest);
+    }
+    if let Some(path) = ownership::duplicate(key.kind, &manifest) {
+        return Err(bad_request(format!("{path}: two elements of the list have this key")));
     }
     Ok(manifest)
 }

@@ -13,6 +13,8 @@ use crate::schema::{Place, schema};
 
 /// The most operations of a JSON patch, as in Kubernetes.
 const OPERATIONS_MAX: usize = 10_000;
+/// The most bytes that the copies of a JSON patch may add up to: each may double the object.
+const COPIED_BYTES_MAX: usize = 3 << 20;
 /// The deepest a patch may be nested.
 const PATCH_DEPTH_MAX: usize = 128;
 
@@ -76,12 +78,23 @@ fn operate(object: &Object, operations: &Value) -> Result<Value, Rejection> {
     }
     // Operations may test and replace the revision; only one that they set is a precondition.
     let mut value = object.to_value();
-    json_patch::patch(&mut value, &read).map_err(|error| {
-        let message = error.to_string();
-        let errors =
-            vec![FieldError::invalid(error.path.to_string(), operations.clone(), &message)];
-        Rejection::Invalid { key: object.key(), errors }
-    })?;
+    let mut copied = 0usize;
+    for operation in read.iter() {
+        if let json_patch::PatchOperation::Copy(copy) = operation {
+            let bytes = value.pointer(copy.from.as_str()).map_or(0, |it| it.to_string().len());
+            copied = copied.saturating_add(bytes);
+            if copied > COPIED_BYTES_MAX {
+                return Err(bad_request(format!(
+                    "the JSON patch copies more than {COPIED_BYTES_MAX} bytes"
+                )));
+            }
+        }
+        json_patch::patch(&mut value, std::slice::from_ref(operation)).map_err(|error| {
+            let (path, message) = (operation.path().to_string(), error.to_string());
+            let errors = vec![FieldError::invalid(path, Value::Null, &message)];
+            Rejection::Invalid { key: object.key(), errors }
+        })?;
+    }
     let is_pinned = read.iter().any(|operation| {
         !matches!(operation, json_patch::PatchOperation::Test(_))
             && operation.path() == "/metadata/resourceVersion"

@@ -5,6 +5,7 @@
 //! rules are those of apimachinery's `strategicpatch`, with `IgnoreUnmatchedNulls` and `MergeParallelList`, as API servers use them.
 
 use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -201,12 +202,9 @@ impl List<'_> {
             }
             Merge::Replace => Ok(live),
             Merge::Set => {
-                let mut merged: Vec<Value> = Vec::new();
-                for one in live.iter().chain(change) {
-                    if !merged.contains(one) {
-                        merged.push(one.clone());
-                    }
-                }
+                let mut seen = BTreeSet::new();
+                let all = live.iter().chain(change);
+                let merged = all.filter(|one| seen.insert(one.to_string())).cloned().collect();
                 self.in_order(None, merged, &live, change)
             }
             Merge::ByKey(key) => {
@@ -223,7 +221,7 @@ impl List<'_> {
         live: &[Value],
         change: &[Value],
     ) -> Outcome<(Vec<Value>, Vec<Value>)> {
-        let mut merged = live.to_vec();
+        let mut deleted = BTreeSet::new();
         let mut patched = Vec::new();
         let directive = |one: &Value| one.as_object().map(Directive::of).transpose();
         for one in change {
@@ -239,30 +237,35 @@ impl List<'_> {
                     return Ok((whole.clone(), whole));
                 }
                 Some(Directive::Delete) => {
-                    let id = self.id(key, one)?;
-                    merged.retain(|live| live.get(key) != Some(&id));
+                    deleted.insert(self.id(key, one)?);
                 }
                 Some(Directive::Merge) | None => patched.push(one.clone()),
             }
         }
+        let is_left =
+            |live: &&Value| id_of(Some(key), live).is_none_or(|id| !deleted.contains(&id));
+        let mut merged: Vec<Value> = live.iter().filter(is_left).cloned().collect();
+        let mut places = places(Some(key), &merged);
         for one in &patched {
             let id = self.id(key, one)?;
             let Value::Object(change) = one else { continue };
-            let known = merged.iter_mut().find(|live| live.get(key) == Some(&id));
-            match known {
+            match places.get(&id).and_then(|index| merged.get_mut(*index)) {
                 Some(Value::Object(known)) => {
                     let live = std::mem::take(known);
                     *known = merge_map(self.place.element(), live, change, self.depth)?;
                 }
                 Some(_) => {}
-                None => merged.push(plain(one, self.depth)?),
+                None => {
+                    places.insert(id, merged.len());
+                    merged.push(plain(one, self.depth)?);
+                }
             }
         }
         Ok((merged, patched))
     }
 
-    fn id(&self, key: &str, element: &Value) -> Outcome<Value> {
-        element.get(key).cloned().ok_or_else(|| StrategicError::NoKey {
+    fn id(&self, key: &str, element: &Value) -> Outcome<String> {
+        id_of(Some(key), element).ok_or_else(|| StrategicError::NoKey {
             field: self.field.to_owned(),
             key: key.to_owned(),
         })
@@ -277,26 +280,24 @@ impl List<'_> {
         live: &[Value],
         patched: &[Value],
     ) -> Outcome<Vec<Value>> {
-        let order = self.order.unwrap_or(patched);
-        let at = |list: &[Value], one: &Value| {
-            list.iter().position(|other| match key {
-                Some(key) => other.get(key) == one.get(key),
-                None => other == one,
-            })
+        let in_order = places(key, self.order.unwrap_or(patched));
+        let in_live = places(key, live);
+        let at = |places: &BTreeMap<String, usize>, one: &Value| {
+            id_of(key, one).and_then(|id| places.get(&id).copied())
         };
-        if patched.iter().any(|one| at(order, one).is_none()) {
+        if patched.iter().any(|one| at(&in_order, one).is_none()) {
             return Err(StrategicError::NotOrdered { field: self.field.to_owned() });
         }
         let (mut named, others): (Vec<Value>, Vec<Value>) =
-            merged.into_iter().partition(|one| at(order, one).is_some());
-        named.sort_by_key(|one| at(order, one));
+            merged.into_iter().partition(|one| at(&in_order, one).is_some());
+        named.sort_by_cached_key(|one| at(&in_order, one));
         let mut ordered = Vec::with_capacity(named.len() + others.len());
         let mut named = named.into_iter().peekable();
         for other in others {
             // It comes before the first of those named that stood behind it.
-            let place = at(live, &other);
+            let place = at(&in_live, &other);
             while let Some(next) = named.peek() {
-                match (place, at(live, next)) {
+                match (place, at(&in_live, next)) {
                     (Some(other), Some(next)) if other.cmp(&next) == Ordering::Less => break,
                     _ => ordered.extend(named.next()),
                 }
@@ -306,6 +307,25 @@ impl List<'_> {
         ordered.extend(named);
         Ok(ordered)
     }
+}
+
+/// What tells an element apart: the value of its key, or all of it.
+fn id_of(key: Option<&str>, element: &Value) -> Option<String> {
+    match key {
+        Some(key) => element.get(key).map(Value::to_string),
+        None => Some(element.to_string()),
+    }
+}
+
+/// Where in a list each element is; of equals the first.
+fn places(key: Option<&str>, list: &[Value]) -> BTreeMap<String, usize> {
+    let mut places = BTreeMap::new();
+    for (index, one) in list.iter().enumerate() {
+        if let Some(id) = id_of(key, one) {
+            places.entry(id).or_insert(index);
+        }
+    }
+    places
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The three-way merge behind apply: what the last manifest had and the new one lacks goes, what the new one has comes,
 //! what others added stays.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value};
 
 use crate::model::Kind;
@@ -72,13 +74,21 @@ fn merge_list(
         }
         Ownership::ByKeys(keys) => keys,
     };
-    let find = |list: &'_ [Value], id: &[Value]| {
-        list.iter().position(|one| identity(keys, one).as_deref() == Some(id))
+    let places = |list: &[Value]| -> BTreeMap<String, usize> {
+        let mut places = BTreeMap::new();
+        for (index, one) in list.iter().enumerate() {
+            if let Some(id) = identity(keys, one) {
+                places.entry(id).or_insert(index);
+            }
+        }
+        places
     };
-    let mut ids: Vec<Vec<Value>> = Vec::with_capacity(new.len());
+    let (in_live, in_last) = (places(live), places(last));
+    let mut known = BTreeSet::new();
+    let mut ids: Vec<String> = Vec::with_capacity(new.len());
     for one in new {
         match identity(keys, one) {
-            Some(id) if !ids.contains(&id) => ids.push(id),
+            Some(id) if known.insert(id.clone()) => ids.push(id),
             // Without a key of its own an element cannot be matched: the list counts as a whole.
             Some(_) | None => return new.to_vec(),
         }
@@ -88,15 +98,15 @@ fn merge_list(
         .iter()
         .zip(&ids)
         .map(|(one, id)| {
-            let last = find(last, id).map(|index| &last[index]);
-            find(live, id)
-                .map_or_else(|| one.clone(), |index| merge(place, &live[index], last, one))
+            let last = in_last.get(id).map(|index| &last[*index]);
+            let live = in_live.get(id).map(|index| &live[*index]);
+            live.map_or_else(|| one.clone(), |live| merge(place, live, last, one))
         })
         .collect();
     merged.extend(
         live.iter()
             .filter(|one| match identity(keys, one) {
-                Some(id) => !ids.contains(&id) && find(last, &id).is_none(),
+                Some(id) => !known.contains(&id) && !in_last.contains_key(&id),
                 None => false,
             })
             .cloned(),
@@ -105,13 +115,16 @@ fn merge_list(
 }
 
 /// Returns the values of an element's key; `None` when it lacks one that has no default.
-fn identity(keys: &str, element: &Value) -> Option<Vec<Value>> {
+fn identity(keys: &str, element: &Value) -> Option<String> {
     let element = element.as_object()?;
     let default = |key: &str| KEY_DEFAULTS.iter().find(|(name, _)| *name == key);
-    keys.split(',')
-        .map(|key| match element.get(key).filter(|value| !value.is_null()) {
-            Some(value) => Some(value.clone()),
-            None => default(key).map(|(_, value)| Value::from(*value)),
-        })
-        .collect()
+    let mut id = String::new();
+    for key in keys.split(',') {
+        match element.get(key).filter(|value| !value.is_null()) {
+            Some(value) => id.push_str(&value.to_string()),
+            None => id.push_str(&Value::from(default(key)?.1).to_string()),
+        }
+        id.push(',');
+    }
+    Some(id)
 }

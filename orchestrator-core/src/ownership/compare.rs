@@ -1,8 +1,10 @@
 //! Which places a document has, and in which two documents differ.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value};
 
-use super::field_set::FieldSet;
+use super::field_set::{FieldSet, printed};
 use crate::schema::{Ownership, Place, Shape};
 
 /// Fields of keys that have a value when they are left out.
@@ -113,28 +115,55 @@ fn compare_into(
         (Some(Value::Array(before)), Some(Value::Array(after)))
             if !is_atomic(place, &Value::Array(Vec::new())) =>
         {
-            let find = |list: &[Value], id: &str| {
-                let is = |one: &&Value| branch_of(place.ownership, one).as_deref() == Some(id);
-                list.iter().find(is).cloned()
-            };
-            for element in before.iter().chain(after) {
-                let Some(id) = branch_of(place.ownership, element) else { continue };
-                let (before, after) = (find(before, &id), find(after, &id));
-                descend(difference, id, |below| {
-                    match (&before, &after) {
+            let (before, after) = (by_branch(place, before), by_branch(place, after));
+            let ids: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+            for id in ids {
+                let (before, after) = (before.get(id).copied(), after.get(id).copied());
+                descend(difference, id.clone(), |below| {
+                    match (before, after) {
                         (None, Some(_)) => below.changed.is_member = true,
                         (Some(_), None) => below.removed.is_member = true,
                         _ => {}
                     }
-                    let is_struct = matches!(&before, Some(Value::Object(_)))
-                        || matches!(&after, Some(Value::Object(_)));
-                    if is_struct {
-                        compare_into(place.element(), before.as_ref(), after.as_ref(), below);
+                    let is_struct = |side: Option<&Value>| side.is_some_and(Value::is_object);
+                    if is_struct(before) || is_struct(after) {
+                        compare_into(place.element(), before, after, below);
                     }
                 });
             }
         }
         (Some(_), Some(_)) => difference.changed.is_member = true,
+    }
+}
+
+/// The elements of a list by the names of their branches; of equals the first.
+pub(super) fn by_branch(place: Place, list: &[Value]) -> BTreeMap<String, &Value> {
+    let mut found = BTreeMap::new();
+    for element in list {
+        if let Some(branch) = branch_of(place.ownership, element) {
+            found.entry(branch).or_insert(element);
+        }
+    }
+    found
+}
+
+/// The first list in a document in which two elements are the same, and what they are.
+pub(crate) fn duplicate(place: Place, value: &Value) -> Option<String> {
+    match value {
+        Value::Array(list) if !is_atomic(place, value) => {
+            let mut seen = BTreeSet::new();
+            list.iter().find_map(|element| match branch_of(place.ownership, element) {
+                Some(branch) if seen.contains(&branch) => Some(printed(&branch)),
+                branch => {
+                    seen.extend(branch);
+                    duplicate(place.element(), element)
+                }
+            })
+        }
+        Value::Object(map) if !is_atomic(place, value) => map.iter().find_map(|(name, value)| {
+            duplicate(place.child(name), value).map(|inner| format!(".{name}{inner}"))
+        }),
+        _ => None,
     }
 }
 

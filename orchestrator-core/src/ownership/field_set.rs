@@ -94,7 +94,7 @@ impl FieldSet {
 }
 
 /// A branch's name as people read it: `.replicas`, `[name="a"]`, `[="x"]`.
-fn printed(name: &str) -> String {
+pub(super) fn printed(name: &str) -> String {
     match name.split_once(':') {
         Some(("f", field)) => format!(".{field}"),
         Some(("k", key)) => {

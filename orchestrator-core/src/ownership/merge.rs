@@ -1,5 +1,7 @@
 //! Merging what is applied into what is there, and taking out what is not applied any more.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::compare::{branch_of, is_atomic};
@@ -26,19 +28,24 @@ pub(crate) fn merge(place: Place, live: &mut Value, applied: &Value) {
 /// Merges a list by the identity of its elements. Those that were there come in the order in which they are applied, in the
 /// places they have had among the others; new ones come last.
 fn merge_list(place: Place, live: &mut Vec<Value>, applied: &[Value]) {
-    let id = |element: &Value| branch_of(place.ownership, element);
+    let mut places = BTreeMap::new();
+    for (index, element) in live.iter().enumerate() {
+        if let Some(branch) = branch_of(place.ownership, element) {
+            places.entry(branch).or_insert(index);
+        }
+    }
     let (mut slots, mut known, mut new) = (Vec::new(), Vec::new(), Vec::new());
     for element in applied {
-        let Some(index) = live.iter().position(|live| id(live) == id(element)) else {
+        // A place is taken once.
+        let branch = branch_of(place.ownership, element);
+        let Some(index) = branch.and_then(|branch| places.remove(&branch)) else {
             new.push(element.clone());
             continue;
         };
         let mut value = live[index].clone();
         merge(place.element(), &mut value, element);
-        if !slots.contains(&index) {
-            slots.push(index);
-            known.push(value);
-        }
+        slots.push(index);
+        known.push(value);
     }
     slots.sort_unstable();
     for (slot, value) in slots.into_iter().zip(known) {
@@ -59,11 +66,11 @@ pub(crate) fn remove(
             for (branch, below) in &dropped.below {
                 let Some(name) = branch.strip_prefix("f:") else { continue };
                 let Some(inner) = map.get_mut(name) else { continue };
-                if below.is_member {
+                let owned = owned.and_then(|owned| owned.below.get(branch));
+                if below.is_member && owned.is_none() {
                     map.remove(name);
                     continue;
                 }
-                let owned = owned.and_then(|owned| owned.below.get(branch));
                 remove(place.child(name), inner, below, owned);
                 // What held only what went goes too.
                 let is_empty = match inner {

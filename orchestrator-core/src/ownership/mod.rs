@@ -46,6 +46,18 @@ pub struct ApplyConflict {
     pub field: String,
 }
 
+/// What an apply may take over from others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Force<'a> {
+    /// Everything.
+    All,
+    /// What this manifest, applied last by the client, said and nobody has changed since: kubectl on its way from client-side
+    /// to server-side apply.
+    LastApplied(&'a Value),
+    /// Nothing.
+    None,
+}
+
 /// What an apply comes to.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Applied {
@@ -176,7 +188,7 @@ pub(crate) fn apply(
     entries: &[ManagedFieldsEntry],
     manager: &str,
     applied: &Value,
-    force: bool,
+    force: Force<'_>,
     now: Time,
 ) -> Result<Applied, Vec<ApplyConflict>> {
     let (live, applied) = (&ownable(whole), &ownable(applied));
@@ -199,17 +211,25 @@ pub(crate) fn apply(
     dropped.subtract(&owned);
     merge::remove(root(kind), &mut value, &dropped, Some(&owned));
     let difference = compare(root(kind), live, &value);
+    let mut contested = match force {
+        Force::All => FieldSet::default(),
+        Force::LastApplied(_) | Force::None => difference.changed.clone(),
+    };
+    if let Force::LastApplied(last) = force {
+        // What was applied by the client and nobody has changed since.
+        let last = ownable(last);
+        let mut own = set_of(kind, &last);
+        own.subtract(&compare(root(kind), &last, live).changed);
+        contested.subtract(&own);
+    }
     let mut conflicts = Vec::new();
-    for other in &mut managers {
-        if force {
-            other.set.subtract(&difference.changed);
-            continue;
-        }
+    for other in &managers {
         let label = other.label();
-        other.set.each_common(&difference.changed, &mut String::new(), &mut |field| {
+        other.set.each_common(&contested, &mut String::new(), &mut |field| {
             conflicts.push(ApplyConflict { manager: label.clone(), field: field.to_owned() });
         });
     }
+    managers.iter_mut().for_each(|other| other.set.subtract(&difference.changed));
     if !conflicts.is_empty() {
         conflicts.sort();
         return Err(conflicts);
@@ -236,6 +256,11 @@ fn with_nobodys(whole: &Value, mut merged: Value) -> Value {
         metadata.extend(kept.map(|(name, value)| (name.clone(), value.clone())));
     }
     merged
+}
+
+/// The first list of a manifest in which two elements are the same, as `.spec.containers[name="a"]`.
+pub(crate) fn duplicate(kind: Kind, manifest: &Value) -> Option<String> {
+    compare::duplicate(root(kind), manifest)
 }
 
 /// Merges what is applied into a document of which nobody owns parts.

@@ -24,6 +24,7 @@ impl Bench {
     fn apply(&mut self, manager: &str, spec: Value, force: bool) -> Result<(), Vec<String>> {
         let now = Time::from_seconds(7);
         let applied = json!({ "spec": spec });
+        let force = if force { Force::All } else { Force::None };
         let outcome = apply(KIND, &self.live, &self.managed, manager, &applied, force, now);
         let in_words = |it: &ApplyConflict| format!("{}: {}", it.manager, it.field);
         let applied = outcome.map_err(|all| all.iter().map(in_words).collect::<Vec<_>>())?;
@@ -131,13 +132,47 @@ fn ports_of_two_protocols_are_two_and_atomic_lists_are_one() {
 }
 
 #[test]
+fn an_empty_map_that_is_given_up_takes_nobodys_values_with_it() {
+    let mut bench = Bench::new(json!({}));
+    bench.apply("a", json!({ "template": { "metadata": { "labels": {} } } }), false).expect("new");
+    let labels = json!({ "template": { "metadata": { "labels": { "b": "1" } } } });
+    bench.apply("b", labels.clone(), false).expect("its own");
+    bench.apply("a", json!({ "replicas": 1 }), false).expect("its own");
+    assert_eq!(bench.live["spec"]["template"], labels["template"]);
+}
+
+#[test]
+fn what_the_client_applied_last_is_its_own_unless_somebody_changed_it() {
+    let last = json!({ "spec": { "replicas": 1, "minReadySeconds": 5 } });
+    let live = json!({ "spec": { "replicas": 1, "minReadySeconds": 7 } });
+    let now = Time::from_seconds(1);
+    let change = |spec: Value| {
+        let applied = json!({ "spec": spec });
+        apply(KIND, &live, &[], "kubectl", &applied, Force::LastApplied(&last), now)
+    };
+    let applied = change(json!({ "replicas": 2 })).expect("nobody has changed it");
+    assert_eq!(applied.value["spec"]["replicas"], 2);
+    let conflicts = change(json!({ "minReadySeconds": 5 })).expect_err("somebody has");
+    assert_eq!(conflicts[0].field, ".spec.minReadySeconds");
+}
+
+#[test]
+fn elements_that_are_the_same_are_found() {
+    let twice = template(json!([{ "name": "a", "env": [{ "name": "A" }, { "name": "A" }] }]));
+    let found = duplicate(KIND, &json!({ "spec": twice }));
+    assert_eq!(found.as_deref(), Some(".spec.template.spec.containers.env[name=\"A\"]"));
+    assert_eq!(duplicate(KIND, &json!({ "spec": template(json!([{ "name": "a" }])) })), None);
+}
+
+#[test]
 fn a_time_changes_only_with_the_set() {
     let mut bench = Bench::new(json!({}));
     bench.apply("a", json!({ "replicas": 2 }), false).expect("new");
     let before = bench.managed.clone();
     let later = Time::from_seconds(99);
     let applied = json!({ "spec": { "replicas": 2 } });
-    let again = apply(KIND, &bench.live, &before, "a", &applied, false, later).expect("its own");
+    let again =
+        apply(KIND, &bench.live, &before, "a", &applied, Force::None, later).expect("its own");
     assert_eq!((again.value, again.managed), (bench.live, before));
 }
 
@@ -274,6 +309,7 @@ proptest! {
             let now = Time::from_seconds(1);
             if applies || index == 0 {
                 let agreed = naive.apply(&manager, &wanted, force);
+                let force = if force { Force::All } else { Force::None };
                 match apply(KIND, &live, &managed, &manager, &object(&wanted), force, now) {
                     Ok(applied) => {
                         prop_assert!(agreed, "{naive:?}");

@@ -49,7 +49,9 @@ impl Api {
             (kind, None) if call.parts.method == Method::POST => {
                 let format = negotiate::object_body(call.header(CONTENT_TYPE))?;
                 let caller = call.caller.clone();
-                let asked = read_object(format, &body::read(call.body).await?)?;
+                let version = answered.api_version();
+                let is = (version.as_str(), kind.name());
+                let asked = read_object(format, &body::read(call.body).await?, is)?;
                 Ok(json(StatusCode::CREATED, &review(kind, answered, &caller, &asked)))
             }
             (_, None) => Err(Failure::method_not_allowed()),

@@ -261,6 +261,11 @@ impl Api {
     }
 
     fn authenticate(&self, headers: &HeaderMap, transport: Transport) -> Result<Caller, Failure> {
+        // Who asks for somebody else's rights must not be given the administrator's.
+        if headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
+            let message = "impersonation is not implemented by this server: leave the Impersonate headers (--as) out";
+            return Err(Failure::new(StatusCode::FORBIDDEN, "Forbidden", message));
+        }
         let admin = || Caller::Admin { name: "admin".to_owned() };
         let Some(token) = self.inner.token.as_ref().filter(|_| transport == Transport::Tcp) else {
             return Ok(admin());

@@ -221,13 +221,16 @@ impl Api {
         B::Error: std::fmt::Display,
     {
         let format = negotiate::object_body(call.header(CONTENT_TYPE))?;
-        let eviction = read_object(format, &body::read(call.body).await?)?;
-        let name = eviction.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        if !name.is_empty() && *name != *pod.name {
-            return Err(Failure::bad_request(format!(
-                "metadata.name: {name:?} does not match the path, where it is {:?}",
-                &*pod.name
-            )));
+        let is = ("policy/v1", "Eviction");
+        let eviction = read_object(format, &body::read(call.body).await?, is)?;
+        for (field, right) in [("name", &pod.name), ("namespace", &pod.namespace)] {
+            let said = eviction.pointer(&format!("/metadata/{field}")).and_then(Value::as_str);
+            if let Some(said) = said.filter(|said| !said.is_empty() && **said != **right) {
+                return Err(Failure::bad_request(format!(
+                    "metadata.{field}: {said:?} does not match the path, where it is {:?}",
+                    &**right
+                )));
+            }
         }
         let options = eviction.get("deleteOptions").filter(|options| !options.is_null());
         let bytes = options.map(Value::to_string).unwrap_or_default();
@@ -260,11 +263,25 @@ fn decode(
 }
 
 /// Reads a body that is an object of no stored kind.
-pub(super) fn read_object(format: BodyFormat, bytes: &[u8]) -> Result<Value, Failure> {
-    match format {
-        BodyFormat::Json | BodyFormat::Yaml => Ok(manifest::read_json(bytes).map_err(not_json)?.0),
-        BodyFormat::Protobuf => protobuf::decode(bytes).map_err(not_protobuf),
+pub(super) fn read_object(
+    format: BodyFormat,
+    bytes: &[u8],
+    (api_version, kind): (&str, &str),
+) -> Result<Value, Failure> {
+    let value = match format {
+        BodyFormat::Json | BodyFormat::Yaml => manifest::read_json(bytes).map_err(not_json)?.0,
+        BodyFormat::Protobuf => protobuf::decode(bytes).map_err(not_protobuf)?,
+    };
+    if !value.is_object() {
+        return Err(Failure::bad_request("the body must be a JSON object"));
     }
+    for (field, right) in [("apiVersion", api_version), ("kind", kind)] {
+        let said = value.get(field).and_then(Value::as_str).unwrap_or_default();
+        if !said.is_empty() && said != right {
+            return Err(Failure::bad_request(format!("{field}: {said:?} must be {right:?}")));
+        }
+    }
+    Ok(value)
 }
 
 /// Reads a body that is some JSON object.

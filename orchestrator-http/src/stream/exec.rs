@@ -1,5 +1,7 @@
 //! Exec and attach: a program's input, output and end over channels.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Response;
@@ -10,6 +12,7 @@ use orchestrator_core::runtime::{
     SessionOptions, SessionOutput,
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::channels::{self, CLOSE, PROTOCOLS, RESIZE, STATUS, STDERR, STDIN, STDOUT};
 use super::websocket::{Gone, Handshake, Receiver, Sender};
@@ -17,6 +20,9 @@ use crate::api::Api;
 use crate::body::Body;
 use crate::query::Query;
 use crate::status::Failure;
+
+/// How often a client is asked whether it is still there: one whose program takes no input is not read from.
+const PING_SECONDS: u64 = 10;
 
 /// What a client wants of a program.
 #[derive(Debug)]
@@ -137,8 +143,17 @@ async fn hand_out(
     query: &ExecQuery,
     sender: &mut Sender,
 ) -> Result<Value, Gone> {
+    let every = Duration::from_secs(PING_SECONDS);
+    let mut pings = tokio::time::interval_at(Instant::now() + every, every);
     loop {
-        let (channel, bytes) = match output.next().await {
+        let event = tokio::select! {
+            event = output.next() => event,
+            _ = pings.tick() => {
+                sender.ping().await?;
+                continue;
+            }
+        };
+        let (channel, bytes) = match event {
             Some(Ok(SessionEvent::Stdout(bytes))) if query.stdout => (STDOUT, bytes),
             Some(Ok(SessionEvent::Stderr(bytes))) if query.stderr => (STDERR, bytes),
             Some(Ok(SessionEvent::Stdout(_) | SessionEvent::Stderr(_))) => continue,

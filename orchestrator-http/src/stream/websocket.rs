@@ -130,6 +130,11 @@ impl Sender {
         self.0.send(Message::Binary(bytes)).await.map_err(|_| Gone)
     }
 
+    /// Asks whether the client is still there: one that is gone lets this fail, or the next.
+    pub(super) async fn ping(&mut self) -> Result<(), Gone> {
+        self.0.send(Message::Ping(Bytes::new())).await.map_err(|_| Gone)
+    }
+
     /// Says goodbye.
     pub(super) async fn close(&mut self) {
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };

@@ -312,3 +312,46 @@ async fn a_pod_without_a_node_is_explained_and_has_no_log() {
     f.post(&format!("{pods}/a/binding"), &json!({})).await.refused(400, "BadRequest");
     f.cluster.shutdown(false).await;
 }
+
+#[tokio::test]
+async fn evictions_reviews_and_impersonation_are_not_taken_for_something_else() {
+    let f = Fixture::new().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let spec = json!({ "containers": [{ "name": "main", "image": "nginx" }] });
+    f.post(pods, &json!({ "metadata": { "name": "a" }, "spec": spec })).await.expect(201);
+    let evict = format!("{pods}/a/eviction");
+    for wrong in [
+        json!([1]),
+        json!({ "kind": "ConfigMap" }),
+        json!({ "kind": "Eviction", "apiVersion": "v1" }),
+        json!({ "metadata": { "name": "b" } }),
+        json!({ "metadata": { "namespace": "other" } }),
+    ] {
+        f.post(&evict, &wrong).await.refused(400, "BadRequest");
+    }
+    f.get(&format!("{pods}/a")).await.expect(200);
+    f.post(&evict, &json!({ "kind": "Eviction", "apiVersion": "policy/v1" })).await.expect(201);
+    f.get(&format!("{pods}/a")).await.refused(404, "NotFound");
+
+    let review = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    f.post(review, &json!([])).await.refused(400, "BadRequest");
+    assert_eq!(f.post(review, &json!({})).await.expect(201)["status"]["allowed"], true);
+    let as_bob = [("impersonate-user", "bob")];
+    f.send(Method::GET, pods, &as_bob, "").await.refused(403, "Forbidden");
+    f.cluster.shutdown(false).await;
+}
+
+#[tokio::test]
+async fn a_small_json_patch_does_not_grow_without_bound() {
+    let f = Fixture::new().await;
+    f.config_map("a", &json!({})).await;
+    let mut operations =
+        vec![json!({ "op": "add", "path": "/data", "value": { "a": "x".repeat(100) } })];
+    operations.extend(
+        (0..34).map(|n| json!({ "op": "copy", "from": "/data", "path": format!("/data/c{n}") })),
+    );
+    let patch = Value::Array(operations).to_string();
+    let answer = f.patch(&format!("{MAPS}/a"), "application/json-patch+json", &patch).await;
+    assert!(answer.refused(400, "BadRequest").contains("copies more than"));
+    f.cluster.shutdown(false).await;
+}

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use orchestrator_core::model::Protocol;
 use orchestrator_core::runtime::{
-    ContainerRunState, LogOptions, LogSource, PortMapping, Runtime, RuntimeError,
+    ContainerRunState, LogOptions, LogSource, PortMapping, Runtime, RuntimeError, SessionEvent,
+    SessionOptions,
 };
 use orchestrator_core::testkit::runtime::bench::{eventually, text_of};
 use orchestrator_core::testkit::runtime::check;
@@ -207,6 +208,33 @@ async fn what_an_exec_leaves_behind_ends_with_it() {
         assert!(outcome.code == 127 && outcome.output.contains("no-such-program"), "{outcome:?}");
         let state = bench.observe(&key).await.state;
         assert!(matches!(state, ContainerRunState::Running { .. }), "{state:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_with_all_it_started_when_nobody_is_there_or_its_container_ends() {
+    check(Fixture::new(), |bench| async move {
+        let key =
+            bench.run_ready("trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done").await;
+        for terminal in [false, true] {
+            let script = "trap '' HUP; setsid sleep 1000 & echo $!; sleep 1000 | cat";
+            let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+            let options = SessionOptions { command, stdin: true, terminal };
+            let mut session = bench.runtime.session(&key, &options).await.expect("a session");
+            let Some(Ok(SessionEvent::Stdout(pid))) = session.output.next().await else {
+                panic!("it prints a number")
+            };
+            let pid = String::from_utf8_lossy(&pid).trim().to_owned();
+            let runs = || std::path::Path::new("/proc").join(&pid).exists();
+            assert!(runs());
+            if terminal {
+                bench.runtime.stop_container(&key, 10_000).await.expect("stopped");
+                while let Some(Ok(_)) = session.output.next().await {}
+            }
+            drop(session);
+            eventually("what it started is gone", || async { (!runs()).then_some(()) }).await;
+        }
     })
     .await;
 }
