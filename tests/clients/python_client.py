@@ -1,5 +1,5 @@
 """The Python client against an orchd: what programs written for Kubernetes do. Run by tests/tests/clients.rs, with the
-kubeconfig and the image to run as arguments. Ends with 0 when everything was as expected."""
+kubeconfig, the image to run and a directory for pages as arguments. Ends with 0 when everything was as expected."""
 
 import sys
 import time
@@ -7,9 +7,9 @@ import time
 from kubernetes import client, config, dynamic, watch
 from kubernetes.stream import portforward, stream
 
-KUBECONFIG, IMAGE, NAMESPACE = sys.argv[1], sys.argv[2], "default"
-SERVE = "mkdir -p /tmp/www-$POD_IP; echo page > /tmp/www-$POD_IP/index.html; echo started; " \
-    "trap 'rm -r /tmp/www-$POD_IP; exit 0' TERM; busybox httpd -f -p $POD_IP:9000 -h /tmp/www-$POD_IP & wait"
+KUBECONFIG, IMAGE, PAGES, NAMESPACE = *sys.argv[1:4], "default"
+SERVE = f"mkdir -p {PAGES}/$POD_IP; echo page > {PAGES}/$POD_IP/index.html; echo started; " \
+    f"trap 'exit 0' TERM; busybox httpd -f -p $POD_IP:9000 -h {PAGES}/$POD_IP & wait"
 
 
 def deployment(name, replicas):

@@ -1,5 +1,6 @@
 //! Clients that were written for Kubernetes, against real orchd: the Python client, and kube-rs.
 
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -29,17 +30,26 @@ async fn the_python_client_finds_everything_as_it_expects(rig: Arc<Rig>) {
     let python = std::env::var_os("ORCH_TEST_PYTHON").expect("run the tests by tests/run");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python_client.py");
     let mut command = tokio::process::Command::new(python);
-    command.arg(script).arg(rig.data_dir().join("kubeconfig")).arg(IMAGE).stdin(Stdio::null());
+    command.arg(script).arg(rig.data_dir().join("kubeconfig")).arg(IMAGE).arg(pages(&rig));
+    command.stdin(Stdio::null());
     let output = command.output().await.expect("python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     rig.assert_no_pods().await;
     assert_eq!(orchd.stop().await.code(), Some(0));
 }
 
+/// Where pods put their pages: gone with the rig, or with their containers.
+fn pages(rig: &Rig) -> PathBuf {
+    rig.dir.path().join("pages")
+}
+
 /// The manifest of pods that serve a page.
-fn deployment(replicas: i32) -> Deployment {
-    let serve = "mkdir -p /tmp/w-$POD_IP; echo page > /tmp/w-$POD_IP/index.html; echo started; \
-        trap 'rm -r /tmp/w-$POD_IP; exit 0' TERM; busybox httpd -f -p $POD_IP:9000 -h /tmp/w-$POD_IP & wait";
+fn deployment(replicas: i32, pages: &Path) -> Deployment {
+    let dir = format!("{}/$POD_IP", pages.display());
+    let serve = format!(
+        "mkdir -p {dir}; echo page > {dir}/index.html; echo started; trap 'exit 0' TERM; \
+         busybox httpd -f -p $POD_IP:9000 -h {dir} & wait"
+    );
     let manifest = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web" },
         "spec": {
@@ -81,7 +91,7 @@ async fn kube_rs_finds_everything_as_it_expects(rig: Arc<Rig>) {
 
     crud(&client).await;
     watches(&client).await;
-    workload(&client).await;
+    workload(&client, &pages(&rig)).await;
     rig.assert_no_pods().await;
     assert_eq!(orchd.stop().await.code(), Some(0));
 }
@@ -157,11 +167,11 @@ async fn watches(client: &kube::Client) {
     assert_eq!(node.metadata.name.as_deref(), Some("local"));
 }
 
-async fn workload(client: &kube::Client) {
+async fn workload(client: &kube::Client, pages: &Path) {
     let deployments: Api<Deployment> = Api::default_namespaced(client.clone());
     let pods: Api<Pod> = Api::default_namespaced(client.clone());
     let apply = PatchParams::apply("kube-rs");
-    deployments.patch("web", &apply, &Patch::Apply(deployment(1))).await.expect("applied");
+    deployments.patch("web", &apply, &Patch::Apply(deployment(1, pages))).await.expect("applied");
     let is_available = |deployment: Option<&Deployment>| {
         let status = deployment.and_then(|deployment| deployment.status.as_ref());
         status.is_some_and(|status| status.available_replicas == Some(1))
@@ -176,10 +186,10 @@ async fn workload(client: &kube::Client) {
     let scale = Patch::Merge(json!({ "spec": { "replicas": 2 } }));
     let scaled = deployments.patch_scale("web", &PatchParams::default(), &scale).await;
     assert_eq!(scaled.expect("scaled").spec.and_then(|spec| spec.replicas), Some(2));
-    let conflict = deployments.patch("web", &apply, &Patch::Apply(deployment(1))).await;
+    let conflict = deployments.patch("web", &apply, &Patch::Apply(deployment(1, pages))).await;
     assert!(matches!(conflict, Err(kube::Error::Api(status)) if status.code == 409));
     let forced =
-        deployments.patch("web", &apply.clone().force(), &Patch::Apply(deployment(1))).await;
+        deployments.patch("web", &apply.clone().force(), &Patch::Apply(deployment(1, pages))).await;
     assert_eq!(forced.expect("forced").spec.replicas, Some(1));
     assert!(deployments.get_status("web").await.expect("there").status.is_some());
 
