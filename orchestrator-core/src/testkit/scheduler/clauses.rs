@@ -8,7 +8,7 @@ use proptest::test_runner::TestCaseResult;
 
 use super::oracle::Ledger;
 use super::{Broken, check};
-use crate::model::{Key, Kind, Node, Object, ObjectMeta, Pod, Revision};
+use crate::model::{Key, Kind, Node, Object, ObjectMeta, Pod, Quantity, Revision};
 use crate::scheduler::{
     ClusterView, Filter, PodGroup, ReasonKind, Scheduler, Trial, Unfit, feasible,
 };
@@ -20,7 +20,15 @@ use crate::world::ObjectChange;
 /// # Errors
 /// The smallest case found that breaks it.
 pub fn sc1_placements_never_over_commit(scheduler: &dyn Scheduler) -> Result<(), Broken> {
-    check(|case| each_placement(scheduler, case, Ledger::over_commits))
+    check(|case| {
+        each_placement(scheduler, case, Ledger::over_commits)?;
+        // Few nodes run out of pods, of all things, by chance.
+        let mut crowded = case.clone();
+        for node in &mut crowded.nodes {
+            node.status.allocatable.insert("pods".to_owned(), Quantity::from_units(1));
+        }
+        each_placement(scheduler, &crowded, Ledger::over_commits)
+    })
 }
 
 /// SC2: nodes that are not ready, cordoned, or have taints which are not tolerated get no pods.
@@ -30,7 +38,16 @@ pub fn sc1_placements_never_over_commit(scheduler: &dyn Scheduler) -> Result<(),
 pub fn sc2_unready_cordoned_and_tainted_nodes_get_nothing(
     scheduler: &dyn Scheduler,
 ) -> Result<(), Broken> {
-    check(|case| each_placement(scheduler, case, Ledger::keeps_away))
+    check(|case| {
+        each_placement(scheduler, case, Ledger::keeps_away)?;
+        // Few nodes are cordoned by chance, and fewer of those would do otherwise.
+        let mut cordoned = case.clone();
+        let half = cordoned.nodes.len().div_ceil(2);
+        for node in &mut cordoned.nodes[..half] {
+            node.spec.unschedulable = true;
+        }
+        each_placement(scheduler, &cordoned, Ledger::keeps_away)
+    })
 }
 
 /// SC3: placements keep to the pod's node selector, host ports, and the node it names.
