@@ -102,9 +102,7 @@ impl Kubectl {
         async move {
             let said = self.run(line).await;
             assert_eq!(said.code, 0, "{at}: kubectl {line}: {said:?}");
-            for word in words {
-                assert!(said.stdout.contains(word), "{at}: kubectl {line}: no {word:?}: {said:?}");
-            }
+            said.assert_has(&said.stdout, words, &format!("{at}: kubectl {line}"));
         }
     }
 
@@ -122,9 +120,7 @@ impl Kubectl {
         async move {
             let said = self.run(line).await;
             assert_ne!(said.code, 0, "{at}: kubectl {line}: {said:?}");
-            for word in words {
-                assert!(said.stderr.contains(word), "{at}: kubectl {line}: no {word:?}: {said:?}");
-            }
+            said.assert_has(&said.stderr, words, &format!("{at}: kubectl {line}"));
         }
     }
 
@@ -142,6 +138,14 @@ impl Kubectl {
     /// When it cannot be read.
     pub fn read(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.home.join(name)).expect("readable")
+    }
+}
+
+impl Said {
+    fn assert_has(&self, text: &str, words: &[&str], about: &str) {
+        for word in words {
+            assert!(text.contains(word), "{about}: no {word:?}: {self:?}");
+        }
     }
 }
 

@@ -27,7 +27,6 @@ use crate::world::{Stored, World};
 
 pub use crate::model::{FieldError, FieldErrorKind};
 pub use crate::ownership::ApplyConflict;
-use apply_server_side::Wish;
 pub use bind::bind_proposal;
 pub use rejection::Rejection;
 pub use request::{
@@ -95,19 +94,6 @@ pub fn decide(
             create::create(&context, *kind, namespace, object, options)
         }
         Request::Delete { key, options } => delete::delete(&context, key, options),
-        Request::Patch { key, part, patch: Patch::Apply(manifest), preconditions, options } => {
-            apply::apply(&context, key, *part, manifest, preconditions, options)
-        }
-        Request::Patch {
-            key,
-            part,
-            patch: Patch::ApplyServerSide { manifest, force },
-            preconditions,
-            options,
-        } => {
-            let wish = Wish { key, part: *part, manifest, force: *force, preconditions };
-            apply_server_side::apply(&context, wish, options)
-        }
         Request::Patch { key, part, patch, preconditions, options } => {
             patch::patch(&context, key, *part, patch, preconditions, options)
         }

@@ -1,12 +1,14 @@
-//! Patch: JSON, merge and strategic merge patches of an object.
+//! Patch: every kind of it; here JSON, merge and strategic merge patches.
 
 use serde_json::Value;
 
+use super::apply_server_side::Wish;
 use super::authorise::{Action, may_try};
 use super::decode::decode;
 use super::update::{Change, without_revision};
 use super::{
-    Context, Effect, Patch, Preconditions, Rejection, WriteOptions, bad_request, find, strategic,
+    Context, Effect, Patch, Preconditions, Rejection, WriteOptions, apply, apply_server_side,
+    bad_request, find, strategic,
 };
 use crate::model::{FieldError, Key, Object, Part};
 use crate::schema::{Place, schema};
@@ -26,43 +28,57 @@ pub(super) fn patch(
     preconditions: &Preconditions,
     options: &WriteOptions,
 ) -> Result<Effect, Rejection> {
+    let patched: fn(&Object, &Value) -> Result<Value, Rejection>;
+    let change = match patch {
+        Patch::Apply(manifest) => {
+            return apply::apply(context, key, part, manifest, preconditions, options);
+        }
+        Patch::ApplyServerSide { manifest, force } => {
+            let wish = Wish { key, part, manifest, force: *force, preconditions };
+            return apply_server_side::apply(context, wish, options);
+        }
+        Patch::Json(operations) => {
+            patched = operate;
+            operations
+        }
+        Patch::Merge(change) => {
+            patched = merged;
+            change
+        }
+        Patch::Strategic(change) => {
+            patched = strategically_merged;
+            change
+        }
+    };
     may_try(context.caller, Action::verb_of(part), key)?;
     let stored = find(context.world, key)?;
-    let value = patched(&stored.object, patch)?;
+    // A `resourceVersion` that is then in it came from the patch.
+    let value = patched(&stored.object, change)?;
     let decoded = decode(key.kind, value, options.validation, Some(&stored.object))?;
     let warnings = decoded.warnings;
     Change { stored, new: decoded.object, preconditions, options, warnings, is_applied: false }
         .decide(context, part)
 }
 
-/// Returns what a patch makes of an object. A `resourceVersion` that is then in it came from the patch.
-fn patched(object: &Object, patch: &Patch) -> Result<Value, Rejection> {
-    let object_only = |change: &Value, name: &str| match change.is_object() {
-        true => Ok(()),
-        false => Err(bad_request(format!("a {name} must be a JSON object"))),
-    };
-    match patch {
-        Patch::Apply(manifest) | Patch::ApplyServerSide { manifest, .. } => Ok(manifest.clone()),
-        Patch::Json(operations) => operate(object, operations),
-        Patch::Merge(change) => {
-            object_only(change, "merge patch")?;
-            let mut value = without_revision(object).to_value();
-            match merge_into(&mut value, change, PATCH_DEPTH_MAX) {
-                true => Ok(value),
-                false => {
-                    Err(bad_request(format!("the patch is nested deeper than {PATCH_DEPTH_MAX}")))
-                }
-            }
-        }
-        Patch::Strategic(change) => {
-            object_only(change, "strategic merge patch")?;
-            let kind = object.kind();
-            let place = Place::root(schema().of_kind(kind.api_version(), kind.name()));
-            let value = without_revision(object).to_value();
-            strategic::merge(place, value, change)
-                .map_err(|error| bad_request(format!("the patch cannot be applied: {error}")))
-        }
+fn merged(object: &Object, change: &Value) -> Result<Value, Rejection> {
+    if !change.is_object() {
+        return Err(bad_request("a merge patch must be a JSON object"));
     }
+    let mut value = without_revision(object).to_value();
+    match merge_into(&mut value, change, PATCH_DEPTH_MAX) {
+        true => Ok(value),
+        false => Err(bad_request(format!("the patch is nested deeper than {PATCH_DEPTH_MAX}"))),
+    }
+}
+
+fn strategically_merged(object: &Object, change: &Value) -> Result<Value, Rejection> {
+    if !change.is_object() {
+        return Err(bad_request("a strategic merge patch must be a JSON object"));
+    }
+    let kind = object.kind();
+    let place = Place::root(schema().of_kind(kind.api_version(), kind.name()));
+    strategic::merge(place, without_revision(object).to_value(), change)
+        .map_err(|error| bad_request(format!("the patch cannot be applied: {error}")))
 }
 
 /// Carries out the operations of a JSON patch.

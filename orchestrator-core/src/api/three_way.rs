@@ -6,10 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use crate::model::Kind;
+use crate::ownership::branch_of;
 use crate::schema::{Ownership, Place, schema};
-
-/// Fields of keys that have a value when they are left out.
-const KEY_DEFAULTS: [(&str, &str); 1] = [("protocol", "TCP")];
 
 /// Merges `new` into `live`, given the manifest that was applied last.
 pub(super) fn three_way(kind: Kind, live: &Value, last: &Value, new: &Value) -> Value {
@@ -66,18 +64,18 @@ fn merge_list(
     new: &[Value],
 ) -> Vec<Value> {
     let last = last.map(Vec::as_slice).unwrap_or_default();
-    let keys = match place.ownership {
+    match place.ownership {
         Ownership::Granular | Ownership::Atomic => return new.to_vec(),
         Ownership::Set => {
             let foreign = live.iter().filter(|one| !new.contains(one) && !last.contains(one));
             return new.iter().chain(foreign).cloned().collect();
         }
-        Ownership::ByKeys(keys) => keys,
-    };
+        Ownership::ByKeys(_) => {}
+    }
     let places = |list: &[Value]| -> BTreeMap<String, usize> {
         let mut places = BTreeMap::new();
         for (index, one) in list.iter().enumerate() {
-            if let Some(id) = identity(keys, one) {
+            if let Some(id) = branch_of(place.ownership, one) {
                 places.entry(id).or_insert(index);
             }
         }
@@ -87,44 +85,29 @@ fn merge_list(
     let mut known = BTreeSet::new();
     let mut ids: Vec<String> = Vec::with_capacity(new.len());
     for one in new {
-        match identity(keys, one) {
+        match branch_of(place.ownership, one) {
             Some(id) if known.insert(id.clone()) => ids.push(id),
             // Without a key of its own an element cannot be matched: the list counts as a whole.
             Some(_) | None => return new.to_vec(),
         }
     }
-    let place = place.element();
+    let element = place.element();
     let mut merged: Vec<_> = new
         .iter()
         .zip(&ids)
         .map(|(one, id)| {
             let last = in_last.get(id).map(|index| &last[*index]);
             let live = in_live.get(id).map(|index| &live[*index]);
-            live.map_or_else(|| one.clone(), |live| merge(place, live, last, one))
+            live.map_or_else(|| one.clone(), |live| merge(element, live, last, one))
         })
         .collect();
     merged.extend(
         live.iter()
-            .filter(|one| match identity(keys, one) {
+            .filter(|one| match branch_of(place.ownership, one) {
                 Some(id) => !known.contains(&id) && !in_last.contains_key(&id),
                 None => false,
             })
             .cloned(),
     );
     merged
-}
-
-/// Returns the values of an element's key; `None` when it lacks one that has no default.
-fn identity(keys: &str, element: &Value) -> Option<String> {
-    let element = element.as_object()?;
-    let default = |key: &str| KEY_DEFAULTS.iter().find(|(name, _)| *name == key);
-    let mut id = String::new();
-    for key in keys.split(',') {
-        match element.get(key).filter(|value| !value.is_null()) {
-            Some(value) => id.push_str(&value.to_string()),
-            None => id.push_str(&Value::from(default(key)?.1).to_string()),
-        }
-        id.push(',');
-    }
-    Some(id)
 }

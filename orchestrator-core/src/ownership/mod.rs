@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 
 use crate::model::{FieldsV1, Kind, ManagedBy, ManagedFieldsEntry, Time};
 use crate::schema::{Place, schema};
+pub(crate) use compare::branch_of;
 use compare::{collect, compare};
 use field_set::FieldSet;
 
