@@ -203,6 +203,8 @@ async fn what_is_applied_is_owned(rig: Arc<Rig>) {
         k.ok("apply --server-side -f other.yaml").await;
         k.write("other.yaml", &manifest("other", 0, "2"));
         k.ok("apply --server-side -f other.yaml").await;
+        // A status that changes between the two versions which diff compares is a difference too.
+        k.ok("rollout status deployment/other --timeout=60s").await;
         let said = k.run("diff --server-side -f other.yaml").await;
         assert_eq!(said.code, 0, "no difference: {said:?}");
     })
