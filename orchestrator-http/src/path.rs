@@ -201,7 +201,8 @@ fn key(kind: Kind, namespace: &str, name: &str) -> Result<Key, Failure> {
     if kind.is_namespaced() {
         check_namespace(namespace)?;
     }
-    if !is_dns_subdomain(name) {
+    // What is wrong with a name in the form of an ordinary one, the object's own checks tell.
+    if !is_dns_subdomain(name) && !kind.may_be_named(name) {
         return Err(Failure::bad_request(format!(
             "{name:?} can be no name of a {kind}: a lower-case RFC 1123 subdomain is needed, such as \"web-1\""
         )));

@@ -9,7 +9,7 @@ pub(crate) enum Subresource {
     Attach,
     /// Binds a pod to a node.
     Binding,
-    /// A deletion that a disruption budget could refuse.
+    /// A deletion that a disruption budget may refuse.
     Eviction,
     /// A program run in a container.
     Exec,
@@ -76,7 +76,7 @@ impl Resource {
 }
 
 /// Every resource that is served, in the order of discovery.
-pub(crate) static RESOURCES: [Resource; 9] = [
+pub(crate) static RESOURCES: [Resource; 15] = [
     Resource {
         kind: Kind::ConfigMap,
         singular: "configmap",
@@ -135,6 +135,13 @@ pub(crate) static RESOURCES: [Resource; 9] = [
         subresources: &[Subresource::Status],
     },
     Resource {
+        kind: Kind::ServiceAccount,
+        singular: "serviceaccount",
+        short_names: &["sa"],
+        categories: &[],
+        subresources: &[],
+    },
+    Resource {
         kind: Kind::Deployment,
         singular: "deployment",
         short_names: &["deploy"],
@@ -147,6 +154,41 @@ pub(crate) static RESOURCES: [Resource; 9] = [
         short_names: &["rs"],
         categories: &["all"],
         subresources: &[Subresource::Scale, Subresource::Status],
+    },
+    Resource {
+        kind: Kind::PodDisruptionBudget,
+        singular: "poddisruptionbudget",
+        short_names: &["pdb"],
+        categories: &[],
+        subresources: &[Subresource::Status],
+    },
+    Resource {
+        kind: Kind::ClusterRole,
+        singular: "clusterrole",
+        short_names: &[],
+        categories: &[],
+        subresources: &[],
+    },
+    Resource {
+        kind: Kind::ClusterRoleBinding,
+        singular: "clusterrolebinding",
+        short_names: &[],
+        categories: &[],
+        subresources: &[],
+    },
+    Resource {
+        kind: Kind::Role,
+        singular: "role",
+        short_names: &[],
+        categories: &[],
+        subresources: &[],
+    },
+    Resource {
+        kind: Kind::RoleBinding,
+        singular: "rolebinding",
+        short_names: &[],
+        categories: &[],
+        subresources: &[],
     },
 ];
 
@@ -241,12 +283,14 @@ pub(crate) static ANSWERED: [Answered; 5] = [
 ];
 
 /// The groups that are served, the core group without a name, each with its version, in the order of discovery.
-pub(crate) static GROUPS: [(&str, &str); 6] = [
+pub(crate) static GROUPS: [(&str, &str); 8] = [
     ("", VERSION),
     ("apps", VERSION),
     ("authentication.k8s.io", "v1"),
     ("authorization.k8s.io", "v1"),
     ("metrics.k8s.io", "v1beta1"),
+    ("policy", VERSION),
+    ("rbac.authorization.k8s.io", VERSION),
     (OWN_GROUP, VERSION),
 ];
 

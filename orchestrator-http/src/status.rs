@@ -212,6 +212,15 @@ impl From<Rejection> for Failure {
             Rejection::BadRequest { .. } => Self::bad_request(message),
             Rejection::Conflict { key, .. } => Self::new(StatusCode::CONFLICT, "Conflict", message)
                 .with_details(object(&key, key.kind.plural())),
+            Rejection::DisruptionBudget { cause, retry_after_seconds } => {
+                let mut details =
+                    json!({ "causes": [{ "reason": "DisruptionBudget", "message": cause }] });
+                if retry_after_seconds > 0 {
+                    details["retryAfterSeconds"] = retry_after_seconds.into();
+                }
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
+                    .with_details(details)
+            }
             Rejection::Forbidden { .. } => Self::new(StatusCode::FORBIDDEN, "Forbidden", message),
             Rejection::Invalid { key, errors } => {
                 let mut details = object(&key, key.kind.name());

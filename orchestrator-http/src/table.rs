@@ -1,8 +1,8 @@
 //! Tables: the columns that `kubectl get` shows, made on the server.
 
 use orchestrator_core::model::{
-    Container, Event, EventType, Kind, Node, NodeSpec, Object, ObjectReference, Pod, PodTemplate,
-    Service, Time,
+    Container, CountOrPercent, Event, EventType, Kind, Node, NodeSpec, Object, ObjectReference,
+    Pod, PodTemplate, RoleRef, Service, Subject, Time,
 };
 use serde_json::{Value, json};
 
@@ -38,6 +38,10 @@ const fn wide(name: &'static str) -> Column {
 /// Returns the table's columns for a kind.
 pub(crate) fn columns(kind: Kind) -> Value {
     let columns: &[Column] = match kind {
+        Kind::ClusterRole | Kind::Role => &[NAME, ("Created At", "date", "", false)],
+        Kind::ClusterRoleBinding | Kind::RoleBinding => {
+            &[NAME, text("Role"), AGE, wide("Users"), wide("Groups"), wide("ServiceAccounts")]
+        }
         Kind::ConfigMap => &[NAME, number("Data"), AGE],
         Kind::Deployment => &[
             NAME,
@@ -84,6 +88,13 @@ pub(crate) fn columns(kind: Kind) -> Value {
             wide("Node"),
             wide("Nominated Node"),
             wide("Readiness Gates"),
+        ],
+        Kind::PodDisruptionBudget => &[
+            NAME,
+            text("Min Available"),
+            text("Max Unavailable"),
+            number("Allowed Disruptions"),
+            AGE,
         ],
         Kind::ReplicaSet => &[
             NAME,
@@ -142,6 +153,10 @@ fn cells(object: &Object, now: Time) -> Value {
     let name = &meta.name;
     let age = age(meta.creation_timestamp, now);
     match object {
+        Object::ClusterRole(_) | Object::Role(_) => json!([name, meta.creation_timestamp]),
+        Object::ClusterRoleBinding(binding) => {
+            binding_cells(name, &binding.role_ref, &binding.subjects, &age)
+        }
         Object::ConfigMap(map) => {
             let value = serde_json::to_value(&**map).unwrap_or_default();
             json!([name, size(&value, "data") + size(&value, "binaryData"), age])
@@ -169,6 +184,17 @@ fn cells(object: &Object, now: Time) -> Value {
         }
         Object::Node(node) => node_cells(node, &age),
         Object::Pod(pod) => pod_cells(pod, &age, now),
+        Object::PodDisruptionBudget(budget) => {
+            let bound = |bound: Option<CountOrPercent>| {
+                bound.map_or_else(|| "N/A".to_owned(), |bound| bound.to_string())
+            };
+            let (spec, status) = (&budget.spec, &budget.status);
+            let (min, max) = (bound(spec.min_available), bound(spec.max_unavailable));
+            json!([name, min, max, status.disruptions_allowed, age])
+        }
+        Object::RoleBinding(binding) => {
+            binding_cells(name, &binding.role_ref, &binding.subjects, &age)
+        }
         Object::ReplicaSet(set) => {
             let (containers, images) = programs(&set.spec.template);
             json!([
@@ -208,6 +234,19 @@ fn programs(template: &PodTemplate) -> (String, String) {
         template.spec.containers.iter().map(each).collect::<Vec<_>>().join(",")
     };
     (join(|container| &container.name), join(|container| &container.image))
+}
+
+fn binding_cells(name: &str, role: &RoleRef, subjects: &[Subject], age: &str) -> Value {
+    let of = |kind: &str| {
+        let found = subjects.iter().filter(|subject| subject.kind == kind);
+        let names = found.map(|subject| match &*subject.namespace {
+            "" => subject.name.clone(),
+            namespace => format!("{namespace}/{}", subject.name),
+        });
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let role = format!("{}/{}", role.kind, role.name);
+    json!([name, role, age, of("User"), of("Group"), of("ServiceAccount")])
 }
 
 fn event_cells(event: &Event, now: Time) -> Value {
@@ -359,27 +398,13 @@ pub(crate) fn table(metadata: &Value, columns: &Value, rows: Vec<Value>) -> Valu
 
 #[cfg(test)]
 mod tests {
-    use orchestrator_core::model::{
-        ConfigMap, ContainerState, ContainerStatus, Deployment, Key, Namespace, ReplicaSet, Secret,
-        StateWaiting,
-    };
+    use orchestrator_core::model::{ContainerState, ContainerStatus, Key, StateWaiting};
 
     use super::*;
 
     #[test]
     fn every_kind_has_a_cell_per_column() {
-        let objects: [Object; 9] = [
-            ConfigMap::default().into(),
-            Deployment::new("web", "x").into(),
-            Event::default().into(),
-            Namespace::default().into(),
-            Node::default().into(),
-            Pod::new("a", "x").into(),
-            ReplicaSet::default().into(),
-            Secret::default().into(),
-            Service::default().into(),
-        ];
-        for object in objects {
+        for object in Kind::ALL.map(Object::empty) {
             let row = row(&object, IncludeObject::Metadata, Time::from_seconds(0));
             let columns = columns(object.kind());
             let count = |value: &Value| value.as_array().map(Vec::len);

@@ -1,7 +1,11 @@
 //! The JSON of every kind is Kubernetes' own: its types read it and write the same, and no field that clients expect is missing.
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount,
+};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use orchestrator_core::model::{Kind, Object};
 use orchestrator_core::schema::{Message, Shape as FieldShape, schema, take_unknown};
 use orchestrator_core::testkit::objects::{Shape, clusters};
@@ -18,15 +22,21 @@ fn again<T: DeserializeOwned + Serialize>(value: &Value) -> Result<Value, String
 
 fn read_and_written(kind: Kind, value: &Value) -> Result<Value, String> {
     match kind {
+        Kind::ClusterRole => again::<ClusterRole>(value),
+        Kind::ClusterRoleBinding => again::<ClusterRoleBinding>(value),
         Kind::ConfigMap => again::<ConfigMap>(value),
         Kind::Deployment => again::<Deployment>(value),
         Kind::Event => again::<Event>(value),
         Kind::Namespace => again::<Namespace>(value),
         Kind::Node => again::<Node>(value),
         Kind::Pod => again::<Pod>(value),
+        Kind::PodDisruptionBudget => again::<PodDisruptionBudget>(value),
         Kind::ReplicaSet => again::<ReplicaSet>(value),
+        Kind::Role => again::<Role>(value),
+        Kind::RoleBinding => again::<RoleBinding>(value),
         Kind::Secret => again::<Secret>(value),
         Kind::Service => again::<Service>(value),
+        Kind::ServiceAccount => again::<ServiceAccount>(value),
         other => Err(format!("no type for {other}")),
     }
 }

@@ -10,12 +10,16 @@ use crate::model_docs::{Docs, TypeDocs, camel};
 use crate::protobuf::{Message, Messages, ProtoField, Shape};
 
 /// The kinds that are served, and what clients send besides. What they are made of comes by itself.
-const ROOTS: [&str; 16] = [
+const ROOTS: [&str; 26] = [
     "apps/v1.Deployment",
     "apps/v1.ReplicaSet",
     "authentication/v1.SelfSubjectReview",
+    "authentication/v1.TokenRequest",
+    "authentication/v1.TokenReview",
+    "authorization/v1.LocalSubjectAccessReview",
     "authorization/v1.SelfSubjectAccessReview",
     "authorization/v1.SelfSubjectRulesReview",
+    "authorization/v1.SubjectAccessReview",
     "autoscaling/v1.Scale",
     "core/v1.Binding",
     "core/v1.ConfigMap",
@@ -25,8 +29,14 @@ const ROOTS: [&str; 16] = [
     "core/v1.Pod",
     "core/v1.Secret",
     "core/v1.Service",
+    "core/v1.ServiceAccount",
     "meta/v1.DeleteOptions",
     "policy/v1.Eviction",
+    "policy/v1.PodDisruptionBudget",
+    "rbac/v1.ClusterRole",
+    "rbac/v1.ClusterRoleBinding",
+    "rbac/v1.Role",
+    "rbac/v1.RoleBinding",
 ];
 
 /// Messages that JSON writes in a form of their own.

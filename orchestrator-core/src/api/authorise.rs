@@ -72,26 +72,38 @@ pub(super) fn may_try(caller: &Caller, verb: Verb, key: &Key) -> Result<(), Reje
         Verb::Create => match key.kind {
             Kind::Node => *key.name == **name,
             Kind::Event => true,
-            Kind::ConfigMap
+            Kind::ClusterRole
+            | Kind::ClusterRoleBinding
+            | Kind::ConfigMap
             | Kind::Deployment
             | Kind::Namespace
             | Kind::Pod
+            | Kind::PodDisruptionBudget
             | Kind::ReplicaSet
+            | Kind::Role
+            | Kind::RoleBinding
             | Kind::Secret
-            | Kind::Service => false,
+            | Kind::Service
+            | Kind::ServiceAccount => false,
         },
         Verb::Delete => key.kind == Kind::Pod,
         Verb::UpdateMain => key.kind == Kind::Node && *key.name == **name,
         Verb::UpdateStatus => match key.kind {
             Kind::Node => *key.name == **name,
             Kind::Pod => true,
-            Kind::ConfigMap
+            Kind::ClusterRole
+            | Kind::ClusterRoleBinding
+            | Kind::ConfigMap
             | Kind::Deployment
             | Kind::Event
             | Kind::Namespace
+            | Kind::PodDisruptionBudget
             | Kind::ReplicaSet
+            | Kind::Role
+            | Kind::RoleBinding
             | Kind::Secret
-            | Kind::Service => false,
+            | Kind::Service
+            | Kind::ServiceAccount => false,
         },
     };
     if may { Ok(()) } else { Err(forbidden(name, verb, key)) }
@@ -156,13 +168,19 @@ fn node_may(context: &Context<'_>, name: &str, action: &Action<'_>) -> bool {
             let is_own = match old {
                 Object::Node(old) => old.metadata.name == name,
                 Object::Pod(old) => old.node_name == name,
-                Object::ConfigMap(_)
+                Object::ClusterRole(_)
+                | Object::ClusterRoleBinding(_)
+                | Object::ConfigMap(_)
                 | Object::Deployment(_)
                 | Object::Event(_)
                 | Object::Namespace(_)
+                | Object::PodDisruptionBudget(_)
                 | Object::ReplicaSet(_)
+                | Object::Role(_)
+                | Object::RoleBinding(_)
                 | Object::Secret(_)
-                | Object::Service(_) => false,
+                | Object::Service(_)
+                | Object::ServiceAccount(_) => false,
             };
             is_own && old.with_status_of(new) == **new
         }
@@ -217,13 +235,19 @@ fn may_create_event(context: &Context<'_>, name: &str, new: &Event) -> bool {
             .find::<Pod>(&about.namespace, &about.name)
             .is_some_and(|pod| pod.node_name == name && pod.metadata.uid == about.uid),
         Some(
-            Kind::ConfigMap
+            Kind::ClusterRole
+            | Kind::ClusterRoleBinding
+            | Kind::ConfigMap
             | Kind::Deployment
             | Kind::Event
             | Kind::Namespace
+            | Kind::PodDisruptionBudget
             | Kind::ReplicaSet
+            | Kind::Role
+            | Kind::RoleBinding
             | Kind::Secret
-            | Kind::Service,
+            | Kind::Service
+            | Kind::ServiceAccount,
         )
         | None => false,
     };

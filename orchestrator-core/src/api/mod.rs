@@ -11,6 +11,7 @@ mod bind;
 mod create;
 mod decode;
 mod delete;
+mod evict;
 mod patch;
 mod rejection;
 mod request;
@@ -94,6 +95,7 @@ pub fn decide(
             create::create(&context, *kind, namespace, object, options)
         }
         Request::Delete { key, options } => delete::delete(&context, key, options),
+        Request::Evict { pod, options } => evict::evict(&context, pod, options),
         Request::Patch { key, part, patch, preconditions, options } => {
             patch::patch(&context, key, *part, patch, preconditions, options)
         }

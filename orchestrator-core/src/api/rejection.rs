@@ -35,6 +35,14 @@ pub enum Rejection {
         /// Which precondition.
         reason: String,
     },
+    /// A disruption budget does not allow an eviction now; try again.
+    #[error("Cannot evict pod as it would violate the pod's disruption budget.")]
+    DisruptionBudget {
+        /// What the budget needs.
+        cause: String,
+        /// When to try again, in seconds from now; 0 for when pods have changed.
+        retry_after_seconds: u64,
+    },
     /// The caller may not do that.
     #[error("{message}")]
     Forbidden {

@@ -128,6 +128,13 @@ pub enum Request {
         /// How.
         options: DeleteOptions,
     },
+    /// Deletes a pod if the disruption budget it is under allows it.
+    Evict {
+        /// The pod.
+        pod: Key,
+        /// How.
+        options: DeleteOptions,
+    },
     /// Changes an object.
     Patch {
         /// The object.

@@ -22,13 +22,19 @@ pub(super) fn scale(
             Arc::make_mut(deployment).spec.replicas = Some(replicas);
         }
         Object::ReplicaSet(set) => Arc::make_mut(set).spec.replicas = Some(replicas),
-        Object::ConfigMap(_)
+        Object::ClusterRole(_)
+        | Object::ClusterRoleBinding(_)
+        | Object::ConfigMap(_)
         | Object::Event(_)
         | Object::Namespace(_)
         | Object::Node(_)
         | Object::Pod(_)
+        | Object::PodDisruptionBudget(_)
+        | Object::Role(_)
+        | Object::RoleBinding(_)
         | Object::Secret(_)
-        | Object::Service(_) => {
+        | Object::Service(_)
+        | Object::ServiceAccount(_) => {
             let resource = key.kind.resource();
             return Err(bad_request(format!("{resource} cannot be scaled: no replicas")));
         }

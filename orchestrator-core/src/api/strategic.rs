@@ -90,7 +90,9 @@ fn merge_map(
             (None, Some(change)) => {
                 original.insert(field.to_owned(), plain(change, depth)?);
             }
-            (Some(Value::Object(live)), Some(Value::Object(change))) => {
+            (Some(Value::Object(live)), Some(Value::Object(change)))
+                if !place.child(field).is_replaced =>
+            {
                 let merged = merge_map(place.child(field), live, change, depth)?;
                 original.insert(field.to_owned(), Value::Object(merged));
             }

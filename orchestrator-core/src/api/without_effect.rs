@@ -28,12 +28,18 @@ pub(super) fn values_without_effect(object: &Object) -> Vec<String> {
         Object::Deployment(object) => ("spec.template.spec", &object.spec.template.spec),
         Object::Pod(object) => ("spec", &object.spec),
         Object::ReplicaSet(object) => ("spec.template.spec", &object.spec.template.spec),
-        Object::ConfigMap(_)
+        Object::ClusterRole(_)
+        | Object::ClusterRoleBinding(_)
+        | Object::ConfigMap(_)
         | Object::Event(_)
         | Object::Namespace(_)
         | Object::Node(_)
+        | Object::PodDisruptionBudget(_)
+        | Object::Role(_)
+        | Object::RoleBinding(_)
         | Object::Secret(_)
-        | Object::Service(_) => return Vec::new(),
+        | Object::Service(_)
+        | Object::ServiceAccount(_) => return Vec::new(),
     };
     let mut found = Vec::new();
     for (index, container) in spec.containers.iter().enumerate() {

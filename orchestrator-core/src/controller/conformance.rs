@@ -4,6 +4,10 @@ mod deployment {
     crate::controller_conformance!(|| Box::new(crate::controller::DeploymentController));
 }
 
+mod disruption_budget {
+    crate::controller_conformance!(|| Box::new(crate::controller::DisruptionBudgets));
+}
+
 mod event_expiry {
     crate::controller_conformance!(|| Box::new(crate::controller::EventExpiry));
 }

@@ -5,6 +5,7 @@
 //! Depends on `model` and `world`.
 
 mod deployment;
+mod disruption_budget;
 mod event_expiry;
 mod garbage_collector;
 mod namespace;
@@ -22,6 +23,7 @@ use crate::model::{Key, Timestamp};
 use crate::world::{Change, EventNote, Proposal, World};
 
 pub use deployment::{CLAIMS_MAX, DeploymentController, ROLLOUT_WRITES_MAX};
+pub use disruption_budget::DisruptionBudgets;
 pub use event_expiry::{EVENT_SWEEP_MS, EVENT_TTL_MS, EVENTS_MAX, EventExpiry};
 pub use garbage_collector::{COLLECTOR_RECHECK_MS, GarbageCollector};
 pub use namespace::NamespaceController;
@@ -39,6 +41,7 @@ pub use taint_eviction::{
 pub fn built_in() -> Vec<Box<dyn Controller>> {
     vec![
         Box::new(DeploymentController),
+        Box::new(DisruptionBudgets),
         Box::new(EventExpiry),
         Box::new(GarbageCollector),
         Box::new(NamespaceController),

@@ -14,6 +14,7 @@ mod events;
 mod gate;
 mod placement;
 mod queue;
+mod roll_up;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +24,7 @@ use std::sync::Arc;
 
 use crate::api::{Effect, Rejection};
 use crate::controller::{Controller, Recheck, TimerReason};
-use crate::model::{Condition, Key, Kind, Object, Revision, Timestamp};
+use crate::model::{Key, Kind, Revision, Timestamp};
 use crate::mutants::{self, Mutant};
 use crate::scheduler::{ClusterView, Scheduler};
 use crate::store::{Batch, CommitOutcome, Txn};
@@ -33,6 +34,7 @@ use events::EventRecorder;
 pub use events::{EVENT_REFILL_MS, EVENTS_BURST_MAX, EVENTS_PENDING_MAX};
 use placement::Placer;
 use queue::{Queue, Work};
+use roll_up::rolled_up;
 
 /// The least time between two roll-ups of one object's status, unless a condition changes.
 pub const ROLL_UP_MS: i64 = 200;
@@ -401,9 +403,9 @@ impl Engine {
         let [ObjectWrite::PutStatus { object, .. }] = proposal.writes.as_slice() else {
             return None;
         };
-        let new = conditions(object)?;
+        let new = rolled_up(object)?;
         let key = object.key();
-        let old = self.world.get(&key).and_then(|stored| conditions(&stored.object));
+        let old = self.world.get(&key).and_then(|stored| rolled_up(&stored.object));
         let same = old.is_some_and(|old| {
             old.len() == new.len()
                 && old.iter().zip(new).all(|(old, new)| {
@@ -484,20 +486,5 @@ impl Engine {
             }
             held
         });
-    }
-}
-
-/// The conditions of an object whose status is a roll-up of others'.
-fn conditions(object: &Object) -> Option<&[Condition]> {
-    match object {
-        Object::Deployment(object) => Some(&object.status.conditions),
-        Object::ReplicaSet(object) => Some(&object.status.conditions),
-        Object::ConfigMap(_)
-        | Object::Event(_)
-        | Object::Namespace(_)
-        | Object::Node(_)
-        | Object::Pod(_)
-        | Object::Secret(_)
-        | Object::Service(_) => None,
     }
 }

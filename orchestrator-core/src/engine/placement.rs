@@ -67,13 +67,19 @@ impl Placer {
         match change.key.kind {
             Kind::Node => self.retry_all(),
             Kind::Pod => self.note_pod(change),
-            Kind::ConfigMap
+            Kind::ClusterRole
+            | Kind::ClusterRoleBinding
+            | Kind::ConfigMap
             | Kind::Deployment
             | Kind::Event
             | Kind::Namespace
+            | Kind::PodDisruptionBudget
             | Kind::ReplicaSet
+            | Kind::Role
+            | Kind::RoleBinding
             | Kind::Secret
-            | Kind::Service => {}
+            | Kind::Service
+            | Kind::ServiceAccount => {}
         }
     }
 

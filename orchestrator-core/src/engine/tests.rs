@@ -1,6 +1,7 @@
 //! What the engine must not forget between its inputs.
 
 use super::*;
+use crate::model::Object;
 use crate::model::{Node, NodeCondition, ObjectMeta, Part, Pod, Quantity, Resource};
 use crate::scheduler::FilterScore;
 use crate::store::{RecordChange, RecordKey};

@@ -11,86 +11,126 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum Kind {
+    ClusterRole,
+    ClusterRoleBinding,
     ConfigMap,
     Deployment,
     Event,
     Namespace,
     Node,
     Pod,
+    PodDisruptionBudget,
     ReplicaSet,
+    Role,
+    RoleBinding,
     Secret,
     Service,
+    ServiceAccount,
 }
 
 impl Kind {
     /// Every kind, in alphabetical order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 15] = [
+        Self::ClusterRole,
+        Self::ClusterRoleBinding,
         Self::ConfigMap,
         Self::Deployment,
         Self::Event,
         Self::Namespace,
         Self::Node,
         Self::Pod,
+        Self::PodDisruptionBudget,
         Self::ReplicaSet,
+        Self::Role,
+        Self::RoleBinding,
         Self::Secret,
         Self::Service,
+        Self::ServiceAccount,
     ];
 
     /// The name on the wire, such as `ReplicaSet`.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::ClusterRole => "ClusterRole",
+            Self::ClusterRoleBinding => "ClusterRoleBinding",
             Self::ConfigMap => "ConfigMap",
             Self::Deployment => "Deployment",
             Self::Event => "Event",
             Self::Namespace => "Namespace",
             Self::Node => "Node",
             Self::Pod => "Pod",
+            Self::PodDisruptionBudget => "PodDisruptionBudget",
             Self::ReplicaSet => "ReplicaSet",
+            Self::Role => "Role",
+            Self::RoleBinding => "RoleBinding",
             Self::Secret => "Secret",
             Self::Service => "Service",
+            Self::ServiceAccount => "ServiceAccount",
         }
     }
 
     /// The plural, lower-case resource name used in paths, such as `replicasets`.
     pub const fn plural(self) -> &'static str {
         match self {
+            Self::ClusterRole => "clusterroles",
+            Self::ClusterRoleBinding => "clusterrolebindings",
             Self::ConfigMap => "configmaps",
             Self::Deployment => "deployments",
             Self::Event => "events",
             Self::Namespace => "namespaces",
             Self::Node => "nodes",
             Self::Pod => "pods",
+            Self::PodDisruptionBudget => "poddisruptionbudgets",
             Self::ReplicaSet => "replicasets",
+            Self::Role => "roles",
+            Self::RoleBinding => "rolebindings",
             Self::Secret => "secrets",
             Self::Service => "services",
+            Self::ServiceAccount => "serviceaccounts",
         }
     }
 
     /// The API group; empty for the core group.
     pub const fn group(self) -> &'static str {
         match self {
-            Self::Deployment | Self::ReplicaSet => "apps",
             Self::ConfigMap
             | Self::Event
             | Self::Namespace
             | Self::Node
             | Self::Pod
             | Self::Secret
-            | Self::Service => "",
+            | Self::Service
+            | Self::ServiceAccount => "",
+            Self::Deployment | Self::ReplicaSet => "apps",
+            Self::PodDisruptionBudget => "policy",
+            Self::ClusterRole | Self::ClusterRoleBinding | Self::Role | Self::RoleBinding => {
+                "rbac.authorization.k8s.io"
+            }
         }
     }
 
-    /// The `apiVersion` on the wire: `v1` or `apps/v1`.
+    /// The `apiVersion` on the wire, such as `v1` or `apps/v1`.
     pub const fn api_version(self) -> &'static str {
-        match self.group().len() {
-            0 => "v1",
-            _ => "apps/v1",
+        match self {
+            Self::ConfigMap
+            | Self::Event
+            | Self::Namespace
+            | Self::Node
+            | Self::Pod
+            | Self::Secret
+            | Self::Service
+            | Self::ServiceAccount => "v1",
+            Self::Deployment | Self::ReplicaSet => "apps/v1",
+            Self::PodDisruptionBudget => "policy/v1",
+            Self::ClusterRole | Self::ClusterRoleBinding | Self::Role | Self::RoleBinding => {
+                "rbac.authorization.k8s.io/v1"
+            }
         }
     }
 
     /// Whether objects of this kind live in a namespace.
     pub const fn is_namespaced(self) -> bool {
-        !matches!(self, Self::Namespace | Self::Node)
+        !matches!(self, Self::ClusterRole | Self::ClusterRoleBinding | Self::Namespace | Self::Node)
     }
 
     /// Whether objects of this kind have a status, stored as a record of its own.
@@ -101,9 +141,30 @@ impl Kind {
                 | Self::Namespace
                 | Self::Node
                 | Self::Pod
+                | Self::PodDisruptionBudget
                 | Self::ReplicaSet
                 | Self::Service
         )
+    }
+
+    /// Whether an object of this kind may have this name.
+    pub fn may_be_named(self, name: &str) -> bool {
+        match self {
+            Self::ClusterRole | Self::ClusterRoleBinding | Self::Role | Self::RoleBinding => {
+                is_path_segment(name)
+            }
+            Self::Namespace => is_dns_label(name),
+            Self::Service => is_dns_label(name) && !name.starts_with(|c: char| c.is_ascii_digit()),
+            Self::ConfigMap
+            | Self::Deployment
+            | Self::Event
+            | Self::Node
+            | Self::Pod
+            | Self::PodDisruptionBudget
+            | Self::ReplicaSet
+            | Self::Secret
+            | Self::ServiceAccount => is_dns_subdomain(name),
+        }
     }
 
     /// The resource as Kubernetes prints it in messages: `pods`, `deployments.apps`.
@@ -291,6 +352,15 @@ pub fn is_dns_label(text: &str) -> bool {
 /// Whether `text` is a DNS subdomain (RFC 1123): at most 253 characters of dot-separated labels.
 pub fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_dns_label)
+}
+
+/// Whether `text` can be one segment of a path, as names of roles and bindings are: at most 253 characters, no `/`, `\`
+/// or `%`, nothing that does not print, neither `.` nor `..`.
+pub fn is_path_segment(text: &str) -> bool {
+    (1..=253).contains(&text.len())
+        && !text.contains(['/', '\\', '%'])
+        && !text.chars().any(char::is_control)
+        && !matches!(text, "." | "..")
 }
 
 #[cfg(test)]

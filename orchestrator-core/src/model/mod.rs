@@ -19,13 +19,17 @@ mod node;
 mod object;
 mod parts;
 mod pod;
+mod pod_disruption_budget;
 mod pod_status;
 mod quantity;
 mod replica_set;
 mod residual;
+mod role;
+mod role_binding;
 mod secret;
 mod selector;
 mod service;
+mod service_account;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -41,7 +45,9 @@ pub use deployment::{
 };
 pub use event::{Event, EventSource, EventType, ObjectReference};
 pub use field_error::{FieldError, FieldErrorKind};
-pub use ids::{InvalidKey, Key, Kind, Revision, Uid, is_dns_label, is_dns_subdomain};
+pub use ids::{
+    InvalidKey, Key, Kind, Revision, Uid, is_dns_label, is_dns_subdomain, is_path_segment,
+};
 pub use managed_fields::{FieldsV1, ManagedBy, ManagedFieldsEntry};
 pub use meta::{
     Condition, ConditionStatus, FOREGROUND_FINALIZER, LAST_APPLIED_ANNOTATION, ORPHAN_FINALIZER,
@@ -59,6 +65,10 @@ pub use pod::{
     DEFAULT_SCHEDULER, Pod, PodSpec, PodTemplate, ResourceMap, RestartPolicy, SLOT_ANNOTATION,
     Toleration, TolerationOperator,
 };
+pub use pod_disruption_budget::{
+    PodDisruptionBudget, PodDisruptionBudgetSpec, PodDisruptionBudgetStatus,
+    UnhealthyPodEvictionPolicy,
+};
 pub use pod_status::{
     ContainerState, ContainerStatus, PodIp, PodPhase, PodStatus, StateRunning, StateTerminated,
     StateWaiting,
@@ -67,10 +77,13 @@ pub use quantity::{InvalidQuantity, Quantity};
 pub use replica_set::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
 pub(crate) use residual::strip_nulls;
 pub use residual::{Residual, Step};
+pub use role::{AggregationRule, ClusterRole, PolicyRule, Role};
+pub use role_binding::{ClusterRoleBinding, RBAC_GROUP, RoleBinding, RoleRef, Subject};
 pub use secret::{Secret, Sensitive};
 pub use selector::{
     InvalidSelector, LabelRequirement, LabelSelector, SelectorOperator, is_label_name,
     is_label_value,
 };
 pub use service::{Service, ServicePort, ServiceSpec, ServiceStatus};
+pub use service_account::ServiceAccount;
 pub use time::{InvalidTime, Time, Timestamp};

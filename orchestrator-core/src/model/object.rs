@@ -9,7 +9,9 @@ use super::ids::{Key, Kind, Revision};
 use super::meta::ObjectMeta;
 use super::residual::{Residual, located_message, strip_nulls};
 use super::{
-    ConfigMap, Deployment, Event, Namespace, Node, Pod, PodTemplate, ReplicaSet, Secret, Service,
+    ClusterRole, ClusterRoleBinding, ConfigMap, Deployment, Event, Namespace, Node, Pod,
+    PodDisruptionBudget, PodTemplate, ReplicaSet, Role, RoleBinding, Secret, Service,
+    ServiceAccount,
 };
 
 /// A part of an object that is stored as a record of its own (so that an agent's status and a user's edit never
@@ -27,15 +29,21 @@ pub enum Part {
 #[non_exhaustive]
 #[allow(missing_docs)]
 pub enum Object {
+    ClusterRole(Arc<ClusterRole>),
+    ClusterRoleBinding(Arc<ClusterRoleBinding>),
     ConfigMap(Arc<ConfigMap>),
     Deployment(Arc<Deployment>),
     Event(Arc<Event>),
     Namespace(Arc<Namespace>),
     Node(Arc<Node>),
     Pod(Arc<Pod>),
+    PodDisruptionBudget(Arc<PodDisruptionBudget>),
     ReplicaSet(Arc<ReplicaSet>),
+    Role(Arc<Role>),
+    RoleBinding(Arc<RoleBinding>),
     Secret(Arc<Secret>),
     Service(Arc<Service>),
+    ServiceAccount(Arc<ServiceAccount>),
 }
 
 /// A typed kind of object.
@@ -92,15 +100,21 @@ pub enum DecodeError {
 macro_rules! for_each_kind {
     ($object:expr, $each:ident => $body:expr) => {
         match $object {
+            Object::ClusterRole($each) => $body,
+            Object::ClusterRoleBinding($each) => $body,
             Object::ConfigMap($each) => $body,
             Object::Deployment($each) => $body,
             Object::Event($each) => $body,
             Object::Namespace($each) => $body,
             Object::Node($each) => $body,
             Object::Pod($each) => $body,
+            Object::PodDisruptionBudget($each) => $body,
             Object::ReplicaSet($each) => $body,
+            Object::Role($each) => $body,
+            Object::RoleBinding($each) => $body,
             Object::Secret($each) => $body,
             Object::Service($each) => $body,
+            Object::ServiceAccount($each) => $body,
         }
     };
 }
@@ -141,7 +155,23 @@ macro_rules! resources {
     )+};
 }
 
-resources!(ConfigMap, Deployment, Event, Namespace, Node, Pod, ReplicaSet, Secret, Service);
+resources!(
+    ClusterRole,
+    ClusterRoleBinding,
+    ConfigMap,
+    Deployment,
+    Event,
+    Namespace,
+    Node,
+    Pod,
+    PodDisruptionBudget,
+    ReplicaSet,
+    Role,
+    RoleBinding,
+    Secret,
+    Service,
+    ServiceAccount
+);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -165,15 +195,21 @@ impl Object {
     /// The kind.
     pub const fn kind(&self) -> Kind {
         match self {
+            Self::ClusterRole(_) => Kind::ClusterRole,
+            Self::ClusterRoleBinding(_) => Kind::ClusterRoleBinding,
             Self::ConfigMap(_) => Kind::ConfigMap,
             Self::Deployment(_) => Kind::Deployment,
             Self::Event(_) => Kind::Event,
             Self::Namespace(_) => Kind::Namespace,
             Self::Node(_) => Kind::Node,
             Self::Pod(_) => Kind::Pod,
+            Self::PodDisruptionBudget(_) => Kind::PodDisruptionBudget,
             Self::ReplicaSet(_) => Kind::ReplicaSet,
+            Self::Role(_) => Kind::Role,
+            Self::RoleBinding(_) => Kind::RoleBinding,
             Self::Secret(_) => Kind::Secret,
             Self::Service(_) => Kind::Service,
+            Self::ServiceAccount(_) => Kind::ServiceAccount,
         }
     }
 
@@ -214,15 +250,21 @@ impl Object {
             metadata.remove("selfLink");
         }
         match kind {
+            Kind::ClusterRole => read(value).map(Self::ClusterRole),
+            Kind::ClusterRoleBinding => read(value).map(Self::ClusterRoleBinding),
             Kind::ConfigMap => read(value).map(Self::ConfigMap),
             Kind::Deployment => read(value).map(Self::Deployment),
             Kind::Event => read(value).map(Self::Event),
             Kind::Namespace => read(value).map(Self::Namespace),
             Kind::Node => read(value).map(Self::Node),
             Kind::Pod => read(value).map(Self::Pod),
+            Kind::PodDisruptionBudget => read(value).map(Self::PodDisruptionBudget),
             Kind::ReplicaSet => read(value).map(Self::ReplicaSet),
+            Kind::Role => read(value).map(Self::Role),
+            Kind::RoleBinding => read(value).map(Self::RoleBinding),
             Kind::Secret => read(value).map(Self::Secret),
             Kind::Service => read(value).map(Self::Service),
+            Kind::ServiceAccount => read(value).map(Self::ServiceAccount),
         }
     }
 
@@ -260,7 +302,14 @@ impl Object {
             note("spec.template.spec", &template.spec.residual);
         };
         match self {
-            Self::ConfigMap(_) | Self::Event(_) | Self::Secret(_) => {}
+            Self::ClusterRole(_)
+            | Self::ClusterRoleBinding(_)
+            | Self::ConfigMap(_)
+            | Self::Event(_)
+            | Self::Role(_)
+            | Self::RoleBinding(_)
+            | Self::Secret(_)
+            | Self::ServiceAccount(_) => {}
             Self::Deployment(object) => {
                 template(&object.spec.template);
                 note("spec", &object.spec.residual);
@@ -275,6 +324,10 @@ impl Object {
                 note("status", &object.status.residual);
             }
             Self::Pod(object) => {
+                note("spec", &object.spec.residual);
+                note("status", &object.status.residual);
+            }
+            Self::PodDisruptionBudget(object) => {
                 note("spec", &object.spec.residual);
                 note("status", &object.status.residual);
             }
@@ -309,6 +362,9 @@ impl Object {
             }
             (Self::Node(new), Self::Node(old)) => Arc::make_mut(new).status = old.status.clone(),
             (Self::Pod(new), Self::Pod(old)) => Arc::make_mut(new).status = old.status.clone(),
+            (Self::PodDisruptionBudget(new), Self::PodDisruptionBudget(old)) => {
+                Arc::make_mut(new).status = old.status.clone();
+            }
             (Self::ReplicaSet(new), Self::ReplicaSet(old)) => {
                 Arc::make_mut(new).status = old.status.clone();
             }

@@ -9,15 +9,21 @@ impl Object {
     /// Makes an object of a kind with nothing in it.
     pub fn empty(kind: Kind) -> Self {
         match kind {
+            Kind::ClusterRole => Self::ClusterRole(Arc::default()),
+            Kind::ClusterRoleBinding => Self::ClusterRoleBinding(Arc::default()),
             Kind::ConfigMap => Self::ConfigMap(Arc::default()),
             Kind::Deployment => Self::Deployment(Arc::default()),
             Kind::Event => Self::Event(Arc::default()),
             Kind::Namespace => Self::Namespace(Arc::default()),
             Kind::Node => Self::Node(Arc::default()),
             Kind::Pod => Self::Pod(Arc::default()),
+            Kind::PodDisruptionBudget => Self::PodDisruptionBudget(Arc::default()),
             Kind::ReplicaSet => Self::ReplicaSet(Arc::default()),
+            Kind::Role => Self::Role(Arc::default()),
+            Kind::RoleBinding => Self::RoleBinding(Arc::default()),
             Kind::Secret => Self::Secret(Arc::default()),
             Kind::Service => Self::Service(Arc::default()),
+            Kind::ServiceAccount => Self::ServiceAccount(Arc::default()),
         }
     }
 

@@ -73,13 +73,19 @@ impl ClusterView {
                     self.put_pod(pod);
                 }
             }
-            Object::ConfigMap(_)
+            Object::ClusterRole(_)
+            | Object::ClusterRoleBinding(_)
+            | Object::ConfigMap(_)
             | Object::Deployment(_)
             | Object::Event(_)
             | Object::Namespace(_)
+            | Object::PodDisruptionBudget(_)
             | Object::ReplicaSet(_)
+            | Object::Role(_)
+            | Object::RoleBinding(_)
             | Object::Secret(_)
-            | Object::Service(_) => {}
+            | Object::Service(_)
+            | Object::ServiceAccount(_) => {}
         }
     }
 

@@ -64,6 +64,8 @@ pub struct Field {
     pub keeps_zero: bool,
     /// How a list merges in a strategic merge patch.
     pub merge: Merge,
+    /// Whether a map is replaced, not merged, in a strategic merge patch.
+    pub is_replaced: bool,
     /// Whether a patch that names the field drops what it does not name in it.
     pub retain_keys: bool,
     /// Who may own what of it in a server-side apply.

@@ -12,6 +12,8 @@ pub struct Place {
     pub shape: Shape,
     /// How a list merges.
     pub merge: Merge,
+    /// Whether a map is replaced, not merged.
+    pub is_replaced: bool,
     /// Who may own what of it.
     pub ownership: Ownership,
     /// Whether what a patch does not name goes.
@@ -25,6 +27,7 @@ impl Place {
             message,
             shape: Shape::One,
             merge: Merge::Replace,
+            is_replaced: false,
             ownership: Ownership::Granular,
             retain_keys: false,
         }
@@ -53,6 +56,7 @@ impl Place {
             message: field.message(),
             shape: field.shape,
             merge: field.merge,
+            is_replaced: field.is_replaced,
             ownership: field.ownership,
             retain_keys: field.retain_keys && field.shape != Shape::Map,
         }

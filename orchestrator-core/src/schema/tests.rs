@@ -44,6 +44,7 @@ fn fields_have_the_facts_that_clients_rely_on() {
     assert_eq!(field("core/v1.NodeSpec", "podCIDRs").merge, Merge::Set);
     assert_eq!(field("meta/v1.ObjectMeta", "finalizers").merge, Merge::Set);
     assert!(field("apps/v1.DeploymentSpec", "strategy").retain_keys);
+    assert!(field("policy/v1.PodDisruptionBudgetSpec", "selector").is_replaced);
     assert_eq!(field("core/v1.PodSpec", "nodeSelector").ownership, Ownership::Atomic);
     assert_eq!(field("core/v1.PodSpec", "volumes").doc, None, "not implemented yet");
 }

@@ -11,9 +11,10 @@ use proptest::{option, sample};
 use crate::model::{
     ConditionStatus, ConfigMap, CountOrPercent, Deployment, Event, FOREGROUND_FINALIZER, Key, Kind,
     LabelSelector, NAMESPACE_FINALIZER, Namespace, NamespaceSpec, Node, NodeCondition,
-    ORPHAN_FINALIZER, Object, ObjectMeta, OwnerReference, Pod, PodPhase, PodSpec, PodTemplate,
-    ReplicaSet, ReplicaSetSpec, Revision, RollingUpdate, SLOT_ANNOTATION, StrategyType, StringMap,
-    Taint, TaintEffect, Time, Timestamp, Uid, set_condition,
+    ORPHAN_FINALIZER, Object, ObjectMeta, OwnerReference, Pod, PodDisruptionBudget,
+    PodDisruptionBudgetSpec, PodPhase, PodSpec, PodTemplate, ReplicaSet, ReplicaSetSpec, Revision,
+    RollingUpdate, SLOT_ANNOTATION, StrategyType, StringMap, Taint, TaintEffect, Time, Timestamp,
+    Uid, set_condition,
 };
 use crate::world::Signal;
 
@@ -78,6 +79,7 @@ pub fn clusters(shape: Shape) -> impl Strategy<Value = Cluster> {
 
 fn object(shape: Shape) -> impl Strategy<Value = Object> {
     prop_oneof![
+        budget(shape).prop_map(Object::from),
         config_map(shape).prop_map(Object::from),
         deployment(shape).prop_map(Object::from),
         event().prop_map(Object::from),
@@ -273,6 +275,31 @@ fn pod(shape: Shape) -> impl Strategy<Value = Pod> {
             pod
         },
     )
+}
+
+fn budget(shape: Shape) -> impl Strategy<Value = PodDisruptionBudget> {
+    use CountOrPercent::{Count, Percent};
+    let bound = pick(
+        shape,
+        &[None, Some(Count(0)), Some(Count(1)), Some(Percent(50))],
+        &[Some(Count(-2)), Some(Percent(i32::MAX)), Some(Count(i32::MAX))],
+    );
+    let metadata = meta(shape, Kind::PodDisruptionBudget, &["b0", "b1"]);
+    let selects = sample::select(vec![None, Some("rs0"), Some("rs1"), Some("")]);
+    (metadata, bound, any::<bool>(), selects).prop_map(|(metadata, bound, is_least, selects)| {
+        let (min_available, max_unavailable) = if is_least { (bound, None) } else { (None, bound) };
+        let selector = selects.map(|set| match set {
+            "" => LabelSelector::default(),
+            set => LabelSelector::from_labels(labels(&[("set", set)])),
+        });
+        let spec = PodDisruptionBudgetSpec {
+            max_unavailable,
+            min_available,
+            selector,
+            ..PodDisruptionBudgetSpec::default()
+        };
+        PodDisruptionBudget { metadata, spec, ..PodDisruptionBudget::default() }
+    })
 }
 
 fn node(shape: Shape) -> impl Strategy<Value = Node> {

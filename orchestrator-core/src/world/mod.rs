@@ -329,15 +329,21 @@ fn quarantine_name(record: &RecordChange) -> String {
 fn node_of(object: &Object) -> Option<String> {
     match object {
         Object::Pod(pod) if pod.is_bound() => Some(pod.node_name.clone()),
-        Object::ConfigMap(_)
+        Object::ClusterRole(_)
+        | Object::ClusterRoleBinding(_)
+        | Object::ConfigMap(_)
         | Object::Deployment(_)
         | Object::Event(_)
         | Object::Namespace(_)
         | Object::Node(_)
         | Object::Pod(_)
+        | Object::PodDisruptionBudget(_)
         | Object::ReplicaSet(_)
+        | Object::Role(_)
+        | Object::RoleBinding(_)
         | Object::Secret(_)
-        | Object::Service(_) => None,
+        | Object::Service(_)
+        | Object::ServiceAccount(_) => None,
     }
 }
 

@@ -214,7 +214,7 @@ fn not_protobuf(error: ProtobufError) -> Failure {
 }
 
 impl Api {
-    /// Deletes a pod as its Eviction says. There are no disruption budgets yet that could refuse it.
+    /// Deletes a pod as its Eviction says, if its disruption budget allows it.
     pub(super) async fn evict<B>(&self, pod: Key, call: Call<B>) -> Result<Response<Body>, Failure>
     where
         B: http_body::Body<Data = Bytes>,
@@ -235,7 +235,7 @@ impl Api {
         let options = eviction.get("deleteOptions").filter(|options| !options.is_null());
         let bytes = options.map(Value::to_string).unwrap_or_default();
         let options = delete_options(&call.query, None, bytes.as_bytes())?;
-        let request = Request::Delete { key: pod.clone(), options };
+        let request = Request::Evict { pod: pod.clone(), options };
         let effect = self.inner.cluster.submit(&call.caller, request).await?;
         let uid = effect.reply.meta().uid.to_string();
         Ok(json(StatusCode::CREATED, &status::success(&pod, &uid)))

@@ -33,6 +33,14 @@ fn maps_merge_and_null_removes() {
 }
 
 #[test]
+fn a_map_that_is_replaced_is_replaced_whole() {
+    let place = Place::root(schema().find("policy/v1.PodDisruptionBudget"));
+    let budget = |labels| json!({ "spec": { "selector": { "matchLabels": labels } } });
+    let merged = merge(place, budget(json!({ "a": "1" })), &budget(json!({ "b": "2" })));
+    assert_eq!(merged, Ok(budget(json!({ "b": "2" }))));
+}
+
+#[test]
 fn elements_merge_by_their_key() {
     check(
         containers(json!([{ "name": "a", "image": "a:1" }, { "name": "b", "image": "b:1" }])),

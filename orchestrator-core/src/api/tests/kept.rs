@@ -14,9 +14,17 @@ fn check(kind: Kind, pointer: &str, field: &str, value: Value) {
         Kind::Service => {
             json!({ "metadata": { "name": "web" }, "spec": { "ports": [{ "port": 80 }] } })
         }
-        Kind::ConfigMap | Kind::Namespace | Kind::Pod | Kind::ReplicaSet | Kind::Secret => {
-            pod("web")
-        }
+        Kind::ClusterRole
+        | Kind::ClusterRoleBinding
+        | Kind::ConfigMap
+        | Kind::Namespace
+        | Kind::Pod
+        | Kind::PodDisruptionBudget
+        | Kind::ReplicaSet
+        | Kind::Role
+        | Kind::RoleBinding
+        | Kind::Secret
+        | Kind::ServiceAccount => pod("web"),
     };
     let parent = sent.pointer_mut(pointer).expect("a parent").as_object_mut().expect("a map");
     parent.insert(field.to_owned(), value.clone());

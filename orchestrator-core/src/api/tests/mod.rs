@@ -4,6 +4,7 @@ mod apply;
 mod bad_input;
 mod create;
 mod delete;
+mod evict;
 mod kept;
 mod nodes;
 mod properties;

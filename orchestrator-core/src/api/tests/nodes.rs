@@ -114,6 +114,9 @@ fn others() -> Vec<(Kind, Value)> {
         "metadata": { "name": "x" },
         "spec": deployment("x")["spec"].clone(),
     });
+    let binding = json!({
+        "metadata": { "name": "x" }, "roleRef": { "kind": "ClusterRole", "name": "view" },
+    });
     vec![
         (Kind::ConfigMap, json!({ "metadata": { "name": "x" } })),
         (Kind::Deployment, deployment("x")),
@@ -121,7 +124,13 @@ fn others() -> Vec<(Kind, Value)> {
             Kind::Event,
             json!({ "metadata": { "name": "x" }, "involvedObject": { "namespace": "default" } }),
         ),
+        (Kind::ClusterRole, json!({ "metadata": { "name": "x" } })),
+        (Kind::ClusterRoleBinding, binding.clone()),
+        (Kind::PodDisruptionBudget, json!({ "metadata": { "name": "x" } })),
         (Kind::ReplicaSet, set),
+        (Kind::Role, json!({ "metadata": { "name": "x" } })),
+        (Kind::RoleBinding, binding),
+        (Kind::ServiceAccount, json!({ "metadata": { "name": "x" } })),
         (Kind::Secret, json!({ "metadata": { "name": "x" } })),
         (
             Kind::Service,

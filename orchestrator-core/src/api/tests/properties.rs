@@ -186,15 +186,29 @@ fn change() -> impl Strategy<Value = (String, Value)> {
 
 fn valid(kind: Kind) -> Value {
     match kind {
-        Kind::ConfigMap | Kind::Namespace | Kind::Secret => {
+        Kind::ClusterRole
+        | Kind::ConfigMap
+        | Kind::Namespace
+        | Kind::Role
+        | Kind::Secret
+        | Kind::ServiceAccount => {
             json!({ "metadata": { "name": "web" } })
         }
+        Kind::ClusterRoleBinding | Kind::RoleBinding => json!({
+            "metadata": { "name": "web" },
+            "roleRef": { "kind": "ClusterRole", "name": "view" },
+            "subjects": [{ "kind": "User", "name": "jane" }],
+        }),
         Kind::Deployment => deployment("web"),
         Kind::Event => {
             json!({ "metadata": { "name": "web" }, "involvedObject": { "namespace": "default" } })
         }
         Kind::Node => node("n1"),
         Kind::Pod => pod("web"),
+        Kind::PodDisruptionBudget => json!({
+            "metadata": { "name": "web" },
+            "spec": { "minAvailable": 1, "selector": { "matchLabels": { "app": "web" } } },
+        }),
         Kind::ReplicaSet => {
             json!({ "metadata": { "name": "web" }, "spec": deployment("web")["spec"].clone() })
         }

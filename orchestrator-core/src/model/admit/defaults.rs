@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 
+use super::rights::complete_binding;
 use crate::model::{
     Container, CountOrPercent, DEFAULT_SCHEDULER, Deployment, ImagePullPolicy, NAMESPACE_FINALIZER,
     Namespace, Object, Pod, PodSpec, PortOrName, Probe, Protocol, RestartPolicy, RollingUpdate,
@@ -19,7 +20,17 @@ const NOT_READY_SECONDS: i64 = 300;
 /// Fills in what the main part leaves out.
 pub(super) fn complete(object: &mut Object) {
     match object {
-        Object::ConfigMap(_) | Object::Event(_) | Object::Node(_) => {}
+        Object::ClusterRole(_)
+        | Object::ConfigMap(_)
+        | Object::Event(_)
+        | Object::Node(_)
+        | Object::PodDisruptionBudget(_)
+        | Object::Role(_)
+        | Object::ServiceAccount(_) => {}
+        Object::ClusterRoleBinding(binding) => {
+            let binding = Arc::make_mut(binding);
+            complete_binding(&mut binding.role_ref, &mut binding.subjects);
+        }
         Object::Deployment(deployment) => complete_deployment(Arc::make_mut(deployment)),
         Object::Namespace(namespace) => complete_namespace(Arc::make_mut(namespace)),
         Object::Pod(pod) => complete_pod_spec(Arc::make_mut(&mut Arc::make_mut(pod).spec)),
@@ -27,6 +38,10 @@ pub(super) fn complete(object: &mut Object) {
             let spec = &mut Arc::make_mut(set).spec;
             spec.replicas.get_or_insert(1);
             complete_pod_spec(Arc::make_mut(&mut spec.template.spec));
+        }
+        Object::RoleBinding(binding) => {
+            let binding = Arc::make_mut(binding);
+            complete_binding(&mut binding.role_ref, &mut binding.subjects);
         }
         Object::Secret(secret) => complete_secret(Arc::make_mut(secret)),
         Object::Service(service) => complete_service(Arc::make_mut(service)),

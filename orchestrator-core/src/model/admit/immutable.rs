@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::defaults::complete_pod_spec;
 use super::errors::{Errors, Path};
 use crate::model::{
-    ConfigMap, FieldError, LabelSelector, Object, ObjectMeta, Pod, Secret, Service,
+    ConfigMap, FieldError, LabelSelector, Object, ObjectMeta, Pod, RoleRef, Secret, Service,
 };
 
 const IMMUTABLE: &str = "field is immutable";
@@ -26,9 +26,19 @@ pub(super) fn compare(old: &Object, new: &Object, errors: &mut Errors) {
         }
         (Object::Secret(old), Object::Secret(new)) => compare_secret(old, new, errors),
         (Object::Service(old), Object::Service(new)) => compare_service(old, new, errors),
-        (Object::Event(_), Object::Event(_))
+        (Object::ClusterRoleBinding(old), Object::ClusterRoleBinding(new)) => {
+            compare_role(&old.role_ref, &new.role_ref, errors);
+        }
+        (Object::RoleBinding(old), Object::RoleBinding(new)) => {
+            compare_role(&old.role_ref, &new.role_ref, errors);
+        }
+        (Object::ClusterRole(_), Object::ClusterRole(_))
+        | (Object::Event(_), Object::Event(_))
         | (Object::Namespace(_), Object::Namespace(_))
-        | (Object::Node(_), Object::Node(_)) => {}
+        | (Object::Node(_), Object::Node(_))
+        | (Object::PodDisruptionBudget(_), Object::PodDisruptionBudget(_))
+        | (Object::Role(_), Object::Role(_))
+        | (Object::ServiceAccount(_), Object::ServiceAccount(_)) => {}
         (old, new) => {
             let right = format!("must be {:?}: {IMMUTABLE}", old.kind().name());
             errors.push(FieldError::invalid("kind", new.kind().name(), &right));
@@ -77,6 +87,14 @@ fn compare_selector(old: &LabelSelector, new: &LabelSelector, errors: &mut Error
     if old != new {
         let new = serde_json::to_value(new).unwrap_or(Value::Null);
         errors.push(FieldError::invalid("spec.selector", new, IMMUTABLE));
+    }
+}
+
+fn compare_role(old: &RoleRef, new: &RoleRef, errors: &mut Errors) {
+    if old != new {
+        let new = serde_json::to_value(new).unwrap_or(Value::Null);
+        let right = "cannot change roleRef; delete the binding and make another";
+        errors.push(FieldError::invalid("roleRef", new, right));
     }
 }
 

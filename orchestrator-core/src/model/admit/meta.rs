@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::errors::{Errors, Path};
 use crate::model::{
     FOREGROUND_FINALIZER, FieldError, Kind, LabelSelector, NAMESPACE_FINALIZER, ORPHAN_FINALIZER,
-    Object, ObjectMeta, OwnerReference, SelectorOperator, StringMap, is_dns_label,
-    is_dns_subdomain, is_label_name, is_label_value,
+    Object, ObjectMeta, OwnerReference, SelectorOperator, StringMap, is_dns_label, is_label_name,
+    is_label_value,
 };
 
 /// The most bytes that names and values of an object's annotations may have together.
@@ -27,6 +27,8 @@ pub(super) const DNS_LABEL: &str = "must be a DNS label (RFC 1123): at most 63 l
      beginning and ending with a letter or digit";
 pub(super) const DNS_SUBDOMAIN: &str = "must be a DNS subdomain (RFC 1123): at most 253 lower-case letters, digits, '-' \
      or '.', each part beginning and ending with a letter or digit";
+const PATH_SEGMENT: &str =
+    "must be at most 253 characters without '/', '\\' and '%', and neither '.' nor '..'";
 pub(super) const LABEL_NAME: &str = "must be a qualified name: an optional DNS subdomain and '/', then at most 63 letters, \
      digits, '-', '_' or '.', beginning and ending with a letter or digit (such as 'example.com/name')";
 pub(super) const LABEL_VALUE: &str = "must be empty or at most 63 letters, digits, '-', '_' or '.', beginning and ending \
@@ -60,32 +62,41 @@ fn name(kind: Kind, name: &str, at: &Path<'_>, errors: &mut Errors) {
         // Their replica sets and pods could not be named otherwise.
         Kind::Deployment => SUBDOMAIN_CHARS_MAX - HASH_CHARS - SUFFIX_CHARS,
         Kind::ReplicaSet => SUBDOMAIN_CHARS_MAX - SUFFIX_CHARS,
-        Kind::ConfigMap
+        Kind::ClusterRole
+        | Kind::ClusterRoleBinding
+        | Kind::ConfigMap
         | Kind::Event
         | Kind::Namespace
         | Kind::Node
         | Kind::Pod
+        | Kind::PodDisruptionBudget
+        | Kind::Role
+        | Kind::RoleBinding
         | Kind::Secret
-        | Kind::Service => SUBDOMAIN_CHARS_MAX,
+        | Kind::Service
+        | Kind::ServiceAccount => SUBDOMAIN_CHARS_MAX,
     };
-    let defect = match kind {
-        Kind::Namespace => (!is_dns_label(name)).then_some(DNS_LABEL),
-        Kind::Service if !is_dns_label(name) => Some(DNS_LABEL),
-        Kind::Service => name
-            .starts_with(|c: char| c.is_ascii_digit())
-            .then_some("must begin with a letter, as names of services do"),
+    let right = match kind {
+        Kind::ClusterRole | Kind::ClusterRoleBinding | Kind::Role | Kind::RoleBinding => {
+            PATH_SEGMENT
+        }
+        Kind::Namespace => DNS_LABEL,
+        Kind::Service if is_dns_label(name) => "must begin with a letter, as names of services do",
+        Kind::Service => DNS_LABEL,
         Kind::ConfigMap
         | Kind::Deployment
         | Kind::Event
         | Kind::Node
         | Kind::Pod
+        | Kind::PodDisruptionBudget
         | Kind::ReplicaSet
-        | Kind::Secret => (!is_dns_subdomain(name)).then_some(DNS_SUBDOMAIN),
+        | Kind::Secret
+        | Kind::ServiceAccount => DNS_SUBDOMAIN,
     };
-    match defect {
-        Some(right) => errors.push(FieldError::invalid(at, name, right)),
-        None if name.len() > chars_max => errors.push(FieldError::too_long(at, chars_max)),
-        None => {}
+    if !kind.may_be_named(name) {
+        errors.push(FieldError::invalid(at, name, right));
+    } else if name.len() > chars_max {
+        errors.push(FieldError::too_long(at, chars_max));
     }
 }
 

@@ -4,6 +4,7 @@
 //! result is validated; what must not change is compared. Pure; depends on the rest of `model` alone. What must hold:
 //! admitting an admitted object changes nothing.
 
+mod budget;
 mod container;
 mod data;
 mod defaults;
@@ -14,6 +15,7 @@ mod meta;
 mod node;
 mod pod;
 mod probe;
+mod rights;
 mod service;
 mod workload;
 
@@ -29,6 +31,7 @@ pub use errors::ERRORS_MAX;
 pub use meta::{ANNOTATIONS_BYTES_MAX, FINALIZERS_MAX, LABELS_MAX, OWNERS_MAX};
 pub use node::TAINTS_MAX;
 pub use pod::{CONTAINERS_MAX, NODE_SELECTOR_MAX, TOLERATIONS_MAX};
+pub use rights::{RULES_MAX, SUBJECTS_MAX};
 pub use service::SERVICE_PORTS_MAX;
 pub use workload::{REPLICAS_MAX, SELECTOR_TERMS_MAX};
 
@@ -73,12 +76,16 @@ fn validate(object: &Object, errors: &mut Errors) {
     meta::validate(object, errors);
     let spec = Path::root("spec");
     match object {
+        Object::ClusterRole(role) => rights::validate_cluster_role(role, errors),
+        Object::ClusterRoleBinding(binding) => {
+            rights::validate_cluster_role_binding(binding, errors);
+        }
         Object::ConfigMap(map) => data::validate_config_map(map, errors),
         Object::Deployment(deployment) => {
             workload::validate_deployment(&deployment.spec, &spec, errors);
         }
         Object::Event(event) => data::validate_event(event, errors),
-        Object::Namespace(_) => {}
+        Object::Namespace(_) | Object::ServiceAccount(_) => {}
         Object::Node(node) => {
             node::validate(&node.spec, &spec, errors);
             node::validate_status(&node.status, errors);
@@ -87,7 +94,10 @@ fn validate(object: &Object, errors: &mut Errors) {
             pod::validate(&pod.spec, &spec, errors);
             pod::validate_node_name(pod, &spec, errors);
         }
+        Object::PodDisruptionBudget(budget) => budget::validate(&budget.spec, &spec, errors),
         Object::ReplicaSet(set) => workload::validate_replica_set(&set.spec, &spec, errors),
+        Object::Role(role) => rights::validate_role(role, errors),
+        Object::RoleBinding(binding) => rights::validate_role_binding(binding, errors),
         Object::Secret(secret) => data::validate_secret(secret, errors),
         Object::Service(service) => service::validate(&service.spec, &spec, errors),
     }

@@ -111,7 +111,7 @@ fn strategy(strategy: &DeploymentStrategy, at: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn bound(bound: CountOrPercent, at: &Path<'_>, errors: &mut Errors) {
+pub(super) fn bound(bound: CountOrPercent, at: &Path<'_>, errors: &mut Errors) {
     if amount(bound) < 0 {
         errors.push(FieldError::invalid(at, json(bound), "must be greater than or equal to 0"));
     }

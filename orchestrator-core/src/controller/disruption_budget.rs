@@ -1,0 +1,296 @@
+//! `DisruptionBudgets`: how many pods of each budget may be evicted now.
+//!
+//! Depends on `model` and `world`. The figures are what evictions are judged by (`api/evict.rs`): an eviction takes one
+//! from `disruptionsAllowed` in the transaction that deletes the pod, so that no two of them count on the same one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Change, Controller, Decision};
+use crate::model::{
+    Condition, ConditionStatus, CountOrPercent, Deployment, Key, Kind, Object, Pod,
+    PodDisruptionBudget, PodDisruptionBudgetSpec, ReplicaSet, Resource, Timestamp, Uid,
+    set_condition,
+};
+use crate::world::{Proposal, Stored, World};
+
+/// Keeps the status of pod disruption budgets. Works by namespace: a pod tells which budgets it is under by its labels
+/// alone, and a pod that is gone has none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DisruptionBudgets;
+
+impl Controller for DisruptionBudgets {
+    fn name(&self) -> &'static str {
+        "disruption-budget"
+    }
+
+    fn interest(&self, change: &Change, keys: &mut BTreeSet<Key>) {
+        let Change::Object(change) = change else { return };
+        let (before, after) = (change.before.as_ref(), change.after.as_ref());
+        let concerns = match change.key.kind {
+            Kind::Pod => standing(before) != standing(after),
+            Kind::Deployment | Kind::ReplicaSet => wanted(before) != wanted(after),
+            Kind::PodDisruptionBudget => true,
+            Kind::ClusterRole
+            | Kind::ClusterRoleBinding
+            | Kind::ConfigMap
+            | Kind::Event
+            | Kind::Namespace
+            | Kind::Node
+            | Kind::Role
+            | Kind::RoleBinding
+            | Kind::Secret
+            | Kind::Service
+            | Kind::ServiceAccount => false,
+        };
+        if concerns {
+            keys.insert(Key::cluster(Kind::Namespace, &change.key.namespace));
+        }
+    }
+
+    fn reconcile(&self, key: &Key, world: &World, now: Timestamp) -> Decision {
+        let mut decision = Decision::nothing();
+        if key.kind != Kind::Namespace {
+            return decision;
+        }
+        for (_, stored) in world.list(Kind::PodDisruptionBudget, Some(&key.name)) {
+            if let Some(budget) = PodDisruptionBudget::from_object(&stored.object)
+                && let Some(proposal) = settle(stored, budget, world, now)
+            {
+                decision.propose(proposal);
+            }
+        }
+        decision
+    }
+}
+
+/// What of a pod counts here.
+fn standing(
+    object: Option<&Object>,
+) -> Option<(&crate::model::StringMap, bool, bool, Option<Uid>)> {
+    let pod = object.and_then(Pod::from_object)?;
+    let meta = &pod.metadata;
+    let owner = meta.controller().map(|owner| owner.uid);
+    Some((&meta.labels, pod.is_ready(), pod.is_active(), owner))
+}
+
+/// How many pods a workload wants.
+fn wanted(object: Option<&Object>) -> Option<i32> {
+    match object? {
+        Object::Deployment(deployment) => Some(deployment.spec.replicas.unwrap_or(1)),
+        Object::ReplicaSet(set) => Some(set.spec.replicas.unwrap_or(1)),
+        Object::ClusterRole(_)
+        | Object::ClusterRoleBinding(_)
+        | Object::ConfigMap(_)
+        | Object::Event(_)
+        | Object::Namespace(_)
+        | Object::Node(_)
+        | Object::Pod(_)
+        | Object::PodDisruptionBudget(_)
+        | Object::Role(_)
+        | Object::RoleBinding(_)
+        | Object::Secret(_)
+        | Object::Service(_)
+        | Object::ServiceAccount(_) => None,
+    }
+}
+
+/// Proposes the status of a budget if it changes.
+fn settle(
+    stored: &Stored,
+    budget: &PodDisruptionBudget,
+    world: &World,
+    now: Timestamp,
+) -> Option<Proposal> {
+    let pods: Vec<&Pod> = world
+        .all::<Pod>(Some(&budget.metadata.namespace))
+        .filter(|pod| budget.spec.selects(pod) && !pod.is_finished())
+        .map(|pod| &**pod)
+        .collect();
+    let healthy = pods.iter().filter(|pod| pod.is_ready() && !pod.metadata.is_deleting()).count();
+    let mut status = budget.status.clone();
+    status.observed_generation = budget.metadata.generation;
+    status.current_healthy = i32::try_from(healthy).unwrap_or(i32::MAX);
+    let condition = match needs(&budget.spec, &pods, world) {
+        Ok((expected, desired)) => {
+            let spare = status.current_healthy.saturating_sub(desired).max(0);
+            status.expected_pods = expected;
+            status.desired_healthy = desired;
+            // A budget that expects no pods is for pods that are still to come.
+            status.disruptions_allowed = if expected > 0 { spare } else { 0 };
+            let reason =
+                if status.disruptions_allowed > 0 { "SufficientPods" } else { "InsufficientPods" };
+            Condition {
+                status: (status.disruptions_allowed > 0).into(),
+                reason: reason.to_owned(),
+                ..Condition::default()
+            }
+        }
+        Err(message) => {
+            status.disruptions_allowed = 0;
+            let reason = "SyncFailed".to_owned();
+            Condition { status: ConditionStatus::False, reason, message, ..Condition::default() }
+        }
+    };
+    let condition = Condition {
+        kind: "DisruptionAllowed".to_owned(),
+        observed_generation: budget.metadata.generation,
+        ..condition
+    };
+    set_condition(&mut status.conditions, condition, now.to_time());
+    let new = PodDisruptionBudget { status, ..budget.clone() };
+    (new.status != budget.status).then(|| Proposal::put_status(stored, new))
+}
+
+/// How many pods there should be, and how many must be healthy; or why nobody knows.
+fn needs(
+    spec: &PodDisruptionBudgetSpec,
+    pods: &[&Pod],
+    world: &World,
+) -> Result<(i32, i32), String> {
+    if let Some(most) = spec.max_unavailable {
+        let expected = scale(pods, world)?;
+        return Ok((expected, expected.saturating_sub(most.of_ceil(expected)).max(0)));
+    }
+    match spec.min_available {
+        Some(CountOrPercent::Count(least)) => {
+            Ok((i32::try_from(pods.len()).unwrap_or(i32::MAX), least))
+        }
+        Some(least @ CountOrPercent::Percent(_)) => {
+            let expected = scale(pods, world)?;
+            Ok((expected, least.of_ceil(expected)))
+        }
+        None => Ok((0, 0)),
+    }
+}
+
+/// How many pods the workloads of these pods want together.
+fn scale(pods: &[&Pod], world: &World) -> Result<i32, String> {
+    let mut scales: BTreeMap<Uid, i32> = BTreeMap::new();
+    for pod in pods {
+        let (uid, replicas) = workload(pod, world).ok_or_else(|| {
+            format!(
+                "pod {:?} belongs to no deployment or replica set, so nobody knows how many there should be; use \
+                 minAvailable with a number",
+                pod.metadata.name
+            )
+        })?;
+        scales.insert(uid, replicas);
+    }
+    Ok(scales.values().fold(0, |sum, replicas| sum.saturating_add(*replicas)))
+}
+
+/// The workload that a pod belongs to in the end, and how many it wants.
+fn workload(pod: &Pod, world: &World) -> Option<(Uid, i32)> {
+    let owner = pod.metadata.controller()?;
+    let set = ReplicaSet::from_object(&world.by_uid(owner.uid)?.object)?;
+    let above = set.metadata.controller().and_then(|owner| world.by_uid(owner.uid));
+    let object = match above.and_then(|stored| Deployment::from_object(&stored.object)) {
+        Some(deployment) => Object::Deployment(deployment.clone()),
+        None => Object::ReplicaSet(set.clone()),
+    };
+    Some((object.meta().uid, wanted(Some(&object))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{LabelSelector, ObjectMeta, OwnerReference, PodPhase, StringMap};
+    use crate::testkit::objects::uid_of;
+    use crate::testkit::sandbox::Sandbox;
+
+    fn labels() -> StringMap {
+        [("app".to_owned(), "web".to_owned())].into()
+    }
+
+    fn pod(name: &str, owner: Option<&ReplicaSet>, is_ready: bool) -> Pod {
+        let mut pod = Pod { node_name: "n1".to_owned(), ..Pod::new(name, "nginx") };
+        pod.metadata.labels = labels();
+        pod.metadata.namespace = "default".to_owned();
+        pod.metadata.owner_references.extend(
+            owner.map(|set| OwnerReference::controller_of(Kind::ReplicaSet, &set.metadata)),
+        );
+        pod.status.phase = PodPhase::Running;
+        let ready =
+            Condition { kind: "Ready".to_owned(), status: is_ready.into(), ..Condition::default() };
+        pod.status.conditions.push(ready);
+        pod
+    }
+
+    fn set(replicas: i32) -> ReplicaSet {
+        let mut set = ReplicaSet::default();
+        set.metadata = ObjectMeta::named("default", "web");
+        set.metadata.uid = uid_of(&Key::new(Kind::ReplicaSet, "default", "web"), 1);
+        set.spec.replicas = Some(replicas);
+        set
+    }
+
+    /// The status of a budget over three pods, of which two are ready, of a set that wants four.
+    #[track_caller]
+    fn check(spec: PodDisruptionBudgetSpec, is_owned: bool, expected: (i32, i32, i32, &str)) {
+        let mut sandbox = Sandbox::new(vec![Box::new(DisruptionBudgets)]);
+        let set = set(4);
+        let owner = is_owned.then_some(&set);
+        for (name, is_ready) in [("a", true), ("b", true), ("c", false)] {
+            sandbox.put(pod(name, owner, is_ready));
+        }
+        sandbox.put(set.clone());
+        let selector = Some(LabelSelector::from_labels(labels()));
+        let spec = PodDisruptionBudgetSpec { selector, ..spec };
+        let mut metadata = ObjectMeta::named("default", "web");
+        metadata.generation = 3;
+        sandbox.put(PodDisruptionBudget { metadata, spec, ..PodDisruptionBudget::default() });
+        sandbox.settle().expect("settled");
+        let budgets: Vec<_> = sandbox.world().all::<PodDisruptionBudget>(None).collect();
+        let status = &budgets[0].status;
+        let reason = status.conditions[0].reason.as_str();
+        let found =
+            (status.expected_pods, status.desired_healthy, status.disruptions_allowed, reason);
+        assert_eq!(found, expected);
+        assert_eq!((status.current_healthy, status.observed_generation), (2, 3));
+    }
+
+    fn min(bound: CountOrPercent) -> PodDisruptionBudgetSpec {
+        PodDisruptionBudgetSpec { min_available: Some(bound), ..Default::default() }
+    }
+
+    fn max(bound: CountOrPercent) -> PodDisruptionBudgetSpec {
+        PodDisruptionBudgetSpec { max_unavailable: Some(bound), ..Default::default() }
+    }
+
+    #[test]
+    fn what_may_be_evicted_follows_from_the_bound_and_the_wanted_number() {
+        use CountOrPercent::{Count, Percent};
+        check(min(Count(1)), false, (3, 1, 1, "SufficientPods"));
+        check(min(Count(2)), true, (3, 2, 0, "InsufficientPods"));
+        check(min(Percent(25)), true, (4, 1, 1, "SufficientPods"));
+        check(max(Count(3)), true, (4, 1, 1, "SufficientPods"));
+        // Rounded up: two of four may be missing, and two are.
+        check(max(Percent(45)), true, (4, 2, 0, "InsufficientPods"));
+        check(PodDisruptionBudgetSpec::default(), true, (0, 0, 0, "InsufficientPods"));
+    }
+
+    #[test]
+    fn nobody_may_be_evicted_while_the_wanted_number_is_not_known() {
+        check(max(CountOrPercent::Count(3)), false, (0, 0, 0, "SyncFailed"));
+    }
+
+    #[test]
+    fn a_pod_that_turns_unready_takes_its_place_from_the_budget() {
+        let mut sandbox = Sandbox::new(vec![Box::new(DisruptionBudgets)]);
+        sandbox.put(pod("a", None, true));
+        sandbox.put(pod("b", None, true));
+        let selector = Some(LabelSelector::default());
+        let spec = PodDisruptionBudgetSpec { selector, ..min(CountOrPercent::Count(1)) };
+        let metadata = ObjectMeta::named("default", "web");
+        sandbox.put(PodDisruptionBudget { metadata, spec, ..PodDisruptionBudget::default() });
+        sandbox.settle().expect("settled");
+        let allowed = |sandbox: &Sandbox| {
+            let budget = sandbox.world().find::<PodDisruptionBudget>("default", "web");
+            budget.expect("there").status.disruptions_allowed
+        };
+        assert_eq!(allowed(&sandbox), 1);
+        sandbox.put(pod("a", None, false));
+        sandbox.settle().expect("settled");
+        assert_eq!(allowed(&sandbox), 0);
+    }
+}
