@@ -1,11 +1,13 @@
 //! Who may do what (S40).
 //!
-//! An admin may do everything. A node is allowed a list of fields, and everything else is refused: what it may change is
+//! An admin may do everything. What a user may ask is a matter of roles (`rbac`); here it is seen to that nobody gives rights
+//! they do not hold. A node is allowed a list of fields, and everything else is refused: what it may change is
 //! copied from the new object onto the old one, and the result must be the new object. So a field added later is
 //! refused until it is put here. Always asked with the typed objects that will be written.
 
 use std::sync::Arc;
 
+use super::rbac::may_grant;
 use super::{Caller, Context, Rejection};
 use crate::model::{
     Event, Key, Kind, LABEL_HOSTNAME, Node, NodeSpec, Object, ObjectMeta, Part, Pod, StringMap,
@@ -113,7 +115,14 @@ pub(super) fn may_try(caller: &Caller, verb: Verb, key: &Key) -> Result<(), Reje
 pub(super) fn authorise(context: &Context<'_>, action: Action<'_>) -> Result<(), Rejection> {
     let key = action.object().key();
     may_try(context.caller, action.verb(), &key)?;
-    let Caller::Node { name } = context.caller else { return Ok(()) };
+    let name = match (context.caller, action) {
+        (Caller::Node { name }, _) => name,
+        (_, Action::Create { new }) => return may_grant(context, None, new),
+        (_, Action::UpdateMain { old, new }) => return may_grant(context, Some(old), new),
+        (_, Action::Bind { .. } | Action::Delete { .. } | Action::UpdateStatus { .. }) => {
+            return Ok(());
+        }
+    };
     if node_may(context, name, &action) {
         return Ok(());
     }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::authorise::{Action, Verb, authorise, may_try};
 use super::decode::{Decoded, decode};
 use super::update::check_size;
-use super::{Context, Effect, Rejection, WriteOptions, bad_request};
+use super::{Attributes, Caller, Context, Effect, Rejection, WriteOptions, bad_request, permits};
 use crate::model::admit::admit;
 use crate::model::{Key, Kind, Namespace, NamespacePhase, Object, Part, Resource, Revision};
 use crate::store::{Expect, Guard, RecordKey};
@@ -39,6 +39,13 @@ pub(super) fn record(
     is_applied: bool,
 ) -> Result<Effect, Rejection> {
     let Decoded { object, warnings } = decoded;
+    if let Caller::User { name, .. } = context.caller {
+        // An apply that finds nothing is a create, and a right of its own.
+        let create = Attributes::collection("create", object.kind(), namespace);
+        if !permits(context.world, context.caller, &create) {
+            return Err(create.forbidden(name));
+        }
+    }
     let mut object = with_namespace(object, namespace)?;
     stamp(context, &mut object, is_applied)?;
     let key = object.key();

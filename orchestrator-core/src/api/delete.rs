@@ -29,7 +29,9 @@ pub(super) fn delete(
     }
     // A node confirms a deletion; how it cascades is for whoever asked for it.
     let held = match context.caller {
-        super::Caller::Admin { .. } => with_cascade(stored, options.cascade),
+        super::Caller::Admin { .. } | super::Caller::User { .. } => {
+            with_cascade(stored, options.cascade)
+        }
         super::Caller::Node { .. } => stored.clone(),
     };
     let proposal = graceful_delete(&held, grace_seconds, context.now)

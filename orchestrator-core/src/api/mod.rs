@@ -13,6 +13,7 @@ mod decode;
 mod delete;
 mod evict;
 mod patch;
+mod rbac;
 mod rejection;
 mod request;
 mod scale;
@@ -29,6 +30,10 @@ use crate::world::{Stored, World};
 pub use crate::model::{FieldError, FieldErrorKind};
 pub use crate::ownership::ApplyConflict;
 pub use bind::bind_proposal;
+pub use rbac::{
+    AUTO_UPDATE_ANNOTATION, Asked, Attributes, GROUP_AUTHENTICATED, GROUP_MASTERS, GROUP_NODES,
+    GROUP_SERVICE_ACCOUNTS, built_in_access, permits, permitted_rules,
+};
 pub use rejection::Rejection;
 pub use request::{
     Caller, Cascade, DeleteOptions, Effect, FieldValidation, Patch, Preconditions, Request,
@@ -50,7 +55,7 @@ impl<'a> Context<'a> {
     fn manager(&self, options: &'a WriteOptions) -> &'a str {
         match self.caller {
             _ if !options.manager.is_empty() => &options.manager,
-            Caller::Admin { name } | Caller::Node { name } => name,
+            Caller::Admin { name } | Caller::Node { name } | Caller::User { name, .. } => name,
         }
     }
 }
@@ -89,6 +94,7 @@ pub fn decide(
     fresh: Uid,
 ) -> Result<Effect, Rejection> {
     let context = Context { caller, fresh, now, world };
+    may_ask(&context, request)?;
     match request {
         Request::Bind { pod, node } => bind::bind(&context, pod, node),
         Request::Create { kind, namespace, object, options } => {
@@ -105,6 +111,17 @@ pub fn decide(
         Request::Update { key, part, object, options } => {
             update::update(&context, key, *part, object, options)
         }
+    }
+}
+
+/// Refuses a user whose roles do not permit the request, before anything is said about objects. What a node may do is
+/// looked at with the objects at hand.
+fn may_ask(context: &Context<'_>, request: &Request) -> Result<(), Rejection> {
+    let Caller::User { name, .. } = context.caller else { return Ok(()) };
+    let asked = Attributes::of_request(request);
+    match asked.iter().any(|attributes| permits(context.world, context.caller, attributes)) {
+        true => Ok(()),
+        false => Err(asked[0].forbidden(name)),
     }
 }
 

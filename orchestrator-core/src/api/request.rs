@@ -18,6 +18,13 @@ pub enum Caller {
         /// The node's name.
         name: String,
     },
+    /// Somebody who may do what their roles permit. Made by [`Caller::user`] and [`Caller::service_account`].
+    User {
+        /// Their name.
+        name: String,
+        /// The groups they are of.
+        groups: Vec<String>,
+    },
 }
 
 /// What to do with fields that Kubernetes does not know. (Fields it knows and we do not implement are kept
@@ -72,8 +79,10 @@ pub struct DeleteOptions {
     pub cascade: Cascade,
     /// Whether to go through every step but write nothing.
     pub dry_run: bool,
-    /// Seconds of grace for a pod; its own by default. 0 from an admin forces it out of the record at once.
+    /// Seconds of grace for a pod; its own by default. 0 from anybody but a node forces it out of the record at once.
     pub grace_seconds: Option<i64>,
+    /// Whether the object is one of all those that one request deletes: a right of its own.
+    pub of_collection: bool,
     /// What must be true of it.
     pub preconditions: Preconditions,
 }

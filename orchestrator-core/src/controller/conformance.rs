@@ -1,5 +1,9 @@
 //! The built-in controllers do their duties.
 
+mod cluster_role {
+    crate::controller_conformance!(|| Box::new(crate::controller::ClusterRoles));
+}
+
 mod deployment {
     crate::controller_conformance!(|| Box::new(crate::controller::DeploymentController));
 }

@@ -4,6 +4,7 @@
 //! is wanted. It never talks to another controller, reads no clock and keeps no state.
 //! Depends on `model` and `world`.
 
+mod cluster_role;
 mod deployment;
 mod disruption_budget;
 mod event_expiry;
@@ -22,6 +23,7 @@ use std::fmt::Debug;
 use crate::model::{Key, Timestamp};
 use crate::world::{Change, EventNote, Proposal, World};
 
+pub use cluster_role::ClusterRoles;
 pub use deployment::{CLAIMS_MAX, DeploymentController, ROLLOUT_WRITES_MAX};
 pub use disruption_budget::DisruptionBudgets;
 pub use event_expiry::{EVENT_SWEEP_MS, EVENT_TTL_MS, EVENTS_MAX, EventExpiry};
@@ -40,6 +42,7 @@ pub use taint_eviction::{
 /// Lists the built-in controllers: all but placement, which is the engine's.
 pub fn built_in() -> Vec<Box<dyn Controller>> {
     vec![
+        Box::new(ClusterRoles),
         Box::new(DeploymentController),
         Box::new(DisruptionBudgets),
         Box::new(EventExpiry),

@@ -9,12 +9,13 @@ use super::agent::{Agent, AgentConfig, AgentHandle};
 use super::control::{COMMANDS_MAX, Command, Control, load};
 use super::history::{Changes, History};
 use super::local_link::LocalLink;
+use super::set_up::set_up;
 use super::streams;
 use super::submit::{Submitter, shut_down};
 use crate::api::{Caller, Effect, Patch, Preconditions, Rejection, Request, WriteOptions};
 use crate::controller::{Controller, built_in};
 use crate::engine::EngineStats;
-use crate::model::{Key, Namespace, Object, ObjectMeta, Part, Pod, Revision};
+use crate::model::{Key, Object, Part, Pod, Revision};
 use crate::node::NodeStreams;
 use crate::runtime::{
     LogOptions, LogStream, Runtime, RuntimeError, Scope, Session, SessionOptions,
@@ -23,9 +24,6 @@ use crate::scheduler::{ClusterView, Explanation, FilterScore, Scheduler};
 use crate::store::{StateStore, StoreError};
 use crate::world::World;
 
-/// The namespaces every cluster has.
-const NAMESPACES: [&str; 2] = ["default", "kube-system"];
-
 /// Why a cluster did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -33,7 +31,7 @@ pub enum StartError {
     /// The builder was given no store.
     #[error("no store was given; call `store` on the builder")]
     NoStore,
-    /// The namespaces every cluster has could not be recorded.
+    /// What every cluster has from the start could not be recorded.
     #[error("cannot set the cluster up: {0}")]
     Setup(Rejection),
     /// The store failed.
@@ -411,7 +409,7 @@ impl ClusterBuilder {
         );
         let control = tokio::spawn(control.run());
         let submitter = Submitter { store, history, commands };
-        let id = match set_up(&submitter).await {
+        let id = match set_up(&submitter, &embedder()).await {
             Ok(id) => id,
             Err(rejection) => {
                 let _ = submitter.commands.send(Command::Stop).await;
@@ -438,34 +436,4 @@ impl ClusterBuilder {
         let inner = Inner { id, submitter, scheduler: self.scheduler, node, registered, tasks };
         Ok(Cluster { inner: Arc::new(inner) })
     }
-}
-
-/// Records the namespaces every cluster has, and returns the cluster's id: from the uid of `kube-system`, as is
-/// customary for Kubernetes clusters.
-async fn set_up(submitter: &Submitter) -> Result<String, Rejection> {
-    for name in NAMESPACES {
-        let key = Key::cluster(crate::model::Kind::Namespace, name);
-        if submitter.history.world().get(&key).is_some() {
-            continue;
-        }
-        let namespace = Namespace {
-            metadata: ObjectMeta { name: name.to_owned(), ..ObjectMeta::default() },
-            ..Namespace::default()
-        };
-        let request = Request::Create {
-            kind: key.kind,
-            namespace: String::new(),
-            object: Object::from(namespace).to_value(),
-            options: WriteOptions::default(),
-        };
-        match submitter.submit(&embedder(), &request).await {
-            Ok(_) | Err(Rejection::AlreadyExists { .. }) => {}
-            Err(rejection) => return Err(rejection),
-        }
-    }
-    let world = submitter.history.world();
-    let system = world.find::<Namespace>("", NAMESPACES[1]);
-    let uid = system.map(|namespace| namespace.metadata.uid.to_string()).unwrap_or_default();
-    // The end of a UUIDv7 is random; the beginning is the time.
-    Ok(format!("c{}", &uid[uid.len().saturating_sub(12)..]))
 }

@@ -9,6 +9,7 @@ mod cluster;
 mod control;
 mod history;
 mod local_link;
+mod set_up;
 mod streams;
 mod submit;
 

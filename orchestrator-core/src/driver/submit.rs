@@ -11,7 +11,7 @@ use super::history::History;
 use crate::api::{Caller, Effect, Rejection, Request, decide};
 use crate::model::{Key, Revision, Uid};
 use crate::store::{CommitOutcome, StateStore};
-use crate::world::World;
+use crate::world::{Proposal, World};
 
 /// How often a request is decided anew when others write to the same object meanwhile.
 const ATTEMPTS_MAX: usize = 32;
@@ -44,12 +44,7 @@ impl Submitter {
                 return self.bind(pod.clone(), node.clone()).await;
             }
             let Some(proposal) = &effect.proposal else { return Ok(effect) };
-            let outcome = self.store.commit(proposal.to_txn()).await.map_err(|error| {
-                Rejection::Unavailable {
-                    message: format!("the store refused the write: {}", chain(&error)),
-                }
-            })?;
-            match outcome {
+            match self.commit(proposal).await? {
                 CommitOutcome::Committed(revision) => {
                     self.reach(revision).await?;
                     effect.reply.set_revision(revision);
@@ -75,10 +70,44 @@ impl Submitter {
                 }
             }
         }
-        Err(Rejection::Unavailable {
-            message: format!(
-                "others kept changing the object; gave up after {ATTEMPTS_MAX} attempts"
-            ),
+        Err(kept_changing())
+    }
+
+    /// Commits what several requests come to as one transaction; `wanted` says which, of the newest world. They must concern
+    /// different objects.
+    pub(super) async fn submit_all(
+        &self,
+        caller: &Caller,
+        wanted: impl Fn(&World) -> Vec<Request>,
+    ) -> Result<(), Rejection> {
+        for _ in 0..ATTEMPTS_MAX {
+            let world = self.history.world();
+            let mut all = Proposal::default();
+            for request in wanted(&world) {
+                let fresh = Uid::from_uuid(uuid::Uuid::now_v7());
+                let effect = decide(&world, caller, &request, clock::now(), fresh)?;
+                all = all.and(effect.proposal.unwrap_or_default());
+            }
+            if all == Proposal::default() {
+                return Ok(());
+            }
+            let outcome = self.commit(&all).await?;
+            let reached = match outcome {
+                CommitOutcome::Committed(revision) => revision,
+                CommitOutcome::Conflict { current: Some(revision), .. } => revision,
+                CommitOutcome::Conflict { current: None, .. } | CommitOutcome::Unknown => {
+                    newest(&*self.store).await
+                }
+            };
+            self.reach(reached).await?;
+        }
+        Err(kept_changing())
+    }
+
+    async fn commit(&self, proposal: &Proposal) -> Result<CommitOutcome, Rejection> {
+        let committed = self.store.commit(proposal.to_txn()).await;
+        committed.map_err(|error| Rejection::Unavailable {
+            message: format!("the store refused the write: {}", chain(&error)),
         })
     }
 
@@ -103,6 +132,11 @@ impl Submitter {
         self.reach(effect.reply.meta().resource_version).await?;
         Ok(effect)
     }
+}
+
+fn kept_changing() -> Rejection {
+    let message = format!("others kept changing the object; gave up after {ATTEMPTS_MAX} attempts");
+    Rejection::Unavailable { message }
 }
 
 /// The answer of a cluster that was shut down.

@@ -9,12 +9,12 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::{option, sample};
 
 use crate::model::{
-    ConditionStatus, ConfigMap, CountOrPercent, Deployment, Event, FOREGROUND_FINALIZER, Key, Kind,
-    LabelSelector, NAMESPACE_FINALIZER, Namespace, NamespaceSpec, Node, NodeCondition,
-    ORPHAN_FINALIZER, Object, ObjectMeta, OwnerReference, Pod, PodDisruptionBudget,
-    PodDisruptionBudgetSpec, PodPhase, PodSpec, PodTemplate, ReplicaSet, ReplicaSetSpec, Revision,
-    RollingUpdate, SLOT_ANNOTATION, StrategyType, StringMap, Taint, TaintEffect, Time, Timestamp,
-    Uid, set_condition,
+    AggregationRule, ClusterRole, ConditionStatus, ConfigMap, CountOrPercent, Deployment, Event,
+    FOREGROUND_FINALIZER, Key, Kind, LabelSelector, NAMESPACE_FINALIZER, Namespace, NamespaceSpec,
+    Node, NodeCondition, ORPHAN_FINALIZER, Object, ObjectMeta, OwnerReference, Pod,
+    PodDisruptionBudget, PodDisruptionBudgetSpec, PodPhase, PodSpec, PodTemplate, PolicyRule,
+    ReplicaSet, ReplicaSetSpec, Revision, RollingUpdate, SLOT_ANNOTATION, StrategyType, StringMap,
+    Taint, TaintEffect, Time, Timestamp, Uid, set_condition,
 };
 use crate::world::Signal;
 
@@ -80,6 +80,7 @@ pub fn clusters(shape: Shape) -> impl Strategy<Value = Cluster> {
 fn object(shape: Shape) -> impl Strategy<Value = Object> {
     prop_oneof![
         budget(shape).prop_map(Object::from),
+        cluster_role(shape).prop_map(Object::from),
         config_map(shape).prop_map(Object::from),
         deployment(shape).prop_map(Object::from),
         event().prop_map(Object::from),
@@ -299,6 +300,28 @@ fn budget(shape: Shape) -> impl Strategy<Value = PodDisruptionBudget> {
             ..PodDisruptionBudgetSpec::default()
         };
         PodDisruptionBudget { metadata, spec, ..PodDisruptionBudget::default() }
+    })
+}
+
+fn cluster_role(shape: Shape) -> impl Strategy<Value = ClusterRole> {
+    let metadata = meta(shape, Kind::ClusterRole, &["r0", "r1", "r2"]);
+    // Each may be a part of others, in circles too.
+    let parts =
+        (option::of(sample::select(vec!["a", "b"])), option::of(sample::select(vec!["a", "b"])));
+    let verbs = vec(sample::select(vec!["get", "list", "*"]), 0..3);
+    (metadata, parts, verbs).prop_map(|(mut metadata, (part_of, made_of), verbs)| {
+        metadata.labels.extend(part_of.map(|part| ("part".to_owned(), part.to_owned())));
+        let aggregation_rule = made_of.map(|part| AggregationRule {
+            cluster_role_selectors: vec![LabelSelector::from_labels(labels(&[("part", part)]))],
+        });
+        let rule = |verb: &str| PolicyRule {
+            api_groups: vec![String::new()],
+            resources: vec!["pods".to_owned()],
+            verbs: vec![verb.to_owned()],
+            ..PolicyRule::default()
+        };
+        let rules = verbs.into_iter().map(rule).collect();
+        ClusterRole { aggregation_rule, metadata, rules, ..ClusterRole::default() }
     })
 }
 

@@ -96,6 +96,7 @@ fn selection<B>(
 fn review(kind: AnswerKind, answered: &Answered, caller: &Caller, asked: &Value) -> Value {
     let (name, groups, is_admin) = match caller {
         Caller::Admin { name } => (name.clone(), ["system:masters", "system:authenticated"], true),
+        Caller::User { .. } => todo!(),
         Caller::Node { name } => {
             let name = format!("system:node:{name}");
             (name, ["system:nodes", "system:authenticated"], false)
