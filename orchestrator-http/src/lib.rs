@@ -43,7 +43,7 @@ mod stream;
 mod table;
 
 pub use age::brief as brief_duration;
-pub use api::{Api, Transport};
+pub use api::{Api, FairnessLimits, Transport};
 pub use body::{BODY_BYTES_MAX, Body};
 pub use client::{
     ByteStream, Cause, Client, ClientError, DeleteParams, LogParams, Reply, Selector, WatchEvent,

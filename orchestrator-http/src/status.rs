@@ -100,6 +100,12 @@ impl Failure {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).with_details(details)
     }
 
+    /// 429: one client asks for more than its share.
+    pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u64) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
+            .with_details(json!({ "retryAfterSeconds": retry_after_seconds }))
+    }
+
     /// 501: Kubernetes has it, this server does not.
     pub fn not_implemented(what: &str) -> Self {
         let message = format!("{what} is not implemented by this server");

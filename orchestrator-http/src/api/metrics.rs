@@ -19,6 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::fairness::Limit;
 use super::typed;
 use crate::body::Body;
 
@@ -35,16 +36,64 @@ pub(super) struct Metrics {
     latency: Family<Labels, Histogram>,
     watchers: Gauge,
     refused: Counter,
+    limits: LimitMetrics,
 }
 
-/// Counts a watch while it lasts.
+/// Counts something (a watch, a request) while it lasts.
 #[derive(Debug)]
-pub(super) struct WatcherGuard(Gauge);
+pub(super) struct InUse(Gauge);
 
-impl Drop for WatcherGuard {
+impl InUse {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for InUse {
     fn drop(&mut self) {
         self.0.dec();
     }
+}
+
+/// What is in use of each limit of fairness, of all identities together, and how often each has refused.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LimitMetrics {
+    in_use: Family<LimitLabel, Gauge>,
+    refused: Family<LimitLabel, Counter>,
+}
+
+type LimitLabel = [(&'static str, &'static str); 1];
+
+impl LimitMetrics {
+    fn registered(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        // Each is there from the beginning, as 0.
+        for limit in Limit::ALL {
+            drop(metrics.refused.get_or_create(&label(limit)));
+            // A rate is spent, not held.
+            if limit != Limit::Rate {
+                drop(metrics.in_use.get_or_create(&label(limit)));
+            }
+        }
+        let help = "Requests that are under way under a limit of their identity";
+        registry.register("http_limit_in_use", help, metrics.in_use.clone());
+        let help = "Requests answered with 429, by the limit of their identity";
+        registry.register("http_limit_refused", help, metrics.refused.clone());
+        metrics
+    }
+
+    pub(super) fn in_use(&self, limit: Limit) -> InUse {
+        InUse::new(&self.in_use.get_or_create(&label(limit)))
+    }
+
+    pub(super) fn refused(&self, limit: Limit) {
+        self.refused.get_or_create(&label(limit)).inc();
+    }
+}
+
+const fn label(limit: Limit) -> LimitLabel {
+    [("limit", limit.name())]
 }
 
 impl Metrics {
@@ -61,8 +110,9 @@ impl Metrics {
         let refused = Counter::default();
         let help = "Connections closed because there were too many";
         registry.register("http_connections_refused", help, refused.clone());
+        let limits = LimitMetrics::registered(&mut registry);
         registry.register_collector(Box::new(ClusterCollector(cluster)));
-        Self { registry, requests, latency, watchers, refused }
+        Self { registry, requests, latency, watchers, refused, limits }
     }
 
     /// Counts a request that was answered.
@@ -92,9 +142,12 @@ impl Metrics {
         self.refused.inc();
     }
 
-    pub(super) fn watcher(&self) -> WatcherGuard {
-        self.watchers.inc();
-        WatcherGuard(self.watchers.clone())
+    pub(super) fn watcher(&self) -> InUse {
+        InUse::new(&self.watchers)
+    }
+
+    pub(super) fn limits(&self) -> LimitMetrics {
+        self.limits.clone()
     }
 
     pub(super) fn render(&self) -> Response<Body> {

@@ -4,6 +4,7 @@
 
 mod answers;
 mod encode;
+mod fairness;
 mod list;
 mod logs;
 mod metrics;
@@ -40,8 +41,11 @@ use crate::status::Failure;
 use crate::stopping::Stopping;
 use crate::stream::ExecQuery;
 use encode::Encoder;
+use fairness::{Class, Fairness};
 use metrics::Metrics;
 use snapshots::Snapshots;
+
+pub use fairness::FairnessLimits;
 
 /// How long a request may take until its answer begins.
 const REQUEST_SECONDS_MAX: u64 = 60;
@@ -67,6 +71,7 @@ struct Inner {
     token: Option<Token>,
     stopping: Stopping,
     encoder: Encoder,
+    fairness: Fairness,
     metrics: Metrics,
     snapshots: Snapshots,
 }
@@ -97,14 +102,26 @@ impl Api {
     /// Makes the API of a cluster for use in the same process: every request is the administrator's, as over
     /// [`Transport::Unix`].
     pub fn new(cluster: Cluster) -> Self {
-        Self::with_token(cluster, None, Stopping::never())
+        Self::with_limits(cluster, FairnessLimits::default())
+    }
+
+    /// As [`Self::new`], with limits of what each identity may take.
+    pub fn with_limits(cluster: Cluster, limits: FairnessLimits) -> Self {
+        Self::with_token(cluster, None, limits, Stopping::never())
     }
 
     /// Makes the API of a server: with a token, and streams that end when the server stops.
-    pub(crate) fn with_token(cluster: Cluster, token: Option<Token>, stopping: Stopping) -> Self {
+    pub(crate) fn with_token(
+        cluster: Cluster,
+        token: Option<Token>,
+        limits: FairnessLimits,
+        stopping: Stopping,
+    ) -> Self {
         let metrics = Metrics::new(cluster.clone());
+        let fairness = Fairness::new(limits, metrics.limits());
         let (encoder, snapshots) = (Encoder::default(), Snapshots::default());
-        Self { inner: Arc::new(Inner { cluster, token, stopping, encoder, metrics, snapshots }) }
+        let inner = Inner { cluster, token, stopping, encoder, fairness, metrics, snapshots };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Answers a request. Never fails: what goes wrong is a Status in the answer.
@@ -162,13 +179,26 @@ impl Api {
             return Ok(plain("ok"));
         }
         let caller = self.authenticate(&parts.headers, transport)?;
+        let query = Query::parse(parts.uri.query());
+        let class = match (&route, &query) {
+            (Ok(route), Ok(query)) => Class::of(&parts.method, route, query),
+            _ => Class::Request,
+        };
+        let ticket = self.inner.fairness.admit(&fairness::identity(&caller), class).await?;
         let route = route?;
-        let query = Query::parse(parts.uri.query())?;
-        let method = match &parts.method {
+        let call = Call { parts, query: query?, body, caller };
+        self.dispatch(route, call).await.map(|response| ticket.keep_for(response))
+    }
+
+    async fn dispatch<B>(&self, route: Route, mut call: Call<B>) -> Result<Response<Body>, Failure>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: std::fmt::Display,
+    {
+        let method = match &call.parts.method {
             &Method::HEAD => Method::GET,
             method => method.clone(),
         };
-        let mut call = Call { parts, query, body, caller };
         match route {
             Route::Answered { answered, namespace, name } => {
                 self.answered(answered, namespace, name, call).await

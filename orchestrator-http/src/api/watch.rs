@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::Api;
 use super::encode::Shape;
 use super::list::Selection;
-use super::metrics::WatcherGuard;
+use super::metrics::InUse;
 use crate::body::{self, Body};
 use crate::negotiate::Format;
 use crate::status::Failure;
@@ -93,7 +93,7 @@ struct Watch {
     deadline: Instant,
     next_bookmark: Instant,
     stopping: Stopping,
-    _guard: WatcherGuard,
+    _guard: InUse,
 }
 
 impl Watch {

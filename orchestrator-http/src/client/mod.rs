@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use orchestrator_core::model::{Key, Kind};
@@ -28,6 +28,10 @@ pub use stream::{ByteStream, WatchEvent, WatchStream};
 
 /// How long an answer may take to begin.
 const ANSWER_SECONDS_MAX: u64 = 90;
+/// How often a request that came too soon (429 with `Retry-After`) is sent again.
+const RETRIES_MAX: usize = 5;
+/// How long the client waits for its turn at most, each time.
+const RETRY_SECONDS_MAX: u64 = 30;
 /// The most bytes of an answer that is not a stream.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 /// How many objects a list asks for at once.
@@ -380,19 +384,39 @@ impl Client {
         request
     }
 
-    /// Sends a request; what is not a success becomes an error.
+    /// Sends a request; what is not a success becomes an error. A server that says in how long it is the client's turn is
+    /// asked again then: it has done nothing yet.
     async fn send(
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<ResponseBody>, ClientError> {
+        for _ in 0..RETRIES_MAX {
+            let response = self.send_once(request.clone()).await?;
+            let Some(later) = retry_after(&response) else { return self.success(response).await };
+            tokio::time::sleep(later).await;
+        }
+        let response = self.send_once(request).await?;
+        self.success(response).await
+    }
+
+    async fn send_once(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<ResponseBody>, ClientError> {
         let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
-        let response = match tokio::time::timeout(limit, self.connector.send(request)).await {
-            Ok(response) => response?,
+        match tokio::time::timeout(limit, self.connector.send(request)).await {
+            Ok(response) => response,
             Err(_) => {
                 let reason = format!("no answer within {ANSWER_SECONDS_MAX} s");
-                return Err(ClientError::Broken { server: self.server().to_owned(), reason });
+                Err(ClientError::Broken { server: self.server().to_owned(), reason })
             }
-        };
+        }
+    }
+
+    async fn success(
+        &self,
+        response: Response<ResponseBody>,
+    ) -> Result<Response<ResponseBody>, ClientError> {
         if response.status().is_success() {
             return Ok(response);
         }
@@ -420,6 +444,15 @@ impl Client {
             reason: error.to_string(),
         })
     }
+}
+
+/// In how long a refused request may come again, if the server says so.
+fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
+    if response.status() != StatusCode::TOO_MANY_REQUESTS {
+        return None;
+    }
+    let seconds: u64 = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds.min(RETRY_SECONDS_MAX)))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use orchestrator_core::driver::Cluster;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::api::Api;
+use crate::api::{Api, FairnessLimits};
 use crate::kubeconfig;
 use crate::pki::{Pki, PkiError, Token};
 use crate::stopping::{self, Stop};
@@ -44,6 +44,8 @@ pub struct Limits {
     pub stall_ms: u64,
     /// How long requests under way may take to end at a shutdown, in milliseconds.
     pub shutdown_ms: u64,
+    /// How much each identity may take.
+    pub fairness: FairnessLimits,
 }
 
 impl Default for Limits {
@@ -55,6 +57,7 @@ impl Default for Limits {
             head_ms: 60_000,
             stall_ms: 30_000,
             shutdown_ms: 5_000,
+            fairness: FairnessLimits::default(),
         }
     }
 }
@@ -135,7 +138,8 @@ impl Server {
                 (Acceptor::Unix(socket, path.clone()), config.listen.clone())
             }
         };
-        let api = Api::with_token(cluster, Some(pki.token().clone()), stopping.clone());
+        let (token, fairness) = (pki.token().clone(), config.limits.fairness.clone());
+        let api = Api::with_token(cluster, Some(token), fairness, stopping.clone());
         let connection = Arc::new(Connection { api, limits: config.limits.clone(), stopping });
         let task = tokio::spawn(accept_until_stopped(acceptor, connection));
         let (ca_pem, token) = (pki.ca_pem().to_owned(), pki.token().clone());

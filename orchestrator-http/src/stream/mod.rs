@@ -30,6 +30,16 @@ impl Takeover {
         Self(Arc::new(Mutex::new(Some(Box::pin(task)))))
     }
 
+    /// Holds something until the task has ended.
+    pub(crate) fn hold(extensions: &mut Extensions, held: impl Send + 'static) {
+        if let Some(task) = Self::take_from(extensions) {
+            extensions.insert(Self::new(async move {
+                task.await;
+                drop(held);
+            }));
+        }
+    }
+
     /// Takes the task out of an answer.
     pub(crate) fn take_from(extensions: &mut Extensions) -> Option<Task> {
         let takeover = extensions.remove::<Self>()?;

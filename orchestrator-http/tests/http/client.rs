@@ -5,10 +5,11 @@ use std::path::Path;
 use orchestrator_core::driver::Cluster;
 use orchestrator_core::model::{Key, Kind};
 use orchestrator_http::{
-    Client, ClientError, DeleteParams, Listen, Selector, Server, ServerConfig, WatchEvent,
-    WriteParams,
+    Client, ClientConfig, ClientError, DeleteParams, Listen, Selector, Server, ServerConfig,
+    WatchEvent, WriteParams,
 };
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::fixture::{cluster, config_map, deployment};
 
@@ -140,4 +141,45 @@ async fn a_socket_in_the_file_system_needs_no_token() {
     drop(std::os::unix::net::UnixListener::bind(&socket).expect("a free path"));
     bind().await.expect("a leftover is replaced").shutdown().await;
     cluster.shutdown(false).await;
+}
+
+/// Answers each connection on a socket with the next of some answers, and returns how many requests came.
+async fn scripted(path: &Path, answers: &[&str]) -> usize {
+    let listener = tokio::net::UnixListener::bind(path).expect("a free path");
+    let mut requests = 0;
+    for answer in answers {
+        let (mut stream, _) = listener.accept().await.expect("a client comes");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            assert!(stream.read_buf(&mut head).await.expect("it is read") > 0, "the head ends");
+        }
+        requests += 1;
+        stream.write_all(answer.as_bytes()).await.expect("it is taken");
+    }
+    requests
+}
+
+#[tokio::test]
+async fn the_client_comes_again_when_it_is_told_to() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("s");
+    let busy = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 0\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let full = "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let good = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
+    let config = ClientConfig {
+        server: format!("unix://{}", path.display()),
+        ca_pem: None,
+        token: None,
+        namespace: "default".to_owned(),
+    };
+    let client = Client::from_config(&config).expect("a socket needs nothing");
+    let pod = Key::pod("default", "web");
+    let answers = [busy, busy, good];
+    let (requests, answer) = tokio::join!(scripted(&path, &answers), client.get(&pod));
+    assert_eq!((requests, answer.expect("the third is good")), (3, json!({})));
+    std::fs::remove_file(&path).expect("it was there");
+    // Without a time the server does not ask for another try: evictions are refused like this.
+    let answers = [full];
+    let (_, answer) = tokio::join!(scripted(&path, &answers), client.get(&pod));
+    assert!(matches!(answer, Err(ClientError::Refused { code: 429, .. })), "{answer:?}");
 }

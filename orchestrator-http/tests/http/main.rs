@@ -2,6 +2,7 @@
 
 mod client;
 mod dispatch;
+mod fairness;
 mod fixture;
 mod logs;
 mod sockets;
