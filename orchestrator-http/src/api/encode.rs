@@ -1,29 +1,27 @@
-//! Objects as JSON bytes, each revision encoded once however many lists and watches show it.
+//! Objects and events as JSON bytes: each object is encoded once per revision however many lists and watches show it, and each
+//! event is one line whose bytes all its watches share.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
-
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use orchestrator_core::model::{Key, Object, Revision};
+use orchestrator_core::world::ObjectChange;
+use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
 
+use super::memo::Memo;
 use crate::negotiate::Format;
 use crate::table::{self, IncludeObject};
 
 /// The most bytes of encoded objects that are kept.
-const ENCODED_BYTES_MAX: usize = 8 << 20;
+const OBJECTS_BYTES_MAX: usize = 8 << 20;
+/// The most bytes of events that are kept: watches that keep up ask for the newest.
+const LINES_BYTES_MAX: usize = 8 << 20;
 
-/// Encodes objects as the world holds them, and remembers the newest results.
-#[derive(Debug, Default)]
+/// Encodes objects as the world holds them and what happens to them, and remembers the newest results.
+#[derive(Debug)]
 pub(super) struct Encoder {
-    cache: Mutex<Cache>,
-}
-
-#[derive(Debug, Default)]
-struct Cache {
-    encoded: HashMap<(Key, Revision), Bytes>,
-    order: VecDeque<(Key, Revision)>,
-    bytes: usize,
+    objects: Memo<(Key, Revision)>,
+    lines: Memo<LineKey>,
+    encoded: Counter,
 }
 
 /// The form in which objects are shown.
@@ -33,27 +31,48 @@ pub(super) struct Shape {
     pub(super) include: IncludeObject,
 }
 
+/// What a watch tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Event {
+    Added,
+    Bookmark,
+    Deleted,
+    Error,
+    Modified,
+}
+
+impl Event {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Bookmark => "BOOKMARK",
+            Self::Deleted => "DELETED",
+            Self::Error => "ERROR",
+            Self::Modified => "MODIFIED",
+        }
+    }
+}
+
+/// Of which change an event is told, how, and in which form. A store gives a revision to one commit, which changes an
+/// object once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct LineKey {
+    revision: Revision,
+    key: Key,
+    event: Event,
+    is_whole: bool,
+}
+
 impl Encoder {
+    pub(super) fn new(encoded: Counter) -> Self {
+        let (objects, lines) = (Memo::new(OBJECTS_BYTES_MAX), Memo::new(LINES_BYTES_MAX));
+        Self { objects, lines, encoded }
+    }
+
     /// Encodes a whole object of the world.
     pub(super) fn object(&self, object: &Object) -> Bytes {
         let name = (object.key(), object.meta().resource_version);
-        let lock = || self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bytes) = lock().encoded.get(&name) {
-            return bytes.clone();
-        }
-        let bytes = Bytes::from(encode(object));
-        let mut cache = lock();
-        if cache.encoded.insert(name.clone(), bytes.clone()).is_none() {
-            cache.bytes += bytes.len();
-            cache.order.push_back(name);
-        }
-        while cache.bytes > ENCODED_BYTES_MAX {
-            let Some(oldest) = cache.order.pop_front() else { break };
-            if let Some(bytes) = cache.encoded.remove(&oldest) {
-                cache.bytes -= bytes.len();
-            }
-        }
-        bytes
+        self.objects.get(&name, || self.encode(object))
     }
 
     /// Encodes an object in the form a list or watch shows it.
@@ -71,29 +90,59 @@ impl Encoder {
             }
         }
     }
-}
 
-fn encode(object: &Object) -> Vec<u8> {
-    serde_json::to_vec(object).expect("maps of the model have string keys")
-}
-
-#[cfg(test)]
-mod tests {
-    use orchestrator_core::model::Pod;
-
-    use super::*;
-
-    #[test]
-    fn what_is_remembered_stays_within_its_bound() {
-        let encoder = Encoder::default();
-        for revision in 1..50 {
-            let mut object = Object::from(Pod::new("a", &"x".repeat(400_000)));
-            object.set_revision(Revision(revision));
-            let bytes = encoder.object(&object);
-            assert_eq!(bytes, encoder.object(&object));
-        }
-        let cache = encoder.cache.lock().expect("no panic");
-        assert!(cache.bytes <= ENCODED_BYTES_MAX && cache.encoded.len() == cache.order.len());
-        assert!(cache.encoded.len() > 10);
+    /// Encodes what a watch tells of a change as a line; `None` of tables, which have ages and so are each watch's own.
+    pub(super) fn shared_line(
+        &self,
+        change: &ObjectChange,
+        event: Event,
+        object: &Object,
+        shape: Shape,
+    ) -> Option<Bytes> {
+        let is_whole = match shape.format {
+            Format::Json => true,
+            Format::Metadata => false,
+            Format::Table => return None,
+        };
+        let key = LineKey { revision: change.revision, key: change.key.clone(), event, is_whole };
+        let make = || line(event, &self.told(change, event, object, shape, false));
+        Some(self.lines.get(&key, make))
     }
+
+    /// Encodes the object of an event. One that is gone shows its last value, at the revision at which it went: it never was
+    /// in the world like this.
+    pub(super) fn told(
+        &self,
+        change: &ObjectChange,
+        event: Event,
+        object: &Object,
+        shape: Shape,
+        with_columns: bool,
+    ) -> Bytes {
+        if event != Event::Deleted {
+            return self.shaped(object, shape, with_columns);
+        }
+        let mut last = object.clone();
+        last.set_revision(change.revision);
+        match shape.format {
+            Format::Json => self.encode(&last),
+            Format::Metadata | Format::Table => self.shaped(&last, shape, with_columns),
+        }
+    }
+
+    fn encode(&self, object: &Object) -> Bytes {
+        self.encoded.inc();
+        serde_json::to_vec(object).expect("maps of the model have string keys").into()
+    }
+}
+
+/// Makes the line of an event.
+pub(super) fn line(event: Event, object: &[u8]) -> Bytes {
+    let mut line = BytesMut::with_capacity(object.len() + 40);
+    line.put_slice(br#"{"type":""#);
+    line.put_slice(event.name().as_bytes());
+    line.put_slice(br#"","object":"#);
+    line.put_slice(object);
+    line.put_slice(b"}\n");
+    line.freeze()
 }

@@ -36,6 +36,7 @@ pub(super) struct Metrics {
     latency: Family<Labels, Histogram>,
     watchers: Gauge,
     refused: Counter,
+    encoded: Counter,
     limits: LimitMetrics,
 }
 
@@ -110,9 +111,12 @@ impl Metrics {
         let refused = Counter::default();
         let help = "Connections closed because there were too many";
         registry.register("http_connections_refused", help, refused.clone());
+        let encoded = Counter::default();
+        let help = "Objects encoded for lists and watches, each revision once however many show it";
+        registry.register("http_objects_encoded", help, encoded.clone());
         let limits = LimitMetrics::registered(&mut registry);
         registry.register_collector(Box::new(ClusterCollector(cluster)));
-        Self { registry, requests, latency, watchers, refused, limits }
+        Self { registry, requests, latency, watchers, refused, encoded, limits }
     }
 
     /// Counts a request that was answered.
@@ -144,6 +148,10 @@ impl Metrics {
 
     pub(super) fn watcher(&self) -> InUse {
         InUse::new(&self.watchers)
+    }
+
+    pub(super) fn encoded(&self) -> Counter {
+        self.encoded.clone()
     }
 
     pub(super) fn limits(&self) -> LimitMetrics {

@@ -7,6 +7,7 @@ mod encode;
 mod fairness;
 mod list;
 mod logs;
+mod memo;
 mod metrics;
 mod read;
 mod scale;
@@ -119,7 +120,7 @@ impl Api {
     ) -> Self {
         let metrics = Metrics::new(cluster.clone());
         let fairness = Fairness::new(limits, metrics.limits());
-        let (encoder, snapshots) = (Encoder::default(), Snapshots::default());
+        let (encoder, snapshots) = (Encoder::new(metrics.encoded()), Snapshots::default());
         let inner = Inner { cluster, token, stopping, encoder, fairness, metrics, snapshots };
         Self { inner: Arc::new(inner) }
     }

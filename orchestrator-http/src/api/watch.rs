@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Api;
-use super::encode::Shape;
+use super::encode::{Event, Shape, line};
 use super::list::Selection;
 use super::metrics::InUse;
 use crate::body::{self, Body};
@@ -170,7 +170,10 @@ impl Watch {
                 if let Some(initial) = &mut self.initial {
                     initial.after = Some(key);
                 }
-                self.push("ADDED", &object);
+                let with_columns = !self.columns_sent;
+                let encoded = self.api.inner.encoder.shaped(&object, self.shape, with_columns);
+                self.columns_sent = true;
+                self.lines.push_back(line(Event::Added, &encoded));
             }
             None => {
                 self.initial = None;
@@ -188,7 +191,7 @@ impl Watch {
                 let position = self.changes.position();
                 let message = format!("too old resource version: {position} ({oldest})");
                 let status = Failure::expired(message).to_value().to_string();
-                self.push_line("ERROR", status.as_bytes());
+                self.lines.push_back(line(Event::Error, status.as_bytes()));
                 self.is_done = true;
             }
         }
@@ -199,34 +202,19 @@ impl Watch {
         let selected = |object: &&Object| self.selection.selects(&change.key, object);
         let before = change.before.as_ref().filter(selected);
         let after = change.after.as_ref().filter(selected);
-        match (before, after) {
-            (None, None) => {}
-            (None, Some(object)) => self.push("ADDED", object),
-            (Some(_), Some(object)) => self.push("MODIFIED", object),
-            (Some(last), None) => {
-                // The last value, at the revision at which it went.
-                let mut last = last.clone();
-                last.set_revision(change.revision);
-                self.push_gone(&last);
-            }
-        }
-    }
-
-    fn push(&mut self, event: &str, object: &Object) {
-        let encoded = self.api.inner.encoder.shaped(object, self.shape, !self.columns_sent);
+        let (event, object) = match (before, after) {
+            (None, None) => return,
+            (None, Some(object)) => (Event::Added, object),
+            (Some(_), Some(object)) => (Event::Modified, object),
+            (Some(last), None) => (Event::Deleted, last),
+        };
+        let encoder = &self.api.inner.encoder;
+        let line = encoder.shared_line(change, event, object, self.shape).unwrap_or_else(|| {
+            let with_columns = !self.columns_sent;
+            line(event, &encoder.told(change, event, object, self.shape, with_columns))
+        });
         self.columns_sent = true;
-        self.push_line(event, &encoded);
-    }
-
-    /// As [`Self::push`], past the cache: the object never was in the world like this.
-    fn push_gone(&mut self, object: &Object) {
-        match self.shape.format {
-            Format::Json => {
-                let encoded = object.to_value().to_string();
-                self.push_line("DELETED", encoded.as_bytes());
-            }
-            Format::Metadata | Format::Table => self.push("DELETED", object),
-        }
+        self.lines.push_back(line);
     }
 
     /// Tells that everything up to a revision has been told (S7). True of the history's position whenever `lines` is
@@ -248,16 +236,6 @@ impl Watch {
             }),
             Format::Table => table::table(&metadata, &Value::Null, Vec::new()),
         };
-        self.push_line("BOOKMARK", object.to_string().as_bytes());
-    }
-
-    fn push_line(&mut self, event: &str, object: &[u8]) {
-        let mut line = BytesMut::with_capacity(object.len() + 40);
-        line.put_slice(br#"{"type":""#);
-        line.put_slice(event.as_bytes());
-        line.put_slice(br#"","object":"#);
-        line.put_slice(object);
-        line.put_slice(b"}\n");
-        self.lines.push_back(line.freeze());
+        self.lines.push_back(line(Event::Bookmark, object.to_string().as_bytes()));
     }
 }

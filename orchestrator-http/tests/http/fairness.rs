@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream};
 use http::{Method, Request};
+use http_body::Frame;
 use http_body_util::StreamBody;
 use orchestrator_http::{Api, FairnessLimits, Transport};
 
@@ -14,9 +15,11 @@ async fn fixture(limits: FairnessLimits) -> Fixture {
 }
 
 /// A request whose body never ends.
-fn endless() -> Request<StreamBody<stream::Pending<Result<http_body::Frame<Bytes>, String>>>> {
+fn endless() -> Request<impl http_body::Body<Data = Bytes, Error = String> + Send> {
     let request = Request::post(MAPS).header("content-type", "application/json");
-    request.body(StreamBody::new(stream::pending())).expect("a well-formed request")
+    request
+        .body(StreamBody::new(stream::pending::<Result<Frame<Bytes>, String>>()))
+        .expect("a well-formed request")
 }
 
 #[tokio::test]

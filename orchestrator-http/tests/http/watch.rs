@@ -138,6 +138,58 @@ async fn a_revision_that_is_not_remembered_ends_the_watch_with_expired() {
 }
 
 #[tokio::test]
+async fn a_client_that_stops_reading_is_told_expired_and_nothing_waits_for_it() {
+    let f = Fixture::new().await;
+    f.config_map("a", &json!({})).await;
+    let mut events = Events::open(&f, "resourceVersion=0").await;
+    events.expect("ADDED", "a").await;
+    // It reads no more while more is written than the history keeps.
+    let data = "x".repeat(1 << 19);
+    let map = |n: usize| json!({ "metadata": { "name": format!("m{n}") }, "data": { "a": data } });
+    for n in 0..=orchestrator_core::driver::CHANGES_BYTES_MAX / data.len() {
+        f.post(MAPS, &map(n)).await.expect(201);
+        f.send(Method::DELETE, &format!("{MAPS}/m{n}"), &[], "").await.expect(200);
+    }
+    // Had anything been queued for it, that would come first.
+    let (kind, status) = events.next().await.expect("an event");
+    assert_eq!((kind.as_str(), &status["reason"]), ("ERROR", &"Expired".into()));
+    assert!(events.next().await.is_none());
+    f.cluster.shutdown(false).await;
+}
+
+#[tokio::test]
+async fn an_object_is_encoded_once_however_many_watches_tell_of_it() {
+    let f = Fixture::new().await;
+    let start = f.config_map("a", &json!({ "in": "no" })).await;
+    let mut watches = Vec::new();
+    for n in 0..20 {
+        let selector = if n % 2 == 0 { "" } else { "&labelSelector=in%3Dyes" };
+        watches.push(Events::open(&f, &format!("resourceVersion={start}{selector}")).await);
+    }
+    label(&f, "a", json!({ "in": "yes" })).await;
+    label(&f, "a", json!({ "in": "yes", "more": "1" })).await;
+    delete(&f, "a").await;
+    let mut told = Vec::new();
+    for events in &mut watches {
+        let mut own = Vec::new();
+        while own.last().is_none_or(|(kind, _)| kind != "DELETED") {
+            own.push(events.next().await.expect("the watch goes on"));
+        }
+        told.push(own);
+    }
+    assert_eq!(told[0][0].0, "MODIFIED", "this one has seen it before");
+    assert_eq!(told[1][0].0, "ADDED", "to this one it is new");
+    for (n, own) in told.iter().enumerate() {
+        assert_eq!(own, &told[n % 2]);
+        assert_eq!(own[2], told[0][2]);
+    }
+    let metrics = f.get("/metrics").await;
+    let text = String::from_utf8_lossy(&metrics.bytes).into_owned();
+    assert!(text.contains("\norchestrator_http_objects_encoded_total 3\n"), "{text}");
+    f.cluster.shutdown(false).await;
+}
+
+#[tokio::test]
 async fn a_watch_ends_by_itself_when_its_time_is_over() {
     let f = Fixture::new().await;
     let mut events = Events::open(&f, "timeoutSeconds=1&resourceVersion=0").await;
