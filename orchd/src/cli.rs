@@ -9,6 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::demo::{DemoArgs, demo};
 use crate::dev::{DevArgs, dev};
 use crate::out;
+use crate::user::{self, UserArgs, user};
 use crate::verbs::apply::{self, ApplyArgs};
 use crate::verbs::delete::{self, DeleteArgs};
 use crate::verbs::describe::{self, DescribeArgs};
@@ -87,6 +88,9 @@ enum Verb {
     /// List what happened
     #[command(after_help = events::EXAMPLES)]
     Events(EventsArgs),
+    /// Let somebody else use a cluster: make a kubeconfig for them
+    #[command(after_help = user::EXAMPLES)]
+    User(UserArgs),
     /// Print a completion script for a shell
     #[command(after_help = COMPLETIONS)]
     Completions {
@@ -129,6 +133,7 @@ impl Cli {
             Verb::Delete(args) => delete::delete(args).await,
             Verb::Wait(args) => wait::wait(args).await,
             Verb::Events(args) => events::events(args).await,
+            Verb::User(args) => user(&args),
             Verb::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "orchd", &mut script);

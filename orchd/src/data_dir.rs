@@ -13,7 +13,7 @@ const DATABASE: &str = "cluster.db";
 const RUNTIME: &str = "runtime";
 
 /// What else there may be before there is a database: what an earlier start made, and what file systems do.
-const BESIDE: [&str; 5] = ["kubeconfig", "lost+found", "pki", "process", RUNTIME];
+const BESIDE: [&str; 6] = ["audit.log", "kubeconfig", "lost+found", "pki", "process", RUNTIME];
 
 /// A data directory that may be used.
 #[derive(Debug)]

@@ -146,7 +146,10 @@ impl Instance {
     }
 
     async fn serve(options: &Options, cluster: &Cluster) -> anyhow::Result<(Server, PathBuf)> {
-        let config = ServerConfig::new(Listen::Tcp(options.listen), options.data_dir.join("pki"));
+        let config = ServerConfig {
+            audit_log: Some(options.data_dir.join("audit.log")),
+            ..ServerConfig::new(Listen::Tcp(options.listen), options.data_dir.join("pki"))
+        };
         let server = Server::bind(config, cluster.clone())
             .await
             .with_context(|| format!("cannot serve the API on {}", options.listen))?;

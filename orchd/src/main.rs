@@ -6,6 +6,7 @@ mod demo;
 mod dev;
 mod instance;
 mod out;
+mod user;
 mod verbs;
 mod workload;
 

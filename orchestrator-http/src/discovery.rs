@@ -109,7 +109,7 @@ pub(crate) fn resource_list(group: &str) -> Value {
             "name": answered.plural,
             "singularName": "",
             "namespaced": answered.is_namespaced,
-            "kind": answered.kind.name(),
+            "kind": answered.kind_name,
             "verbs": answered.verbs,
         }));
     }
@@ -165,7 +165,7 @@ fn aggregated_group(group: &str) -> Value {
 }
 
 fn aggregated_answered(group: &str, answered: &Answered) -> Value {
-    let (version, kind) = (answered.version, answered.kind.name());
+    let (version, kind) = (answered.version, answered.kind_name);
     json!({
         "resource": answered.plural,
         "responseKind": { "group": group, "version": version, "kind": kind },

@@ -21,9 +21,12 @@
 //! [`Api::handle`] answers requests without a socket, for tests and for servers of your own. [`Api`] is a `tower` service too:
 //! `kube::Client::new(Api::new(cluster), "default")` is a client of the cluster in the same process.
 
+mod account_tokens;
 mod age;
 mod api;
+mod audit;
 mod body;
+mod certificate;
 mod client;
 mod discovery;
 mod fields;
@@ -49,7 +52,8 @@ pub use client::{
     ByteStream, Cause, Client, ClientError, DeleteParams, LogParams, Reply, Selector, WatchEvent,
     WatchStream, WriteParams,
 };
-pub use kubeconfig::{ClientConfig, KubeconfigError, read_kubeconfig};
+pub use kubeconfig::{ClientCertificate, ClientConfig, KubeconfigError, read_kubeconfig};
 pub use pki::{Pki, PkiError, Token};
+pub use private_file::write as write_private;
 pub use registry::{kind_by_any_name, short_names};
 pub use server::{Limits, Listen, ServeError, Server, ServerConfig};

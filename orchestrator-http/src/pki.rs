@@ -9,19 +9,25 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use orchestrator_core::model::Sensitive;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
 
+use crate::certificate::not_after;
+use crate::kubeconfig::ClientCertificate;
 use crate::private_file;
 
 /// How long an authority lives.
 const CA_DAYS: i64 = 3650;
 /// How long a server's certificate lives; a server that runs longer must be restarted.
 const SERVER_DAYS: i64 = 825;
+/// The most days a client's certificate is good.
+const CLIENT_DAYS_MAX: i64 = 3_650;
 /// An authority that expires within this time is replaced.
 const RENEW_DAYS: i64 = 30;
 /// The random bytes of a token.
@@ -167,13 +173,51 @@ impl Pki {
         let key = KeyPair::generate().map_err(PkiError::Certificate)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(PkiError::Certificate)?;
         let chain = vec![certificate.der().clone(), self.ca.clone()];
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.ca.clone()).map_err(PkiError::Tls)?;
+        // Without a certificate a token is needed.
+        let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider())
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| PkiError::Tls(rustls::Error::General(error.to_string())))?;
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let mut config = rustls::ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+            .and_then(|builder| {
+                builder.with_client_cert_verifier(clients).with_single_cert(chain, key)
+            })
             .map_err(PkiError::Tls)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
+    }
+}
+
+impl Pki {
+    /// Makes a certificate by which a user is known to the server, with its key: the user's name, a group they are of, and
+    /// how many days it is good, from 1 to 3650. It cannot be taken back: whoever has it is that user until then.
+    ///
+    /// # Errors
+    /// [`PkiError`] when the cryptography fails.
+    pub fn client_certificate(
+        &self,
+        user: &str,
+        group: Option<&str>,
+        days: i64,
+        now: i64,
+    ) -> Result<ClientCertificate, PkiError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = name(user);
+        if let Some(group) = group {
+            params.distinguished_name.push(DnType::OrganizationName, group);
+        }
+        set_life(&mut params, now, days.clamp(1, CLIENT_DAYS_MAX));
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().map_err(PkiError::Certificate)?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(PkiError::Certificate)?;
+        let key_pem = Sensitive(key.serialize_pem());
+        Ok(ClientCertificate { chain_pem: certificate.pem(), key_pem })
     }
 }
 
@@ -217,7 +261,7 @@ fn token(directory: &Path) -> Result<Token, PkiError> {
     Ok(token)
 }
 
-fn read(path: &Path) -> Result<Option<String>, PkiError> {
+pub(crate) fn read(path: &Path) -> Result<Option<String>, PkiError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -225,7 +269,7 @@ fn read(path: &Path) -> Result<Option<String>, PkiError> {
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<(), PkiError> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), PkiError> {
     private_file::write(path, text.as_bytes()).map_err(|source| PkiError::File {
         action: "writing",
         path: path.to_owned(),
@@ -259,56 +303,6 @@ fn set_life(params: &mut CertificateParams, now: i64, days: i64) {
     };
     params.not_before = day(now - 86_400);
     params.not_after = day(now + days * 86_400);
-}
-
-/// Reads when a certificate expires, in seconds since the Unix epoch. Walks just far enough into the DER:
-/// Certificate { TBS { \[version\], serial, algorithm, issuer, validity { notBefore, notAfter }, … } }.
-fn not_after(certificate: &[u8]) -> Option<i64> {
-    const SEQUENCE: u8 = 0x30;
-    let (tag, certificate, _) = element(certificate)?;
-    let (tbs_tag, mut tbs, _) = element(certificate)?;
-    if tag != SEQUENCE || tbs_tag != SEQUENCE {
-        return None;
-    }
-    if tbs.first() == Some(&0xa0) {
-        tbs = element(tbs)?.2;
-    }
-    for _serial_algorithm_issuer in 0..3 {
-        tbs = element(tbs)?.2;
-    }
-    let (_, validity, _) = element(tbs)?;
-    let (_, _, rest) = element(validity)?;
-    let (tag, time, _) = element(rest)?;
-    let text = std::str::from_utf8(time).ok()?.strip_suffix('Z')?;
-    // UTCTime has two digits of the year, up to 2049.
-    let text = if tag == 0x17 { format!("20{text}") } else { text.to_owned() };
-    let part = |from: usize, to: usize| text.get(from..to);
-    let iso = format!(
-        "{}-{}-{}T{}:{}:{}Z",
-        part(0, 4)?,
-        part(4, 6)?,
-        part(6, 8)?,
-        part(8, 10)?,
-        part(10, 12)?,
-        part(12, 14)?
-    );
-    iso.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
-}
-
-/// Splits one DER element off: (tag, content, rest).
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, bytes) = bytes.split_first()?;
-    let (&first, mut bytes) = bytes.split_first()?;
-    let mut length = usize::from(first);
-    if first & 0x80 != 0 {
-        length = 0;
-        for _ in 0..usize::from(first & 0x7f).min(4) {
-            let (&byte, rest) = bytes.split_first()?;
-            length = length << 8 | usize::from(byte);
-            bytes = rest;
-        }
-    }
-    Some((tag, bytes.get(..length)?, bytes.get(length..)?))
 }
 
 #[cfg(test)]

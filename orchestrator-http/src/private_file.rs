@@ -11,7 +11,10 @@ pub(crate) fn directory(path: &Path) -> io::Result<()> {
 }
 
 /// Writes a file of mode 0600: to a new one beside it first, which then takes its place.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// When it cannot be written; then what was there is still there.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let new = path.with_file_name(name);

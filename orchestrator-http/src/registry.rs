@@ -21,6 +21,8 @@ pub(crate) enum Subresource {
     Scale,
     /// The status.
     Status,
+    /// A token of a service account.
+    Token,
 }
 
 impl Subresource {
@@ -35,6 +37,7 @@ impl Subresource {
             Self::PortForward => "portforward",
             Self::Scale => "scale",
             Self::Status => "status",
+            Self::Token => "token",
         }
     }
 
@@ -42,7 +45,7 @@ impl Subresource {
     pub(crate) const fn verbs(self) -> &'static [&'static str] {
         match self {
             Self::Attach | Self::Exec | Self::PortForward => &["create", "get"],
-            Self::Binding | Self::Eviction => &["create"],
+            Self::Binding | Self::Eviction | Self::Token => &["create"],
             Self::Log => &["get"],
             Self::Scale | Self::Status => &["get", "patch", "update"],
         }
@@ -139,7 +142,7 @@ pub(crate) static RESOURCES: [Resource; 15] = [
         singular: "serviceaccount",
         short_names: &["sa"],
         categories: &[],
-        subresources: &[],
+        subresources: &[Subresource::Token],
     },
     Resource {
         kind: Kind::Deployment,
@@ -197,33 +200,26 @@ pub(crate) static RESOURCES: [Resource; 15] = [
 pub(crate) enum AnswerKind {
     /// Whether the asker may do something.
     Access,
+    /// Whether somebody may do something.
+    AccessOf,
     /// What a node uses.
     NodeMetrics,
     /// What a pod uses.
     PodMetrics,
     /// All that the asker may do.
     Rules,
+    /// Whose a token is.
+    Token,
     /// Who asks.
     WhoAmI,
-}
-
-impl AnswerKind {
-    /// The name of the kind on the wire.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Access => "SelfSubjectAccessReview",
-            Self::NodeMetrics => "NodeMetrics",
-            Self::PodMetrics => "PodMetrics",
-            Self::Rules => "SelfSubjectRulesReview",
-            Self::WhoAmI => "SelfSubjectReview",
-        }
-    }
 }
 
 /// A resource that is answered and never stored.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Answered {
     pub(crate) kind: AnswerKind,
+    /// The name of the kind on the wire.
+    pub(crate) kind_name: &'static str,
     pub(crate) group: &'static str,
     pub(crate) version: &'static str,
     pub(crate) plural: &'static str,
@@ -239,9 +235,10 @@ impl Answered {
 }
 
 /// Every resource that is answered and never stored.
-pub(crate) static ANSWERED: [Answered; 5] = [
+pub(crate) static ANSWERED: [Answered; 8] = [
     Answered {
         kind: AnswerKind::WhoAmI,
+        kind_name: "SelfSubjectReview",
         group: "authentication.k8s.io",
         version: "v1",
         plural: "selfsubjectreviews",
@@ -249,7 +246,26 @@ pub(crate) static ANSWERED: [Answered; 5] = [
         verbs: &["create"],
     },
     Answered {
+        kind: AnswerKind::Token,
+        kind_name: "TokenReview",
+        group: "authentication.k8s.io",
+        version: "v1",
+        plural: "tokenreviews",
+        is_namespaced: false,
+        verbs: &["create"],
+    },
+    Answered {
+        kind: AnswerKind::AccessOf,
+        kind_name: "LocalSubjectAccessReview",
+        group: "authorization.k8s.io",
+        version: "v1",
+        plural: "localsubjectaccessreviews",
+        is_namespaced: true,
+        verbs: &["create"],
+    },
+    Answered {
         kind: AnswerKind::Access,
+        kind_name: "SelfSubjectAccessReview",
         group: "authorization.k8s.io",
         version: "v1",
         plural: "selfsubjectaccessreviews",
@@ -258,6 +274,7 @@ pub(crate) static ANSWERED: [Answered; 5] = [
     },
     Answered {
         kind: AnswerKind::Rules,
+        kind_name: "SelfSubjectRulesReview",
         group: "authorization.k8s.io",
         version: "v1",
         plural: "selfsubjectrulesreviews",
@@ -265,7 +282,17 @@ pub(crate) static ANSWERED: [Answered; 5] = [
         verbs: &["create"],
     },
     Answered {
+        kind: AnswerKind::AccessOf,
+        kind_name: "SubjectAccessReview",
+        group: "authorization.k8s.io",
+        version: "v1",
+        plural: "subjectaccessreviews",
+        is_namespaced: false,
+        verbs: &["create"],
+    },
+    Answered {
         kind: AnswerKind::NodeMetrics,
+        kind_name: "NodeMetrics",
         group: "metrics.k8s.io",
         version: "v1beta1",
         plural: "nodes",
@@ -274,6 +301,7 @@ pub(crate) static ANSWERED: [Answered; 5] = [
     },
     Answered {
         kind: AnswerKind::PodMetrics,
+        kind_name: "PodMetrics",
         group: "metrics.k8s.io",
         version: "v1beta1",
         plural: "pods",

@@ -1,9 +1,8 @@
-//! What is answered and never stored: who asks and what they may do, and what nodes and pods use.
+//! What is answered and never stored: reviews, and what nodes and pods use.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Method, Response, StatusCode};
-use orchestrator_core::api::Caller;
 use orchestrator_core::model::{Key, Kind, Node, ObjectMeta, Pod, Time, Uid};
 use orchestrator_core::world::{ContainerUsage, NodeSignal, World};
 use serde_json::{Value, json};
@@ -46,13 +45,14 @@ impl Api {
             (AnswerKind::NodeMetrics | AnswerKind::PodMetrics, _) | (_, Some(_)) => {
                 Err(Failure::method_not_allowed())
             }
-            (kind, None) if call.parts.method == Method::POST => {
+            (_, None) if call.parts.method == Method::POST => {
                 let format = negotiate::object_body(call.header(CONTENT_TYPE))?;
                 let caller = call.caller.clone();
                 let version = answered.api_version();
-                let is = (version.as_str(), kind.name());
+                let is = (version.as_str(), answered.kind_name);
                 let asked = read_object(format, &body::read(call.body).await?, is)?;
-                Ok(json(StatusCode::CREATED, &review(kind, answered, &caller, &asked)))
+                let review = self.review(answered, namespace.as_deref(), &caller, &asked)?;
+                Ok(json(StatusCode::CREATED, &review))
             }
             (_, None) => Err(Failure::method_not_allowed()),
         }
@@ -90,39 +90,6 @@ fn selection<B>(
     call: &Call<B>,
 ) -> Result<Selection, Failure> {
     Ok(Selection { kind, namespace, options: ListOptions::read(&call.query, kind)? })
-}
-
-/// Who asks, and what they may do: the administrator everything.
-fn review(kind: AnswerKind, answered: &Answered, caller: &Caller, asked: &Value) -> Value {
-    let (name, groups, is_admin) = match caller {
-        Caller::Admin { name } => (name.clone(), ["system:masters", "system:authenticated"], true),
-        Caller::User { .. } => todo!(),
-        Caller::Node { name } => {
-            let name = format!("system:node:{name}");
-            (name, ["system:nodes", "system:authenticated"], false)
-        }
-    };
-    let everything = json!({ "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"] });
-    let everywhere = json!({ "verbs": ["*"], "nonResourceURLs": ["*"] });
-    let status = match kind {
-        AnswerKind::WhoAmI => json!({ "userInfo": { "username": name, "groups": groups } }),
-        AnswerKind::Rules => json!({
-            "resourceRules": if is_admin { vec![everything] } else { Vec::new() },
-            "nonResourceRules": if is_admin { vec![everywhere] } else { Vec::new() },
-            "incomplete": !is_admin,
-        }),
-        AnswerKind::Access | AnswerKind::NodeMetrics | AnswerKind::PodMetrics => {
-            let reason = if is_admin { "the administrator may do everything" } else { "" };
-            json!({ "allowed": is_admin, "reason": reason })
-        }
-    };
-    json!({
-        "kind": answered.kind.name(),
-        "apiVersion": answered.api_version(),
-        "metadata": { "creationTimestamp": null },
-        "spec": asked.get("spec").cloned().unwrap_or_else(|| json!({})),
-        "status": status,
-    })
 }
 
 /// When a node was last heard; its usage is of about then.

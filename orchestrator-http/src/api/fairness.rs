@@ -60,10 +60,7 @@ impl Default for FairnessLimits {
 
 /// Whose lane a request is in.
 pub(super) fn identity(caller: &Caller) -> String {
-    match caller {
-        Caller::Admin { name } => format!("user:{name}"),
-        Caller::Node { name } => format!("node:{name}"),
-    }
+    caller.user_name()
 }
 
 /// How a request is counted.

@@ -9,6 +9,7 @@ use orchestrator_core::world::{Stored, World};
 use serde_json::{Value, json};
 
 use super::encode::Shape;
+use super::permit::Permit;
 use super::snapshots::Resume;
 use super::{Api, json, typed};
 use crate::body::Body;
@@ -85,12 +86,13 @@ impl Api {
         namespace: Option<String>,
         query: &Query,
         accept: Option<&str>,
+        permit: &Permit,
     ) -> Result<Response<Body>, Failure> {
         let shape = shape(query, accept)?;
         let options = ListOptions::read(query, kind)?;
         let selection = Selection { kind, namespace, options };
         if selection.options.watch {
-            return self.watch(selection, shape).await;
+            return self.watch(selection, shape, permit).await;
         }
         let (world, after) = self.list_from(&selection).await?;
         self.list(&selection, shape, &world, after).await

@@ -36,6 +36,7 @@ pub(super) struct Metrics {
     latency: Family<Labels, Histogram>,
     watchers: Gauge,
     refused: Counter,
+    audit_failed: Counter,
     encoded: Counter,
     limits: LimitMetrics,
 }
@@ -111,12 +112,15 @@ impl Metrics {
         let refused = Counter::default();
         let help = "Connections closed because there were too many";
         registry.register("http_connections_refused", help, refused.clone());
+        let audit_failed = Counter::default();
+        let help = "Calls that could not be put down in the audit log";
+        registry.register("audit_failures", help, audit_failed.clone());
         let encoded = Counter::default();
         let help = "Objects encoded for lists and watches, each revision once however many show it";
         registry.register("http_objects_encoded", help, encoded.clone());
         let limits = LimitMetrics::registered(&mut registry);
         registry.register_collector(Box::new(ClusterCollector(cluster)));
-        Self { registry, requests, latency, watchers, refused, encoded, limits }
+        Self { registry, requests, latency, watchers, refused, audit_failed, encoded, limits }
     }
 
     /// Counts a request that was answered.
@@ -144,6 +148,10 @@ impl Metrics {
 
     pub(super) fn refused_connection(&self) {
         self.refused.inc();
+    }
+
+    pub(super) fn audit_failed(&self) {
+        self.audit_failed.inc();
     }
 
     pub(super) fn watcher(&self) -> InUse {

@@ -3,26 +3,31 @@
 //! Knows HTTP messages, not sockets: tests and embedders call [`Api::handle`] directly.
 
 mod answers;
+mod audited;
 mod encode;
 mod fairness;
+mod identity;
 mod list;
 mod logs;
 mod memo;
 mod metrics;
+mod permit;
 mod read;
+mod reviews;
 mod scale;
 mod service;
 mod snapshots;
+mod token;
 mod watch;
 mod write;
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, ETAG, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use orchestrator_core::api::{Caller, WriteOptions};
@@ -30,20 +35,23 @@ use orchestrator_core::driver::Cluster;
 use orchestrator_core::model::{Part, Time};
 use serde_json::Value;
 
+use crate::audit::AuditLog;
 use crate::body::{self, Body};
 use crate::discovery;
 use crate::negotiate::{self, DiscoveryFormat};
 use crate::openapi;
 use crate::path::{self, Route};
-use crate::pki::Token;
 use crate::query::Query;
 use crate::registry::{self, Subresource};
 use crate::status::Failure;
 use crate::stopping::Stopping;
 use crate::stream::ExecQuery;
+use audited::Audited;
 use encode::Encoder;
 use fairness::{Class, Fairness};
+pub(crate) use identity::Credentials;
 use metrics::Metrics;
+use permit::Permit;
 use snapshots::Snapshots;
 
 pub use fairness::FairnessLimits;
@@ -52,8 +60,10 @@ pub use fairness::FairnessLimits;
 const REQUEST_SECONDS_MAX: u64 = 60;
 
 /// How a request came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
+    /// From somebody who is known already: by the certificate of their connection, or to the program that serves them.
+    Known(Caller),
     /// Over TCP: a token is needed.
     Tcp,
     /// Over a socket in the file system, whose peer has been checked: no token is needed.
@@ -69,7 +79,8 @@ pub struct Api {
 #[derive(Debug)]
 struct Inner {
     cluster: Cluster,
-    token: Option<Token>,
+    audit: Option<AuditLog>,
+    credentials: Option<Credentials>,
     stopping: Stopping,
     encoder: Encoder,
     fairness: Fairness,
@@ -83,6 +94,7 @@ struct Call<B> {
     query: Query,
     body: B,
     caller: Caller,
+    permit: Permit,
 }
 
 impl<B> Call<B> {
@@ -108,20 +120,22 @@ impl Api {
 
     /// As [`Self::new`], with limits of what each identity may take.
     pub fn with_limits(cluster: Cluster, limits: FairnessLimits) -> Self {
-        Self::with_token(cluster, None, limits, Stopping::never())
+        Self::with_credentials(cluster, None, None, limits, Stopping::never())
     }
 
-    /// Makes the API of a server: with a token, and streams that end when the server stops.
-    pub(crate) fn with_token(
+    /// Makes the API of a server: with credentials, perhaps an audit log, and streams that end when the server stops.
+    pub(crate) fn with_credentials(
         cluster: Cluster,
-        token: Option<Token>,
+        credentials: Option<Credentials>,
+        audit: Option<AuditLog>,
         limits: FairnessLimits,
         stopping: Stopping,
     ) -> Self {
         let metrics = Metrics::new(cluster.clone());
         let fairness = Fairness::new(limits, metrics.limits());
         let (encoder, snapshots) = (Encoder::new(metrics.encoded()), Snapshots::default());
-        let inner = Inner { cluster, token, stopping, encoder, fairness, metrics, snapshots };
+        let inner =
+            Inner { cluster, audit, credentials, stopping, encoder, fairness, metrics, snapshots };
         Self { inner: Arc::new(inner) }
     }
 
@@ -135,7 +149,9 @@ impl Api {
         let method = request.method().clone();
         let route = path::parse(request.uri().path());
         let resource = route.as_ref().map_or("unknown", Route::resource);
-        let outcome = AssertUnwindSafe(self.answer(request, route, transport)).catch_unwind();
+        let audited = Mutex::new(None);
+        let outcome = self.answer(request, route, transport, &audited);
+        let outcome = AssertUnwindSafe(outcome).catch_unwind();
         let limit = Duration::from_secs(REQUEST_SECONDS_MAX);
         let outcome = match tokio::time::timeout(limit, outcome).await {
             Ok(Ok(outcome)) => outcome,
@@ -150,6 +166,10 @@ impl Api {
             }
         };
         let response = outcome.unwrap_or_else(Failure::into_response);
+        let audited = audited.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(audited) = audited {
+            self.put_down(&audited, &response);
+        }
         self.inner.metrics.request(&method, resource, response.status(), started.elapsed());
         tracing::debug!(%method, resource, status = response.status().as_u16(), "request");
         response
@@ -169,6 +189,7 @@ impl Api {
         request: Request<B>,
         route: Result<Route, Failure>,
         transport: Transport,
+        audited: &Mutex<Option<Audited>>,
     ) -> Result<Response<Body>, Failure>
     where
         B: http_body::Body<Data = Bytes> + Send,
@@ -186,8 +207,14 @@ impl Api {
             _ => Class::Request,
         };
         let ticket = self.inner.fairness.admit(&fairness::identity(&caller), class).await?;
-        let route = route?;
-        let call = Call { parts, query: query?, body, caller };
+        let (route, query) = (route?, query?);
+        let attributes = permit::attributes(&route, &parts.method, &query, parts.uri.path());
+        if self.inner.audit.is_some() && Audited::concerns(&route, &parts.method) {
+            let about = Audited::new(&caller, &attributes, &query, &parts);
+            *audited.lock().unwrap_or_else(PoisonError::into_inner) = Some(about);
+        }
+        let permit = Permit::ask(&self.inner.cluster, &caller, attributes)?;
+        let call = Call { parts, query, body, caller, permit };
         self.dispatch(route, call).await.map(|response| ticket.keep_for(response))
     }
 
@@ -206,7 +233,8 @@ impl Api {
             }
             Route::Collection { kind, namespace } => match method {
                 Method::GET => {
-                    self.list_or_watch(kind, namespace, &call.query, call.header(ACCEPT)).await
+                    let (accept, permit) = (call.header(ACCEPT), &call.permit);
+                    self.list_or_watch(kind, namespace, &call.query, accept, permit).await
                 }
                 // Objects of all namespaces are only read together.
                 _ if kind.is_namespaced() && namespace.is_none() => {
@@ -219,7 +247,7 @@ impl Api {
                 _ => Err(Failure::method_not_allowed()),
             },
             Route::Object { key } => match method {
-                Method::GET => self.get(&key, &call.query, call.header(ACCEPT)).await,
+                Method::GET => self.get(&key, &call.query, call.header(ACCEPT), &call.permit).await,
                 Method::PUT => self.update(key, Part::Main, call).await,
                 Method::PATCH => self.patch(key, Part::Main, call).await,
                 Method::DELETE => self.delete(key, call).await,
@@ -244,9 +272,10 @@ impl Api {
                 (Subresource::Scale, Method::PUT) => self.put_scale(key, call).await,
                 (Subresource::Scale, Method::PATCH) => self.patch_scale(key, call).await,
                 (Subresource::Status, Method::GET) => {
-                    self.get(&key, &call.query, call.header(ACCEPT)).await
+                    self.get(&key, &call.query, call.header(ACCEPT), &call.permit).await
                 }
                 (Subresource::Status, Method::PUT) => self.update(key, Part::Status, call).await,
+                (Subresource::Token, Method::POST) => self.token(key, call).await,
                 (Subresource::Status, Method::PATCH) => self.patch(key, Part::Status, call).await,
                 _ => Err(Failure::method_not_allowed()),
             },
@@ -290,32 +319,20 @@ impl Api {
             | Route::Sub { .. } => Err(Failure::no_such_path()),
         }
     }
-
-    fn authenticate(&self, headers: &HeaderMap, transport: Transport) -> Result<Caller, Failure> {
-        // Who asks for somebody else's rights must not be given the administrator's.
-        if headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
-            let message = "impersonation is not implemented by this server: leave the Impersonate headers (--as) out";
-            return Err(Failure::new(StatusCode::FORBIDDEN, "Forbidden", message));
-        }
-        let admin = || Caller::Admin { name: "admin".to_owned() };
-        let Some(token) = self.inner.token.as_ref().filter(|_| transport == Transport::Tcp) else {
-            return Ok(admin());
-        };
-        let given = text(headers, AUTHORIZATION)
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, given)| given.trim());
-        match given {
-            Some(given) if token.matches(given) => Ok(admin()),
-            Some(_) | None => Err(Failure::unauthorized()),
-        }
-    }
 }
 
 /// The time of an answer, for ages.
 fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Time::from_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// The time of an audit entry, to the millisecond.
+fn clock() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+    let at = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{at:.3}")
 }
 
 fn typed(media_type: &'static str, content: impl Into<Bytes>) -> Response<Body> {

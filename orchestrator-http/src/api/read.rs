@@ -4,6 +4,7 @@ use http::{Response, StatusCode};
 use orchestrator_core::model::Key;
 
 use super::list::{self, Selection};
+use super::permit::Permit;
 use super::{Api, json, typed};
 use crate::body::Body;
 use crate::query::{ListOptions, Query};
@@ -16,6 +17,7 @@ impl Api {
         key: &Key,
         query: &Query,
         accept: Option<&str>,
+        permit: &Permit,
     ) -> Result<Response<Body>, Failure> {
         let shape = list::shape(query, accept)?;
         let options = ListOptions::read(query, key.kind)?;
@@ -23,7 +25,8 @@ impl Api {
             let fields = options.fields.and_name(&key.name);
             let options = ListOptions { fields, ..options };
             let namespace = key.kind.is_namespaced().then(|| key.namespace.to_string());
-            return self.watch(Selection { kind: key.kind, namespace, options }, shape).await;
+            let selection = Selection { kind: key.kind, namespace, options };
+            return self.watch(selection, shape, permit).await;
         }
         let world = self.world_at(options.revision.unwrap_or_default()).await?;
         let stored = world.get(key).ok_or_else(|| Failure::not_found(key))?;

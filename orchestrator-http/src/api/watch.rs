@@ -22,6 +22,7 @@ use super::Api;
 use super::encode::{Event, Shape, line};
 use super::list::Selection;
 use super::metrics::InUse;
+use super::permit::Permit;
 use crate::body::{self, Body};
 use crate::negotiate::Format;
 use crate::status::Failure;
@@ -34,6 +35,8 @@ const WATCH_SECONDS: u64 = 3_600;
 const WATCH_SECONDS_MAX: u64 = 24 * 3_600;
 /// How often a client that asked for bookmarks gets one.
 const BOOKMARK_SECONDS: u64 = 60;
+/// How often it is looked whether a watch is still permitted.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How many bytes of events are handed over at once.
 const CHUNK_BYTES: usize = 32 << 10;
 
@@ -43,6 +46,7 @@ impl Api {
         &self,
         selection: Selection,
         shape: Shape,
+        permit: &Permit,
     ) -> Result<Response<Body>, Failure> {
         let options = &selection.options;
         let revision = options.revision.unwrap_or(Revision::ZERO);
@@ -60,6 +64,8 @@ impl Api {
             lines: VecDeque::new(),
             columns_sent: false,
             is_done: false,
+            permit: permit.clone(),
+            next_look: now + LOOK_EVERY,
             deadline: now + Duration::from_secs(seconds),
             next_bookmark: now + Duration::from_secs(BOOKMARK_SECONDS),
             stopping: self.inner.stopping.clone(),
@@ -90,6 +96,8 @@ struct Watch {
     lines: VecDeque<Bytes>,
     columns_sent: bool,
     is_done: bool,
+    permit: Permit,
+    next_look: Instant,
     deadline: Instant,
     next_bookmark: Instant,
     stopping: Stopping,
@@ -100,6 +108,7 @@ impl Watch {
     /// Waits for something to tell; `None` at the end.
     async fn next_chunk(&mut self) -> Option<Bytes> {
         loop {
+            self.look();
             self.fill();
             if let Some(chunk) = self.take_chunk() {
                 return Some(chunk);
@@ -113,12 +122,27 @@ impl Watch {
                 biased;
                 () = self.stopping.wait() => self.is_done = true,
                 () = tokio::time::sleep_until(self.deadline) => self.end(),
+                () = tokio::time::sleep_until(self.next_look), if self.permit.may_end() => {}
                 () = tokio::time::sleep_until(bookmark), if self.selection.options.bookmarks => {
                     self.next_bookmark = Instant::now() + Duration::from_secs(BOOKMARK_SECONDS);
                     self.push_bookmark(self.changes.position(), false);
                 }
                 change = self.changes.next() => self.take(change),
             }
+        }
+    }
+
+    /// Ends the watch when the right to it is withdrawn.
+    fn look(&mut self) {
+        let now = Instant::now();
+        if !self.permit.may_end() || now < self.next_look {
+            return;
+        }
+        self.next_look = now + LOOK_EVERY;
+        if !self.permit.holds() {
+            let status = self.permit.refusal().to_value().to_string();
+            self.lines.push_back(line(Event::Error, status.as_bytes()));
+            self.is_done = true;
         }
     }
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::list::Selection;
 use super::{Api, Call, json};
+use crate::audit::Named;
 use crate::body::{self, Body};
 use crate::negotiate::{self, BodyFormat, PatchFormat};
 use crate::protobuf::{self, ProtobufError};
@@ -147,6 +148,7 @@ impl Api {
         let content_type = call.header(CONTENT_TYPE).map(str::to_owned);
         let bytes = body::read(call.body).await?;
         let options = delete_options(&call.query, content_type.as_deref(), &bytes)?;
+        let options = DeleteOptions { of_collection: true, ..options };
         if list_options.resume.is_some() {
             let message =
                 "continue: what is deleted begins at the start of the list; use limit alone";
@@ -378,7 +380,7 @@ fn delete_options(
         None => query::dry_run(query.all("dryRun"))?,
     };
     let preconditions = preconditions(given("preconditions"))?;
-    Ok(DeleteOptions { cascade, dry_run, grace_seconds, preconditions })
+    Ok(DeleteOptions { cascade, dry_run, grace_seconds, of_collection: false, preconditions })
 }
 
 /// Reads `{uid, resourceVersion}`.
@@ -400,6 +402,9 @@ pub(super) fn preconditions(value: Option<&Value>) -> Result<Preconditions, Fail
 fn answer(effect: &Effect, warnings: Vec<String>) -> Response<Body> {
     let status = if effect.created { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = json(status, &effect.reply.to_value());
+    let meta = effect.reply.meta();
+    let named = Named { name: meta.name.clone(), uid: meta.uid.to_string() };
+    response.extensions_mut().insert(named);
     warn(&mut response, warnings.into_iter().chain(effect.warnings.iter().cloned()));
     response
 }

@@ -14,15 +14,16 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use orchestrator_core::model::Sensitive;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
 use super::error::ClientError;
-use crate::kubeconfig::ClientConfig;
+use crate::kubeconfig::{ClientCertificate, ClientConfig};
 
 /// How long connecting may take.
 const CONNECT_SECONDS_MAX: u64 = 10;
@@ -78,7 +79,7 @@ impl Connector {
         let target = if let Some(path) = url.strip_prefix("unix://") {
             Target::Unix(PathBuf::from(path))
         } else {
-            tls_target(&url, config.ca_pem.as_deref())?
+            tls_target(&url, config)?
         };
         Ok(Self { url, target, idle: Arc::default() })
     }
@@ -182,7 +183,7 @@ impl Connector {
     }
 }
 
-fn tls_target(url: &str, ca_pem: Option<&str>) -> Result<Target, ClientError> {
+fn tls_target(url: &str, of: &ClientConfig) -> Result<Target, ClientError> {
     let bad = |reason: &str| ClientError::Config(format!("server {url:?}: {reason}"));
     let authority = url
         .strip_prefix("https://")
@@ -198,7 +199,7 @@ fn tls_target(url: &str, ca_pem: Option<&str>) -> Result<Target, ClientError> {
     }
     let host = uri.host().trim_start_matches('[').trim_end_matches(']').to_owned();
     let name = ServerName::try_from(host.clone()).map_err(|_| bad("no host name or address"))?;
-    let pem = ca_pem.ok_or_else(|| bad("no certificate authority is given"))?;
+    let pem = of.ca_pem.as_deref().ok_or_else(|| bad("no certificate authority is given"))?;
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
         let certificate = certificate.map_err(|_| bad("the certificate authority is not PEM"))?;
@@ -210,8 +211,18 @@ fn tls_target(url: &str, ca_pem: Option<&str>) -> Result<Target, ClientError> {
     let config = rustls::ClientConfig::builder_with_provider(crate::pki::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| bad(&error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match &of.certificate {
+        Some(ClientCertificate { chain_pem, key_pem: Sensitive(key_pem) }) => {
+            let chain: Result<Vec<_>, _> =
+                CertificateDer::pem_slice_iter(chain_pem.as_bytes()).collect();
+            let chain = chain.map_err(|_| bad("the client's certificate is not PEM"))?;
+            let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
+                .map_err(|_| bad("the client's key is not PEM"))?;
+            config.with_client_auth_cert(chain, key).map_err(|error| bad(&error.to_string()))?
+        }
+        None => config.with_no_client_auth(),
+    };
     let port = uri.port_u16().unwrap_or(443);
     Ok(Target::Tls { host, port, name, config: Arc::new(config) })
 }

@@ -331,15 +331,21 @@ impl Client {
         self.json(self.request(Method::GET, &path, &[])).await.map(|reply| reply.value)
     }
 
+    /// Asks something that is answered and not stored, such as a review, or for a token of a service account.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+        let request = self.with_body(Method::POST, checked(path)?, &[], "application/json", body);
+        self.json(request).await.map(|reply| reply.value)
+    }
+
     /// Reads whatever is at a path, such as `/metrics`.
     ///
     /// # Errors
     /// As every request.
     pub async fn raw(&self, path: &str) -> Result<Bytes, ClientError> {
-        if path.parse::<http::uri::PathAndQuery>().is_err() || !path.starts_with('/') {
-            return Err(ClientError::Config(format!("{path:?} is not a path")));
-        }
-        let response = self.send(self.request(Method::GET, path, &[])).await?;
+        let response = self.send(self.request(Method::GET, checked(path)?, &[])).await?;
         self.collect(response.into_body()).await
     }
 
@@ -455,6 +461,13 @@ fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
     Some(Duration::from_secs(seconds.min(RETRY_SECONDS_MAX)))
 }
 
+fn checked(path: &str) -> Result<&str, ClientError> {
+    match path.parse::<http::uri::PathAndQuery>() {
+        Ok(_) if path.starts_with('/') => Ok(path),
+        Ok(_) | Err(_) => Err(ClientError::Config(format!("{path:?} is not a path"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -462,6 +475,7 @@ mod tests {
     #[test]
     fn a_client_needs_a_server_it_can_trust() {
         let config = |server: &str, ca_pem: Option<&str>| ClientConfig {
+            certificate: None,
             server: server.to_owned(),
             ca_pem: ca_pem.map(str::to_owned),
             token: None,

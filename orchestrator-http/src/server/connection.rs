@@ -14,10 +14,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::Limits;
 use super::listener::Peer;
 use super::timed_io::TimedIo;
+use super::{Limits, Source};
 use crate::api::{Api, Transport};
+use crate::certificate;
 use crate::stopping::Stopping;
 use crate::stream::Takeover;
 
@@ -35,20 +36,26 @@ impl Connection {
     /// Serves a connection to its end.
     pub(super) async fn serve(&self, peer: Peer) {
         match peer {
-            Peer::Tcp(stream, tls) => {
+            Peer::Tcp(stream, address, tls) => {
                 let handshake = tls.accept(stream);
                 let limit = Duration::from_millis(self.limits.handshake_ms);
                 match tokio::time::timeout(limit, handshake).await {
-                    Ok(Ok(stream)) => self.serve_http(stream, Transport::Tcp).await,
+                    Ok(Ok(stream)) => {
+                        let certificates = stream.get_ref().1.peer_certificates();
+                        let certificate = certificates.and_then(|chain| chain.first());
+                        let known = certificate.and_then(|it| certificate::caller(it));
+                        let transport = known.map_or(Transport::Tcp, Transport::Known);
+                        self.serve_http(stream, transport, Some(Source(address))).await;
+                    }
                     Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
                     Err(_) => tracing::debug!("TLS handshake took too long"),
                 }
             }
-            Peer::Unix(stream) => self.serve_http(stream, Transport::Unix).await,
+            Peer::Unix(stream) => self.serve_http(stream, Transport::Unix, None).await,
         }
     }
 
-    async fn serve_http<S>(&self, stream: S, transport: Transport)
+    async fn serve_http<S>(&self, stream: S, transport: Transport, source: Option<Source>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -56,8 +63,12 @@ impl Connection {
         let stall = Duration::from_millis(self.limits.stall_ms);
         let io = TokioIo::new(TimedIo::new(stream, first_byte, stall));
         let taken_over = &Mutex::new(None);
-        let service = service_fn(|request: Request<Incoming>| async move {
-            let mut response = self.api.handle(request, transport).await;
+        let transport = &transport;
+        let service = service_fn(|mut request: Request<Incoming>| async move {
+            if let Some(source) = source {
+                request.extensions_mut().insert(source);
+            }
+            let mut response = self.api.handle(request, transport.clone()).await;
             if let Some(task) = Takeover::take_from(response.extensions_mut()) {
                 *taken_over.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
             }

@@ -1,6 +1,7 @@
 //! Listening sockets: TCP with TLS, and sockets in the file system for the same user.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ impl From<Arc<rustls::ServerConfig>> for Tls {
 
 /// A connection that was accepted; its TLS handshake is still to come.
 pub(super) enum Peer {
-    Tcp(TcpStream, TlsAcceptor),
+    Tcp(TcpStream, SocketAddr, TlsAcceptor),
     Unix(UnixStream),
 }
 
@@ -35,10 +36,10 @@ impl Acceptor {
     pub(super) async fn accept(&self) -> io::Result<Peer> {
         match self {
             Self::Tcp(listener, Tls(tls)) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, address) = listener.accept().await?;
                 // Answers are small; waiting to fill packets would only delay them.
                 stream.set_nodelay(true)?;
-                Ok(Peer::Tcp(stream, tls.clone()))
+                Ok(Peer::Tcp(stream, address, tls.clone()))
             }
             Self::Unix(listener, path) => {
                 let (stream, _) = listener.accept().await?;

@@ -13,8 +13,10 @@ use orchestrator_core::driver::Cluster;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::api::{Api, FairnessLimits};
-use crate::kubeconfig;
+use crate::account_tokens::AccountTokens;
+use crate::api::{Api, Credentials, FairnessLimits};
+use crate::audit::AuditLog;
+use crate::kubeconfig::{self, Credential};
 use crate::pki::{Pki, PkiError, Token};
 use crate::stopping::{self, Stop};
 use connection::Connection;
@@ -71,6 +73,9 @@ pub struct ServerConfig {
     pub pki_directory: PathBuf,
     /// Host names and addresses, beside the usual ones, by which clients reach the server.
     pub extra_names: Vec<String>,
+    /// The file in which calls that change something are put down, if they are: lines of JSON, mode 0600. A file of 64 MiB is
+    /// put aside; four of those are kept.
+    pub audit_log: Option<PathBuf>,
     /// Its limits.
     pub limits: Limits,
 }
@@ -84,7 +89,13 @@ impl ServerConfig {
     /// Sets up a server with the usual limits.
     pub fn new(listen: Listen, pki_directory: impl Into<PathBuf>) -> Self {
         let pki_directory = pki_directory.into();
-        Self { listen, pki_directory, extra_names: Vec::new(), limits: Limits::default() }
+        Self {
+            listen,
+            pki_directory,
+            extra_names: Vec::new(),
+            audit_log: None,
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -101,10 +112,23 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
+    /// The audit log cannot be opened.
+    #[error("opening the audit log {}", path.display())]
+    AuditLog {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// Keys and certificates cannot be had.
     #[error("setting up keys and certificates")]
     Pki(#[from] PkiError),
 }
+
+/// Where a request came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source(pub(crate) SocketAddr);
 
 /// A server that runs. Dropping it stops it without waiting; [`shutdown`](Server::shutdown) waits.
 #[derive(Debug)]
@@ -138,8 +162,12 @@ impl Server {
                 (Acceptor::Unix(socket, path.clone()), config.listen.clone())
             }
         };
-        let (token, fairness) = (pki.token().clone(), config.limits.fairness.clone());
-        let api = Api::with_token(cluster, Some(token), fairness, stopping.clone());
+        let audit = config.audit_log.as_deref().map(open_audit_log).transpose()?;
+        let accounts = AccountTokens::open(&config.pki_directory)?;
+        let credentials = Credentials { admin: pki.token().clone(), accounts };
+        let fairness = config.limits.fairness.clone();
+        let api =
+            Api::with_credentials(cluster, Some(credentials), audit, fairness, stopping.clone());
         let connection = Arc::new(Connection { api, limits: config.limits.clone(), stopping });
         let task = tokio::spawn(accept_until_stopped(acceptor, connection));
         let (ca_pem, token) = (pki.ca_pem().to_owned(), pki.token().clone());
@@ -175,7 +203,8 @@ impl Server {
     /// # Errors
     /// When the file cannot be written.
     pub fn write_kubeconfig(&self, path: &Path) -> std::io::Result<()> {
-        let text = kubeconfig::render(&self.local, &self.ca_pem, &self.token);
+        let credential = Credential::Token(&self.token);
+        let text = kubeconfig::render(&self.url(), Some(&self.ca_pem), "admin", credential);
         crate::private_file::write(path, text.as_bytes())
     }
 
@@ -193,6 +222,10 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop.stop();
     }
+}
+
+fn open_audit_log(path: &Path) -> Result<AuditLog, ServeError> {
+    AuditLog::open(path).map_err(|source| ServeError::AuditLog { path: path.to_owned(), source })
 }
 
 async fn accept_until_stopped(acceptor: Acceptor, connection: Arc<Connection>) {

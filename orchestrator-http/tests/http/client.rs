@@ -167,6 +167,7 @@ async fn the_client_comes_again_when_it_is_told_to() {
     let full = "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
     let good = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
     let config = ClientConfig {
+        certificate: None,
         server: format!("unix://{}", path.display()),
         ca_pem: None,
         token: None,

@@ -335,7 +335,9 @@ async fn evictions_reviews_and_impersonation_are_not_taken_for_something_else() 
 
     let review = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
     f.post(review, &json!([])).await.refused(400, "BadRequest");
-    assert_eq!(f.post(review, &json!({})).await.expect(201)["status"]["allowed"], true);
+    f.post(review, &json!({})).await.refused(400, "BadRequest");
+    let asked = json!({ "spec": { "resourceAttributes": { "verb": "*", "resource": "*" } } });
+    assert_eq!(f.post(review, &asked).await.expect(201)["status"]["allowed"], true);
     let as_bob = [("impersonate-user", "bob")];
     f.send(Method::GET, pods, &as_bob, "").await.refused(403, "Forbidden");
     f.cluster.shutdown(false).await;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full};
+use orchestrator_core::api::Caller;
 use orchestrator_core::driver::Cluster;
 use orchestrator_core::mem::MemStore;
 use orchestrator_http::{Api, Transport};
@@ -64,12 +65,31 @@ impl Fixture {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Answer {
+        self.send_by(Transport::Unix, method, path, headers, body).await
+    }
+
+    /// Sends a request of somebody who is known.
+    pub async fn send_as(&self, user: &str, method: Method, path: &str, body: &Value) -> Answer {
+        let caller = Caller::user(user, []);
+        let json = [("content-type", "application/json")];
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.send_by(Transport::Known(caller), method, path, &json, body).await
+    }
+
+    async fn send_by(
+        &self,
+        transport: Transport,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body.into())).expect("a well-formed request");
-        let response = self.api.handle(request, Transport::Unix).await;
+        let response = self.api.handle(request, transport).await;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.expect("bodies do not fail").to_bytes();
         Answer { code: parts.status.as_u16(), headers: parts.headers, bytes }

@@ -13,23 +13,27 @@ use serde_json::{Value, json};
 use crate::fixture::{Fixture, MAPS, config_map};
 
 /// A watch being read.
-struct Events {
+pub(crate) struct Events {
     body: Body,
     buffer: Vec<u8>,
 }
 
 impl Events {
     async fn open(f: &Fixture, query: &str) -> Self {
+        Self::open_by(f, Transport::Unix, query).await
+    }
+
+    pub(crate) async fn open_by(f: &Fixture, transport: Transport, query: &str) -> Self {
         let path = format!("{MAPS}?watch=true&{query}");
         let request =
             Request::builder().uri(path).body(Full::<bytes::Bytes>::default()).expect("fine");
-        let response = f.api.handle(request, Transport::Unix).await;
+        let response = f.api.handle(request, transport).await;
         assert_eq!(response.status().as_u16(), 200);
         Self { body: response.into_body(), buffer: Vec::new() }
     }
 
     /// Waits for the next event; `None` at the end.
-    async fn next(&mut self) -> Option<(String, Value)> {
+    pub(crate) async fn next(&mut self) -> Option<(String, Value)> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();

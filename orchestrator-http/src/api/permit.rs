@@ -1,0 +1,139 @@
+//! What a request asks in the terms of roles, and whether it is permitted.
+
+use http::Method;
+use orchestrator_core::api::{Asked, Attributes, Caller, permits};
+use orchestrator_core::driver::Cluster;
+
+use crate::path::Route;
+use crate::query::Query;
+use crate::registry::{OWN_GROUP, Subresource};
+use crate::status::Failure;
+
+/// Somebody's right to something, as long as it lasts.
+#[derive(Clone, Debug)]
+pub(super) struct Permit {
+    cluster: Cluster,
+    caller: Caller,
+    attributes: Attributes,
+}
+
+impl Permit {
+    /// Asks for a right.
+    ///
+    /// # Errors
+    /// 403 when the caller does not have it.
+    pub(super) fn ask(
+        cluster: &Cluster,
+        caller: &Caller,
+        attributes: Attributes,
+    ) -> Result<Self, Failure> {
+        let permit = Self { cluster: cluster.clone(), caller: caller.clone(), attributes };
+        match permit.holds() {
+            true => Ok(permit),
+            false => Err(permit.refusal()),
+        }
+    }
+
+    /// What somebody is told who does not have the right, or no more.
+    pub(super) fn refusal(&self) -> Failure {
+        self.attributes.forbidden(&self.caller.user_name()).into()
+    }
+
+    /// Whether the right is still there.
+    pub(super) fn holds(&self) -> bool {
+        permits(&self.cluster.world(), &self.caller, &self.attributes)
+    }
+
+    /// Whether it could ever be withdrawn.
+    pub(super) const fn may_end(&self) -> bool {
+        !matches!(self.caller, Caller::Admin { .. })
+    }
+}
+
+/// What a request asks.
+pub(super) fn attributes(route: &Route, method: &Method, query: &Query, path: &str) -> Attributes {
+    let is_read = matches!(*method, Method::GET | Method::HEAD);
+    match route {
+        Route::Answered { answered, namespace, name } => {
+            let verb = match (is_read, name) {
+                (true, Some(_)) => "get",
+                (true, None) => "list",
+                (false, _) => verb_of(method),
+            };
+            let asked = Asked::Resource {
+                group: answered.group.to_owned(),
+                resource: answered.plural.to_owned(),
+                subresource: String::new(),
+                namespace: namespace.clone().unwrap_or_default(),
+                name: name.clone().unwrap_or_default(),
+            };
+            Attributes { verb: verb.to_owned(), asked }
+        }
+        Route::Collection { kind, namespace } => {
+            let verb = match *method {
+                _ if is_read && query.flag("watch") == Some(true) => "watch",
+                _ if is_read => "list",
+                Method::DELETE => "deletecollection",
+                _ => verb_of(method),
+            };
+            let namespace = namespace.as_deref().unwrap_or_default();
+            let mut attributes = Attributes::collection(verb, *kind, namespace);
+            if let (Asked::Resource { name, .. }, Some(one)) = (&mut attributes.asked, one(query)) {
+                one.clone_into(name);
+            }
+            attributes
+        }
+        Route::Explain { pod } => {
+            let mut attributes = Attributes::of_key("get", pod, "explain");
+            if let Asked::Resource { group, .. } = &mut attributes.asked {
+                OWN_GROUP.clone_into(group);
+            }
+            attributes
+        }
+        Route::Object { key } => {
+            let verb = match is_read {
+                true if query.flag("watch") == Some(true) => "watch",
+                true => "get",
+                false => verb_of(method),
+            };
+            Attributes::of_key(verb, key, "")
+        }
+        Route::Sub { key, sub } => {
+            let verb = match sub {
+                // Who may read may not run programs: a WebSocket begins with a GET.
+                Subresource::Attach | Subresource::Exec | Subresource::PortForward => "create",
+                _ if is_read => "get",
+                _ => verb_of(method),
+            };
+            Attributes::of_key(verb, key, sub.name())
+        }
+        Route::CoreVersions
+        | Route::Group { .. }
+        | Route::Groups
+        | Route::Health
+        | Route::Metrics
+        | Route::OpenApi
+        | Route::OpenApiIndex
+        | Route::OpenApiOf { .. }
+        | Route::Resources { .. }
+        | Route::Version => Attributes::path(if is_read { "get" } else { verb_of(method) }, path),
+    }
+}
+
+fn verb_of(method: &Method) -> &'static str {
+    match *method {
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "get",
+    }
+}
+
+/// The one name that a list or watch is about, if it is about one: a right to one object by its name is enough for it.
+fn one(query: &Query) -> Option<&str> {
+    let selector = query.text("fieldSelector")?;
+    let name = selector.strip_prefix("metadata.name=")?;
+    let name = name.strip_prefix('=').unwrap_or(name);
+    (!name.contains(',')).then_some(name)
+}
