@@ -94,6 +94,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) at: String,
     pub(crate) user: &'a str,
     pub(crate) groups: &'a [String],
+    pub(crate) impersonated_by: &'a str,
     pub(crate) source: Option<String>,
     pub(crate) user_agent: &'a str,
     pub(crate) verb: &'a str,
@@ -120,6 +121,7 @@ impl Entry<'_> {
         });
         for (field, text) in [
             ("group", self.group),
+            ("impersonatedBy", self.impersonated_by),
             ("name", self.name),
             ("namespace", self.namespace),
             ("source", self.source.as_deref().unwrap_or_default()),

@@ -107,6 +107,7 @@ pub(crate) fn columns(kind: Kind) -> Value {
             wide("Selector"),
         ],
         Kind::Secret => &[NAME, text("Type"), number("Data"), AGE],
+        Kind::ServiceAccount => &[NAME, number("Secrets"), AGE],
         Kind::Service => &[
             NAME,
             text("Type"),
@@ -209,6 +210,8 @@ fn cells(object: &Object, now: Time) -> Value {
             ])
         }
         Object::Secret(secret) => json!([name, secret.kind, secret.data.0.len(), age]),
+        // Kubernetes makes none any more, either.
+        Object::ServiceAccount(_) => json!([name, 0, age]),
         Object::Service(service) => service_cells(service, &age),
         _ => json!([name, age]),
     }

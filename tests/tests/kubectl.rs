@@ -18,7 +18,7 @@ super::on_every_runtime! {
 }
 
 /// A deployment of pods that run on every runtime, and print their version.
-fn manifest(name: &str, replicas: i32, version: &str) -> String {
+pub(crate) fn manifest(name: &str, replicas: i32, version: &str) -> String {
     format!(
         "apiVersion: apps/v1
 kind: Deployment
@@ -43,7 +43,7 @@ spec:
 }
 
 /// Runs a scenario with a kubectl, and takes orchd and its pods down.
-async fn with_kubectl<S, F>(rig: Arc<Rig>, scenario: S)
+pub(crate) async fn with_kubectl<S, F>(rig: Arc<Rig>, scenario: S)
 where
     S: FnOnce(Arc<Kubectl>) -> F,
     F: Future<Output = ()>,

@@ -156,7 +156,10 @@ mod tests {
     fn what_is_no_target_says_what_would_be() {
         for (arguments, expected) in [
             (&[][..], "which kind? the kinds are"),
-            (&["gadgets"], "unknown kind \"gadgets\"; the kinds are configmaps (cm), deployments"),
+            (
+                &["gadgets"],
+                "unknown kind \"gadgets\"; the kinds are clusterroles, clusterrolebindings, configmaps (cm), deployments",
+            ),
             (&["pod/a", "b"], "\"b\" is not KIND/NAME"),
             (&["pod/"], "is not KIND/NAME"),
             (&["pod/a/b"], "is not KIND/NAME"),

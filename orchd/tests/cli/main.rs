@@ -7,3 +7,4 @@ mod dev;
 mod logs;
 mod read;
 mod usage;
+mod user;

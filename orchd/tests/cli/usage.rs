@@ -58,7 +58,7 @@ fn bad_usage_ends_with_2_and_says_what_would_be_good() {
     usage(&["get"], "required");
     usage(
         &["get", "gadgets"],
-        "unknown kind \"gadgets\"; the kinds are configmaps (cm), deployments",
+        "unknown kind \"gadgets\"; the kinds are clusterroles, clusterrolebindings, configmaps (cm)",
     );
     usage(&["get", "pods", "-o", "xml"], "[possible values: json, name, table, wide, yaml]");
     usage(&["get", "pods", "x", "-l", "a=b"], "a selector does not go with a name");

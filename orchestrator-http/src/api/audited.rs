@@ -21,6 +21,7 @@ const USER_AGENT_CHARS_MAX: usize = 256;
 pub(super) struct Audited {
     user: String,
     groups: Vec<String>,
+    impersonated_by: Option<String>,
     source: Option<String>,
     user_agent: String,
     attributes: Attributes,
@@ -46,6 +47,7 @@ impl Audited {
 
     pub(super) fn new(
         caller: &Caller,
+        impersonated_by: Option<String>,
         attributes: &Attributes,
         query: &Query,
         parts: &Parts,
@@ -54,6 +56,7 @@ impl Audited {
         Self {
             user: caller.user_name(),
             groups: caller.groups(),
+            impersonated_by,
             source: parts.extensions.get::<Source>().map(|Source(address)| address.to_string()),
             user_agent: agent.chars().take(USER_AGENT_CHARS_MAX).collect(),
             attributes: attributes.clone(),
@@ -81,6 +84,7 @@ impl Api {
             at: super::clock(),
             user: &audited.user,
             groups: &audited.groups,
+            impersonated_by: audited.impersonated_by.as_deref().unwrap_or_default(),
             source: audited.source.clone(),
             user_agent: &audited.user_agent,
             verb: &audited.attributes.verb,

@@ -1,12 +1,12 @@
-//! Who asks: told by the transport, a client certificate or a bearer token.
+//! Who asks: told by the transport, a client certificate or a bearer token; and for whom, if they may.
 
-use http::HeaderMap;
-use http::StatusCode;
 use http::header::AUTHORIZATION;
-use orchestrator_core::api::Caller;
+use http::{HeaderMap, HeaderName, StatusCode};
+use orchestrator_core::api::{Asked, Attributes, Caller};
 use orchestrator_core::model::{Key, ServiceAccount};
 use orchestrator_core::world::World;
 
+use super::permit::Permit;
 use super::{Api, Transport, text};
 use crate::account_tokens::{AccountTokens, Bound, Holder};
 use crate::pki::Token;
@@ -21,18 +21,44 @@ pub(crate) struct Credentials {
     pub(crate) accounts: AccountTokens,
 }
 
+/// Who asks.
+#[derive(Debug)]
+pub(super) struct Identity {
+    /// By whose rights.
+    pub(super) caller: Caller,
+    /// Who they really are, if those are somebody else's.
+    pub(super) impersonated_by: Option<String>,
+}
+
 impl Api {
-    /// Finds out who asks.
-    pub(super) fn authenticate(
+    /// Finds out who asks, and for whom.
+    pub(super) fn identify(
         &self,
         headers: &HeaderMap,
         transport: Transport,
-    ) -> Result<Caller, Failure> {
-        // Who asks for somebody else's rights must not be given the administrator's.
-        if headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
-            let message = "impersonation is not implemented by this server: leave the Impersonate headers (--as) out";
-            return Err(Failure::new(StatusCode::FORBIDDEN, "Forbidden", message));
+    ) -> Result<Identity, Failure> {
+        let caller = self.authenticate(headers, transport)?;
+        match impersonated(headers)? {
+            None => Ok(Identity { caller, impersonated_by: None }),
+            Some(Impersonated { name, groups }) => {
+                let mut wanted = vec![as_user(&name)];
+                wanted.extend(groups.iter().map(|group| impersonate("groups", "", group)));
+                for attributes in wanted {
+                    Permit::ask(&self.inner.cluster, &caller, attributes)?;
+                }
+                let impersonated_by = Some(caller.user_name());
+                let caller = match account(&name) {
+                    Some((namespace, name)) if groups.is_empty() => {
+                        Caller::service_account(namespace, name)
+                    }
+                    _ => Caller::user(name, groups),
+                };
+                Ok(Identity { caller, impersonated_by })
+            }
         }
+    }
+
+    fn authenticate(&self, headers: &HeaderMap, transport: Transport) -> Result<Caller, Failure> {
         let admin = || Caller::Admin { name: "admin".to_owned() };
         let known = match (transport, &self.inner.credentials) {
             (Transport::Unix, _) | (Transport::Tcp, None) => return Ok(admin()),
@@ -58,6 +84,61 @@ impl Api {
             (None, (None, _)) => Err(Failure::unauthorized()),
         }
     }
+}
+
+/// Whose rights somebody asks to be given instead of their own.
+struct Impersonated {
+    name: String,
+    groups: Vec<String>,
+}
+
+/// Reads the headers that `kubectl --as` sends.
+fn impersonated(headers: &HeaderMap) -> Result<Option<Impersonated>, Failure> {
+    const PREFIX: &str = "impersonate-";
+    let sent = || headers.keys().filter_map(|name| name.as_str().strip_prefix(PREFIX));
+    // Who is not understood must not be given their own rights.
+    if let Some(other) = sent().find(|name| !matches!(*name, "group" | "user")) {
+        let message = format!(
+            "Impersonate-{other}: not implemented by this server; it takes Impersonate-User and Impersonate-Group"
+        );
+        return Err(Failure::new(StatusCode::FORBIDDEN, "Forbidden", message));
+    }
+    if sent().next().is_none() {
+        return Ok(None);
+    }
+    let name = text(headers, HeaderName::from_static("impersonate-user")).unwrap_or_default();
+    if name.is_empty() {
+        let message = "Impersonate-Group: needs an Impersonate-User";
+        return Err(Failure::bad_request(message));
+    }
+    let groups = headers.get_all("impersonate-group").iter();
+    let groups = groups.map(|group| group.to_str().map(str::to_owned)).collect::<Result<_, _>>();
+    let groups =
+        groups.map_err(|_| Failure::bad_request("Impersonate-Group: must be plain text"))?;
+    Ok(Some(Impersonated { name: name.to_owned(), groups }))
+}
+
+/// The namespace and name of the service account that a user is.
+fn account(user: &str) -> Option<(&str, &str)> {
+    user.strip_prefix("system:serviceaccount:")?.split_once(':')
+}
+
+fn as_user(name: &str) -> Attributes {
+    match account(name) {
+        Some((namespace, name)) => impersonate("serviceaccounts", namespace, name),
+        None => impersonate("users", "", name),
+    }
+}
+
+fn impersonate(resource: &str, namespace: &str, name: &str) -> Attributes {
+    let asked = Asked::Resource {
+        group: String::new(),
+        resource: resource.to_owned(),
+        subresource: String::new(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    };
+    Attributes { verb: "impersonate".to_owned(), asked }
 }
 
 /// Whether a service account, and the object that a token is bound to, are the ones that the token was made for: they may

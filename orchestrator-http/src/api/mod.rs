@@ -50,6 +50,7 @@ use audited::Audited;
 use encode::Encoder;
 use fairness::{Class, Fairness};
 pub(crate) use identity::Credentials;
+use identity::Identity;
 use metrics::Metrics;
 use permit::Permit;
 use snapshots::Snapshots;
@@ -200,7 +201,7 @@ impl Api {
             // Constants, so that nobody without a token learns anything.
             return Ok(plain("ok"));
         }
-        let caller = self.authenticate(&parts.headers, transport)?;
+        let Identity { caller, impersonated_by } = self.identify(&parts.headers, transport)?;
         let query = Query::parse(parts.uri.query());
         let class = match (&route, &query) {
             (Ok(route), Ok(query)) => Class::of(&parts.method, route, query),
@@ -210,7 +211,7 @@ impl Api {
         let (route, query) = (route?, query?);
         let attributes = permit::attributes(&route, &parts.method, &query, parts.uri.path());
         if self.inner.audit.is_some() && Audited::concerns(&route, &parts.method) {
-            let about = Audited::new(&caller, &attributes, &query, &parts);
+            let about = Audited::new(&caller, impersonated_by, &attributes, &query, &parts);
             *audited.lock().unwrap_or_else(PoisonError::into_inner) = Some(about);
         }
         let permit = Permit::ask(&self.inner.cluster, &caller, attributes)?;

@@ -106,6 +106,35 @@ async fn a_watch_ends_when_its_right_is_withdrawn() {
 }
 
 #[tokio::test]
+async fn the_rights_of_others_are_for_those_who_may_take_them() {
+    let f = fixture().await;
+    let as_jane = [("impersonate-user", "jane")];
+    f.send(Method::GET, MAPS, &as_jane, "").await.expect(200);
+    f.send(Method::GET, "/api/v1/nodes", &as_jane, "").await.refused(403, "Forbidden");
+    let masters = [("impersonate-user", "joe"), ("impersonate-group", "system:masters")];
+    f.send(Method::GET, "/api/v1/nodes", &masters, "").await.expect(200);
+    // Joe may be jane, and nobody else.
+    let rules = json!([
+        { "apiGroups": [""], "resources": ["users"], "resourceNames": ["jane"], "verbs": ["impersonate"] },
+    ]);
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    f.post(roles, &json!({ "metadata": { "name": "be-jane" }, "rules": rules })).await.expect(201);
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    f.post(bindings, &binding("joe", "be-jane")).await.expect(201);
+    let joe = |headers: &'static [(&'static str, &'static str)]| {
+        let caller = Transport::Known(Caller::user("joe", []));
+        f.send_by(caller, Method::GET, MAPS, headers, "")
+    };
+    joe(&[]).await.refused(403, "Forbidden");
+    joe(&[("impersonate-user", "jane")]).await.expect(200);
+    joe(&[("impersonate-user", "root")]).await.refused(403, "Forbidden");
+    joe(&[("impersonate-user", "jane"), ("impersonate-group", "system:masters")])
+        .await
+        .refused(403, "Forbidden");
+    joe(&[("impersonate-group", "system:masters")]).await.refused(400, "BadRequest");
+}
+
+#[tokio::test]
 async fn reviews_tell_what_somebody_may_do() {
     let f = fixture().await;
     let ask = |verb: &str, resource: &str| {

@@ -338,8 +338,12 @@ async fn evictions_reviews_and_impersonation_are_not_taken_for_something_else() 
     f.post(review, &json!({})).await.refused(400, "BadRequest");
     let asked = json!({ "spec": { "resourceAttributes": { "verb": "*", "resource": "*" } } });
     assert_eq!(f.post(review, &asked).await.expect(201)["status"]["allowed"], true);
+    // Bob has no rights, whoever asks for him.
     let as_bob = [("impersonate-user", "bob")];
-    f.send(Method::GET, pods, &as_bob, "").await.refused(403, "Forbidden");
+    let refused = f.send(Method::GET, pods, &as_bob, "").await.refused(403, "Forbidden");
+    assert!(refused.contains("User \"bob\""), "{refused}");
+    let as_nobody = [("impersonate-uid", "7")];
+    f.send(Method::GET, pods, &as_nobody, "").await.refused(403, "Forbidden");
     f.cluster.shutdown(false).await;
 }
 

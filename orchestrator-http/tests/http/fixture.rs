@@ -76,7 +76,7 @@ impl Fixture {
         self.send_by(Transport::Known(caller), method, path, &json, body).await
     }
 
-    async fn send_by(
+    pub async fn send_by(
         &self,
         transport: Transport,
         method: Method,
