@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::absent::{ABSENT, ABSENT_VERBS, Absent};
 use crate::registry::{ANSWERED, Answered, GROUPS, RESOURCES, Resource, VERSION};
 
 /// The version a client is told; clients compare it with their own.
@@ -69,7 +70,19 @@ fn resources_of(group: &str) -> impl Iterator<Item = &'static Resource> {
     RESOURCES.iter().filter(move |resource| resource.kind.group() == group)
 }
 
-/// `/api/v1` and `/apis/{group}/v1`.
+fn absent_of(group: &str) -> impl Iterator<Item = &'static Absent> {
+    ABSENT.iter().filter(move |absent| absent.group == group)
+}
+
+fn add_names(row: &mut Value, short_names: &[&str], categories: &[&str]) {
+    for (field, names) in [("shortNames", short_names), ("categories", categories)] {
+        if !names.is_empty() {
+            row[field] = json!(names);
+        }
+    }
+}
+
+/// `/api/v1` and `/apis/{group}/{version}`.
 pub(crate) fn resource_list(group: &str) -> Value {
     let mut rows = Vec::new();
     for resource in resources_of(group) {
@@ -81,12 +94,7 @@ pub(crate) fn resource_list(group: &str) -> Value {
             "kind": kind.name(),
             "verbs": resource.verbs().collect::<Vec<_>>(),
         });
-        if !resource.short_names.is_empty() {
-            row["shortNames"] = json!(resource.short_names);
-        }
-        if !resource.categories.is_empty() {
-            row["categories"] = json!(resource.categories);
-        }
+        add_names(&mut row, resource.short_names, resource.categories);
         rows.push(row);
         for sub in resource.subresources {
             let (group, version, sub_kind) = sub_kind(resource, sub.name());
@@ -103,6 +111,17 @@ pub(crate) fn resource_list(group: &str) -> Value {
             }
             rows.push(row);
         }
+    }
+    for absent in absent_of(group) {
+        let mut row = json!({
+            "name": absent.plural,
+            "singularName": absent.singular(),
+            "namespaced": absent.is_namespaced,
+            "kind": absent.kind,
+            "verbs": ABSENT_VERBS,
+        });
+        add_names(&mut row, absent.short_names, absent.categories());
+        rows.push(row);
     }
     for answered in ANSWERED.iter().filter(|answered| answered.group == group) {
         rows.push(json!({
@@ -153,6 +172,7 @@ fn aggregated_group(group: &str) -> Value {
     let answered = ANSWERED.iter().filter(|answered| answered.group == group);
     let resources: Vec<_> = resources_of(group)
         .map(aggregated_resource)
+        .chain(absent_of(group).map(aggregated_absent))
         .chain(answered.map(|answered| aggregated_answered(group, answered)))
         .collect();
     let metadata = if group.is_empty() { json!({}) } else { json!({ "name": group }) };
@@ -162,6 +182,20 @@ fn aggregated_group(group: &str) -> Value {
             "version": version_of(group), "freshness": "Current", "resources": resources,
         }],
     })
+}
+
+fn aggregated_absent(absent: &Absent) -> Value {
+    let mut row = json!({
+        "resource": absent.plural,
+        "responseKind": {
+            "group": absent.group, "version": absent.version, "kind": absent.kind,
+        },
+        "scope": if absent.is_namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": absent.singular(),
+        "verbs": ABSENT_VERBS,
+    });
+    add_names(&mut row, absent.short_names, absent.categories());
+    row
 }
 
 fn aggregated_answered(group: &str, answered: &Answered) -> Value {
@@ -196,12 +230,7 @@ fn aggregated_resource(resource: &Resource) -> Value {
         "singularResource": resource.singular,
         "verbs": resource.verbs().collect::<Vec<_>>(),
     });
-    if !resource.short_names.is_empty() {
-        row["shortNames"] = json!(resource.short_names);
-    }
-    if !resource.categories.is_empty() {
-        row["categories"] = json!(resource.categories);
-    }
+    add_names(&mut row, resource.short_names, resource.categories);
     if !subresources.is_empty() {
         row["subresources"] = json!(subresources);
     }

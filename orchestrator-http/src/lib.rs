@@ -21,6 +21,7 @@
 //! [`Api::handle`] answers requests without a socket, for tests and for servers of your own. [`Api`] is a `tower` service too:
 //! `kube::Client::new(Api::new(cluster), "default")` is a client of the cluster in the same process.
 
+mod absent;
 mod account_tokens;
 mod age;
 mod api;

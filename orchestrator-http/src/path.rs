@@ -2,12 +2,15 @@
 
 use orchestrator_core::model::{Key, Kind, is_dns_label, is_dns_subdomain};
 
+use crate::absent::{self, Absent};
 use crate::registry::{self, Answered, OWN_GROUP, SUBRESOURCES_ABSENT, Subresource, VERSION};
 use crate::status::Failure;
 
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
+    /// A kind of which there is nothing here: all of it (none), or one.
+    Absent { absent: &'static Absent, namespace: Option<String>, name: Option<String> },
     /// Something that is answered and never stored: all of it, or one.
     Answered { answered: &'static Answered, namespace: Option<String>, name: Option<String> },
     /// The objects of a kind; of one namespace, or (with `None`) of all, or of a kind that has no namespaces.
@@ -44,6 +47,7 @@ impl Route {
     /// A word for metrics, the same for every object of a kind.
     pub(crate) const fn resource(&self) -> &'static str {
         match self {
+            Self::Absent { absent, .. } => absent.plural,
             Self::Answered { answered, .. } => answered.plural,
             Self::Collection { kind, .. } => kind.plural(),
             Self::CoreVersions | Self::Group { .. } | Self::Groups | Self::Resources { .. } => {
@@ -82,14 +86,18 @@ pub(crate) fn parse(path: &str) -> Result<Route, Failure> {
         }
         ["api"] => Ok(Route::CoreVersions),
         ["apis"] => Ok(Route::Groups),
-        ["api", version, rest @ ..] if *version == VERSION => in_group("", rest),
+        ["api", version, rest @ ..] if *version == VERSION => {
+            absent("", rest).unwrap_or_else(|| in_group("", rest))
+        }
         ["apis", group] => known_group(group).map(|(group, _)| Route::Group { group }),
         ["apis", group, version, rest @ ..] => {
             let (group, known) = known_group(group)?;
             match (*version == known, rest) {
                 (false, _) => Err(Failure::no_such_path()),
                 (true, []) => Ok(Route::Resources { group }),
-                (true, rest) => answered(group, rest).unwrap_or_else(|| in_group(group, rest)),
+                (true, rest) => answered(group, rest)
+                    .or_else(|| absent(group, rest))
+                    .unwrap_or_else(|| in_group(group, rest)),
             }
         }
         _ => Err(Failure::no_such_path()),
@@ -120,27 +128,58 @@ fn known_group(name: &str) -> Result<(&'static str, &'static str), Failure> {
     found.copied().ok_or_else(Failure::no_such_path)
 }
 
-/// Finds what is answered and never stored; `None` when the path is about something else.
-fn answered(group: &str, rest: &[&str]) -> Option<Result<Route, Failure>> {
-    let (namespace, plural, name) = match rest {
-        [plural] => (None, plural, None),
-        ["namespaces", namespace, plural] => (Some(*namespace), plural, None),
-        [plural, name] => (None, plural, Some(*name)),
-        ["namespaces", namespace, plural, name] => (Some(*namespace), plural, Some(*name)),
-        _ => return None,
-    };
-    let mut all = registry::ANSWERED.iter();
-    let answered = all.find(|answered| answered.group == group && answered.plural == *plural)?;
+/// Namespace, plural and name.
+type Place<'a> = (Option<&'a str>, &'a str, Option<&'a str>);
+
+/// Splits the path of a collection or object; `None` when it is neither.
+fn place<'a>(rest: &[&'a str]) -> Option<Place<'a>> {
+    match *rest {
+        [plural] => Some((None, plural, None)),
+        ["namespaces", namespace, plural] => Some((Some(namespace), plural, None)),
+        [plural, name] => Some((None, plural, Some(name))),
+        ["namespaces", namespace, plural, name] => Some((Some(namespace), plural, Some(name))),
+        _ => None,
+    }
+}
+
+/// Checks that a place is one of a resource, which has namespaces or not.
+fn check_place((namespace, _, name): Place<'_>, is_namespaced: bool) -> Result<(), Failure> {
     let is_right = match namespace {
-        Some(_) => answered.is_namespaced,
-        None => !answered.is_namespaced || name.is_none(),
+        Some(_) => is_namespaced,
+        None => !is_namespaced || name.is_none(),
     };
     if !is_right {
-        return Some(Err(Failure::no_such_path()));
+        return Err(Failure::no_such_path());
     }
-    let checked = namespace.map_or(Ok(()), check_namespace);
+    namespace.map_or(Ok(()), check_namespace)
+}
+
+/// Finds what is answered and never stored; `None` when the path is about something else.
+fn answered(group: &str, rest: &[&str]) -> Option<Result<Route, Failure>> {
+    let place = place(rest)?;
+    let (namespace, plural, name) = place;
+    let mut all = registry::ANSWERED.iter();
+    let answered = all.find(|answered| answered.group == group && answered.plural == plural)?;
     let (namespace, name) = (namespace.map(str::to_owned), name.map(str::to_owned));
+    let checked = check_place(place, answered.is_namespaced);
     Some(checked.map(|()| Route::Answered { answered, namespace, name }))
+}
+
+/// Finds a kind of which there is nothing; `None` when the path is about something else.
+fn absent(group: &str, rest: &[&str]) -> Option<Result<Route, Failure>> {
+    // What is below an object that is not there is no more there than the object.
+    let rest = match *rest {
+        ["namespaces", _, _, _, _] => rest.get(..4)?,
+        ["namespaces", ..] => rest,
+        [_, _, _] => rest.get(..2)?,
+        _ => rest,
+    };
+    let place = place(rest)?;
+    let (namespace, plural, name) = place;
+    let absent = absent::find(group, plural)?;
+    let (namespace, name) = (namespace.map(str::to_owned), name.map(str::to_owned));
+    let checked = check_place(place, absent.is_namespaced);
+    Some(checked.map(|()| Route::Absent { absent, namespace, name }))
 }
 
 fn in_group(group: &'static str, rest: &[&str]) -> Result<Route, Failure> {
@@ -263,12 +302,32 @@ mod tests {
     }
 
     #[test]
+    fn kinds_that_are_absent_are_told_from_paths_that_never_were() {
+        let check = |path: &str, plural: &str, namespace: Option<&str>, name: Option<&str>| {
+            let (group, namespace) = (plural.split_once('.'), namespace.map(str::to_owned));
+            let (plural, group) = group.unwrap_or((plural, ""));
+            let absent = absent::find(group, plural).expect(plural);
+            let route = Route::Absent { absent, namespace, name: name.map(str::to_owned) };
+            assert_eq!(parse(path), Ok(route), "{path}");
+        };
+        check("/apis/batch/v1/jobs", "jobs.batch", None, None);
+        check("/apis/batch/v1/namespaces/x/jobs", "jobs.batch", Some("x"), None);
+        check("/apis/batch/v1/namespaces/x/jobs/a", "jobs.batch", Some("x"), Some("a"));
+        check("/apis/batch/v1/namespaces/x/jobs/a/status", "jobs.batch", Some("x"), Some("a"));
+        check("/api/v1/namespaces/x/endpoints", "endpoints", Some("x"), None);
+        check("/api/v1/persistentvolumes/a", "persistentvolumes", None, Some("a"));
+    }
+
+    #[test]
     fn what_is_not_served_is_404_and_what_comes_later_501() {
         for path in [
             "/",
             "/x",
             "/api/v2/pods",
-            "/apis/batch/v1/jobs",
+            "/apis/batch/v1beta1/jobs",
+            "/apis/batch/v1/gadgets",
+            "/apis/batch/v1/namespaces/default/jobs/a/status/x",
+            "/api/v1/namespaces/default/persistentvolumes",
             "/api/v1/deployments",
             "/api/v1/gadgets",
             "/api/v1/namespaces/default/nodes",

@@ -139,11 +139,16 @@ impl ListOptions {
     /// # Errors
     /// 400 for what cannot be read, 422 for what contradicts itself.
     pub(crate) fn read(query: &Query, kind: Kind) -> Result<Self, Failure> {
+        let fields = FieldSelector::parse(kind, query.text("fieldSelector").unwrap_or_default())?;
+        Ok(Self { fields, ..Self::read_without_fields(query)? })
+    }
+
+    /// As [`Self::read`], for what no field is known of: it is not looked at what fields are selected.
+    pub(crate) fn read_without_fields(query: &Query) -> Result<Self, Failure> {
         let labels = query.text("labelSelector").unwrap_or_default();
         let labels: LabelSelector = labels.parse().map_err(|error| {
             Failure::bad_request(format!("unable to parse labelSelector: {error}"))
         })?;
-        let fields = FieldSelector::parse(kind, query.text("fieldSelector").unwrap_or_default())?;
         let revision = query.text("resourceVersion").map(|text| {
             text.parse::<Revision>().map_err(|_| {
                 let message = format!("resourceVersion: {text:?} is not one of this server");
@@ -165,7 +170,7 @@ impl ListOptions {
         let seconds = query.number("timeoutSeconds")?;
         let options = Self {
             labels,
-            fields,
+            fields: FieldSelector::default(),
             limit: query
                 .number("limit")?
                 .filter(|limit| *limit > 0)

@@ -311,12 +311,17 @@ pub(crate) static ANSWERED: [Answered; 8] = [
 ];
 
 /// The groups that are served, the core group without a name, each with its version, in the order of discovery.
-pub(crate) static GROUPS: [(&str, &str); 8] = [
+pub(crate) static GROUPS: [(&str, &str); 13] = [
     ("", VERSION),
     ("apps", VERSION),
     ("authentication.k8s.io", "v1"),
     ("authorization.k8s.io", "v1"),
+    ("autoscaling", "v1"),
+    ("batch", "v1"),
+    ("coordination.k8s.io", "v1"),
+    ("discovery.k8s.io", "v1"),
     ("metrics.k8s.io", "v1beta1"),
+    ("networking.k8s.io", "v1"),
     ("policy", VERSION),
     ("rbac.authorization.k8s.io", VERSION),
     (OWN_GROUP, VERSION),

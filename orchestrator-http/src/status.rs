@@ -6,6 +6,7 @@ use orchestrator_core::api::{FieldError, FieldErrorKind, Rejection};
 use orchestrator_core::model::{Key, Kind};
 use serde_json::{Value, json};
 
+use crate::absent::Absent;
 use crate::body::{self, Body};
 
 /// A request that is refused, as the Status object that answers it.
@@ -42,6 +43,13 @@ impl Failure {
     /// 404: there is no such object.
     pub fn not_found(key: &Key) -> Self {
         Rejection::NotFound { key: key.clone() }.into()
+    }
+
+    /// 404: there is nothing of a kind of which there never is anything.
+    pub(crate) fn absent(absent: &Absent, name: &str) -> Self {
+        let message = format!("{} {name:?} not found", absent.full_name());
+        let details = json!({ "name": name, "group": absent.group, "kind": absent.plural });
+        Self::new(StatusCode::NOT_FOUND, "NotFound", message).with_details(details)
     }
 
     /// 405: the path is right, the method is not.
@@ -108,7 +116,7 @@ impl Failure {
 
     /// 501: Kubernetes has it, this server does not.
     pub fn not_implemented(what: &str) -> Self {
-        let message = format!("{what} is not implemented by this server");
+        let message = format!("{what} is not implemented by this server yet");
         Self::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message)
     }
 

@@ -23,6 +23,8 @@ type Column = (&'static str, &'static str, &'static str, bool);
 const NAME: Column = ("Name", "string", "name", false);
 const AGE: Column = ("Age", "string", "", false);
 
+const ANY: &[Column] = &[NAME, AGE];
+
 const fn text(name: &'static str) -> Column {
     (name, "string", "", false)
 }
@@ -117,8 +119,17 @@ pub(crate) fn columns(kind: Kind) -> Value {
             AGE,
             wide("Selector"),
         ],
-        _ => &[NAME, AGE],
+        _ => ANY,
     };
+    described(columns)
+}
+
+/// Returns the columns of a kind of which nothing is known.
+pub(crate) fn columns_of_any() -> Value {
+    described(ANY)
+}
+
+fn described(columns: &[Column]) -> Value {
     columns
         .iter()
         .map(|(name, kind, format, is_wide)| {

@@ -75,7 +75,7 @@ impl Class {
     pub(super) fn of(method: &Method, route: &Route, query: &Query) -> Self {
         let flag = |name| *method == Method::GET && query.flag(name) == Some(true);
         let lasts = match route {
-            Route::Collection { .. } => flag("watch"),
+            Route::Absent { .. } | Route::Collection { .. } => flag("watch"),
             Route::Sub { sub: Subresource::Log, .. } => flag("follow"),
             Route::Sub { sub, .. } => {
                 matches!(sub, Subresource::Attach | Subresource::Exec | Subresource::PortForward)

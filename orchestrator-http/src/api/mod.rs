@@ -2,6 +2,7 @@
 //!
 //! Knows HTTP messages, not sockets: tests and embedders call [`Api::handle`] directly.
 
+mod absent;
 mod answers;
 mod audited;
 mod encode;
@@ -229,6 +230,7 @@ impl Api {
             method => method.clone(),
         };
         match route {
+            Route::Absent { absent, name, .. } => self.absent(absent, name, &method, call).await,
             Route::Answered { answered, namespace, name } => {
                 self.answered(answered, namespace, name, call).await
             }
@@ -313,7 +315,8 @@ impl Api {
             }
             Route::Resources { group } => ok(&discovery::resource_list(group)),
             Route::Version => ok(&discovery::version()),
-            Route::Answered { .. }
+            Route::Absent { .. }
+            | Route::Answered { .. }
             | Route::Collection { .. }
             | Route::Health
             | Route::Object { .. }

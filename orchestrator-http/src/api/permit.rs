@@ -54,20 +54,23 @@ impl Permit {
 pub(super) fn attributes(route: &Route, method: &Method, query: &Query, path: &str) -> Attributes {
     let is_read = matches!(*method, Method::GET | Method::HEAD);
     match route {
+        Route::Absent { absent, namespace, name } => {
+            let verb = match *method {
+                _ if is_read && name.is_some() => "get",
+                _ if is_read && query.flag("watch") == Some(true) => "watch",
+                _ if is_read => "list",
+                Method::DELETE if name.is_none() => "deletecollection",
+                _ => verb_of(method),
+            };
+            resource(verb, (absent.group, absent.plural), namespace.as_ref(), name.as_ref())
+        }
         Route::Answered { answered, namespace, name } => {
             let verb = match (is_read, name) {
                 (true, Some(_)) => "get",
                 (true, None) => "list",
                 (false, _) => verb_of(method),
             };
-            let asked = Asked::Resource {
-                group: answered.group.to_owned(),
-                resource: answered.plural.to_owned(),
-                subresource: String::new(),
-                namespace: namespace.clone().unwrap_or_default(),
-                name: name.clone().unwrap_or_default(),
-            };
-            Attributes { verb: verb.to_owned(), asked }
+            resource(verb, (answered.group, answered.plural), namespace.as_ref(), name.as_ref())
         }
         Route::Collection { kind, namespace } => {
             let verb = match *method {
@@ -118,6 +121,23 @@ pub(super) fn attributes(route: &Route, method: &Method, query: &Query, path: &s
         | Route::Resources { .. }
         | Route::Version => Attributes::path(if is_read { "get" } else { verb_of(method) }, path),
     }
+}
+
+/// What is asked of a resource that is no kind of the model.
+fn resource(
+    verb: &str,
+    (group, plural): (&str, &str),
+    namespace: Option<&String>,
+    name: Option<&String>,
+) -> Attributes {
+    let asked = Asked::Resource {
+        group: group.to_owned(),
+        resource: plural.to_owned(),
+        subresource: String::new(),
+        namespace: namespace.cloned().unwrap_or_default(),
+        name: name.cloned().unwrap_or_default(),
+    };
+    Attributes { verb: verb.to_owned(), asked }
 }
 
 fn verb_of(method: &Method) -> &'static str {

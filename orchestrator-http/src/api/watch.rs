@@ -25,6 +25,7 @@ use super::metrics::InUse;
 use super::permit::Permit;
 use crate::body::{self, Body};
 use crate::negotiate::Format;
+use crate::query::ListOptions;
 use crate::status::Failure;
 use crate::stopping::Stopping;
 use crate::table;
@@ -34,9 +35,9 @@ const WATCH_SECONDS: u64 = 3_600;
 /// How long a watch lasts at most.
 const WATCH_SECONDS_MAX: u64 = 24 * 3_600;
 /// How often a client that asked for bookmarks gets one.
-const BOOKMARK_SECONDS: u64 = 60;
+pub(super) const BOOKMARK_SECONDS: u64 = 60;
 /// How often it is looked whether a watch is still permitted.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How many bytes of events are handed over at once.
 const CHUNK_BYTES: usize = 32 << 10;
 
@@ -53,8 +54,8 @@ impl Api {
         let world = self.world_at(revision).await?;
         let from_now = revision == Revision::ZERO || options.initial_events;
         let after = if from_now { world.revision() } else { revision };
-        let seconds = options.timeout_seconds.unwrap_or(WATCH_SECONDS).min(WATCH_SECONDS_MAX);
         let now = Instant::now();
+        let deadline = now + lasts(options);
         let watch = Watch {
             api: self.clone(),
             changes: self.inner.cluster.changes(after),
@@ -66,7 +67,7 @@ impl Api {
             is_done: false,
             permit: permit.clone(),
             next_look: now + LOOK_EVERY,
-            deadline: now + Duration::from_secs(seconds),
+            deadline,
             next_bookmark: now + Duration::from_secs(BOOKMARK_SECONDS),
             stopping: self.inner.stopping.clone(),
             _guard: self.inner.metrics.watcher(),
@@ -75,9 +76,44 @@ impl Api {
             let chunk = watch.next_chunk().await?;
             Some((chunk, watch))
         });
-        let mut response = Response::new(body::stream(chunks));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Ok(response)
+        Ok(streamed(chunks))
+    }
+}
+
+/// How long a watch with these options lasts.
+pub(super) fn lasts(options: &ListOptions) -> Duration {
+    let seconds = options.timeout_seconds.unwrap_or(WATCH_SECONDS).min(WATCH_SECONDS_MAX);
+    Duration::from_secs(seconds)
+}
+
+/// The answer to a watch.
+pub(super) fn streamed(
+    chunks: impl futures_util::Stream<Item = Bytes> + Send + 'static,
+) -> Response<Body> {
+    let mut response = Response::new(body::stream(chunks));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The object of a bookmark: nothing but a revision, in the form of the watch's other objects.
+pub(super) fn bookmark(
+    format: Format,
+    (api_version, kind): (&str, &str),
+    revision: Revision,
+    ends_initial_events: bool,
+) -> Value {
+    let mut metadata = json!({ "resourceVersion": revision.to_string() });
+    if ends_initial_events {
+        metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+    }
+    match format {
+        Format::Json => json!({ "kind": kind, "apiVersion": api_version, "metadata": metadata }),
+        Format::Metadata => json!({
+            "kind": "PartialObjectMetadata",
+            "apiVersion": "meta.k8s.io/v1",
+            "metadata": metadata,
+        }),
+        Format::Table => table::table(&metadata, &Value::Null, Vec::new()),
     }
 }
 
@@ -244,22 +280,9 @@ impl Watch {
     /// Tells that everything up to a revision has been told (S7). True of the history's position whenever `lines` is
     /// empty: what was taken from it has been handed out.
     fn push_bookmark(&mut self, revision: Revision, ends_initial_events: bool) {
-        let mut metadata = json!({ "resourceVersion": revision.to_string() });
-        if ends_initial_events {
-            metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
-        }
         let kind = self.selection.kind;
-        let object = match self.shape.format {
-            Format::Json => json!({
-                "kind": kind.name(), "apiVersion": kind.api_version(), "metadata": metadata,
-            }),
-            Format::Metadata => json!({
-                "kind": "PartialObjectMetadata",
-                "apiVersion": "meta.k8s.io/v1",
-                "metadata": metadata,
-            }),
-            Format::Table => table::table(&metadata, &Value::Null, Vec::new()),
-        };
+        let of = (kind.api_version(), kind.name());
+        let object = bookmark(self.shape.format, of, revision, ends_initial_events);
         self.lines.push_back(line(Event::Bookmark, object.to_string().as_bytes()));
     }
 }

@@ -108,7 +108,7 @@ async fn bad_input_gets_a_precise_answer_and_changes_nothing() {
     check(raw(bomb.into_bytes(), YAML).await, 400, "aliases blow");
     check(raw(b"a: 1\n---\nb: 2".to_vec(), YAML).await, 400, "2 documents");
     check(raw(b"{}".to_vec(), "application/cbor").await, 415, "application/json");
-    check(f.get("/apis/batch/v1/namespaces/default/jobs").await, 404, "could not find");
+    check(f.get("/apis/batch/v1beta1/namespaces/default/jobs").await, 404, "could not find");
     check(f.get(&format!("{DEPLOYMENTS}/..%2fx")).await, 400, "../x");
     let cbor = "application/apply-patch+cbor";
     check(f.patch(&format!("{DEPLOYMENTS}/web"), cbor, "{}").await, 415, "merge-patch+json");

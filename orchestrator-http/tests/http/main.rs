@@ -1,5 +1,6 @@
 //! Tests of the API without sockets, of the server with them, and of the client against it.
 
+mod absent;
 mod access;
 mod client;
 mod dispatch;
