@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// How long a command may take.
 const WITHIN: Duration = Duration::from_secs(120);
@@ -13,6 +13,7 @@ const WITHIN: Duration = Duration::from_secs(120);
 /// A kubectl with a home of its own.
 #[derive(Debug)]
 pub struct Kubectl {
+    program: PathBuf,
     kubeconfig: PathBuf,
     home: PathBuf,
 }
@@ -30,19 +31,27 @@ pub struct Said {
 
 impl Kubectl {
     /// Makes a kubectl for the cluster of a kubeconfig. `home` holds what it caches, and is where it runs.
-    pub fn new(kubeconfig: &Path, home: &Path) -> Self {
-        Self { kubeconfig: kubeconfig.to_owned(), home: home.to_owned() }
-    }
-
-    /// Prepares a command given as one line of words, split at spaces; `'…'` keeps spaces.
     ///
     /// # Panics
     /// When `tests/run` has not said where kubectl is.
-    pub fn command(&self, line: &str) -> Command {
+    pub fn new(kubeconfig: &Path, home: &Path) -> Self {
         let program = std::env::var_os("ORCH_TEST_KUBECTL").expect("run the tests by tests/run");
-        let mut command = Command::new(program);
+        Self::of(Path::new(&program), kubeconfig, home)
+    }
+
+    /// As [`Self::new`], of a program that is not that of the other tests.
+    pub fn of(program: &Path, kubeconfig: &Path, home: &Path) -> Self {
+        let [program, kubeconfig, home] = [program, kubeconfig, home].map(Path::to_owned);
+        Self { program, kubeconfig, home }
+    }
+
+    /// Prepares a command given as one line of words, split at spaces; `'…'` keeps spaces. What it edits, the script
+    /// `editor` edits.
+    pub fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(&self.program);
         command.args(words(line)).env_clear().current_dir(&self.home);
         command.env("KUBECONFIG", &self.kubeconfig).env("HOME", &self.home);
+        command.env("EDITOR", "/bin/sh editor");
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.kill_on_drop(true);
@@ -72,6 +81,17 @@ impl Kubectl {
         let said = finish(line, child).await;
         feed.abort();
         said
+    }
+
+    /// Starts a command that goes on until it is stopped.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn start(&self, line: &str) -> Running {
+        let mut child = self.command(line).stdin(Stdio::piped()).spawn().expect("kubectl runs");
+        let stdin = child.stdin.take();
+        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        Running { line: line.to_owned(), child, stdin, lines }
     }
 
     /// Runs a command that must succeed, and returns what it prints.
@@ -132,12 +152,88 @@ impl Kubectl {
         std::fs::write(self.home.join(name), text).expect("writable");
     }
 
+    /// As [`Self::write`], with the directories that lead there.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn write_below(&self, path: &str, text: &str) {
+        let directory = self.home.join(path).parent().map(Path::to_owned);
+        std::fs::create_dir_all(directory.expect("a file is in a directory")).expect("writable");
+        self.write(path, text);
+    }
+
     /// Reads a file where commands run.
     ///
     /// # Panics
     /// When it cannot be read.
     pub fn read(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.home.join(name)).expect("readable")
+    }
+}
+
+/// A command that has not ended.
+#[derive(Debug)]
+pub struct Running {
+    line: String,
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    /// Waits for a line with these words, and returns it.
+    ///
+    /// # Panics
+    /// When there is none in time.
+    #[track_caller]
+    pub fn until<'a>(&'a mut self, words: &'a [&'a str]) -> impl Future<Output = String> + 'a {
+        let at = std::panic::Location::caller();
+        async move {
+            let mut before = Vec::new();
+            loop {
+                let next = tokio::time::timeout(WITHIN, self.lines.next_line()).await;
+                match next.ok().and_then(Result::ok).flatten() {
+                    Some(line) if words.iter().all(|word| line.contains(word)) => return line,
+                    Some(line) => before.push(line),
+                    None => panic!("{at}: kubectl {}: no {words:?} after {before:#?}", self.line),
+                }
+            }
+        }
+    }
+
+    /// Sends it a line.
+    ///
+    /// # Panics
+    /// When it does not take it.
+    pub async fn tell(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("its input has not ended");
+        stdin.write_all(format!("{line}\n").as_bytes()).await.expect("it reads");
+    }
+
+    /// Ends its input and waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub async fn end(mut self) -> Said {
+        drop(self.stdin.take());
+        let mut stdout = String::new();
+        let rest = async {
+            while let Ok(Some(line)) = self.lines.next_line().await {
+                stdout.push_str(&line);
+                stdout.push('\n');
+            }
+        };
+        let in_time = tokio::time::timeout(WITHIN, rest).await;
+        in_time.unwrap_or_else(|_| panic!("kubectl {} does not end", self.line));
+        Said { stdout, ..finish(&self.line, self.child).await }
+    }
+
+    /// Stops it.
+    ///
+    /// # Panics
+    /// When it cannot be stopped.
+    pub async fn stop(mut self) {
+        self.child.kill().await.expect("killed");
     }
 }
 

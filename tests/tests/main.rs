@@ -1,7 +1,5 @@
 //! Tests across crates. Those that need more than a Rust toolchain are behind features; `tests/run` turns on all.
 
-#[cfg(feature = "kubectl")]
-mod access;
 mod bad_input;
 #[cfg(feature = "clients")]
 mod clients;

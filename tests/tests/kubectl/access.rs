@@ -8,12 +8,7 @@ use orchestrator_tests::kubectl::Kubectl;
 use orchestrator_tests::orchd;
 use orchestrator_tests::rig::Rig;
 
-use crate::kubectl::{manifest, with_kubectl};
-
-super::on_every_runtime! {
-    users_do_what_their_roles_permit
-    drain_waits_for_the_disruption_budget
-}
+use super::{manifest, with_kubectl};
 
 /// Makes the kubeconfig of a user with a certificate, as an administrator would.
 async fn certificate_of(rig: &Rig, user: &str) -> PathBuf {
@@ -25,7 +20,7 @@ async fn certificate_of(rig: &Rig, user: &str) -> PathBuf {
     path
 }
 
-async fn users_do_what_their_roles_permit(rig: Arc<Rig>) {
+pub(super) async fn users_do_what_their_roles_permit(rig: Arc<Rig>) {
     let of_rig = Arc::clone(&rig);
     with_kubectl(rig, |kubectl| async move {
         let k = &*kubectl;
@@ -91,7 +86,7 @@ async fn users_do_what_their_roles_permit(rig: Arc<Rig>) {
     .await;
 }
 
-async fn drain_waits_for_the_disruption_budget(rig: Arc<Rig>) {
+pub(super) async fn drain_waits_for_the_disruption_budget(rig: Arc<Rig>) {
     with_kubectl(rig, |kubectl| async move {
         let k = &*kubectl;
         k.write("web.yaml", &manifest("web", 2, "1"));
