@@ -26,8 +26,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use self::core::Core;
+pub use self::machine::Machine;
 use self::streams::Streams;
 use super::clock::{Clock, SystemClock};
+use super::network::{HostNetwork, PodNetwork};
 use crate::model::{ResourceMap, StringMap};
 use crate::node::{NodeLink, NodeStreams};
 use crate::runtime::{Runtime, Scope};
@@ -51,6 +53,10 @@ pub struct AgentConfig {
     pub pods_max: i64,
     /// A path on the disk where pods keep their data, whose size and use are reported.
     pub disk_path: PathBuf,
+    /// What machine the node stands for.
+    pub machine: Machine,
+    /// How the node reaches its pods' ports.
+    pub network: Arc<dyn PodNetwork>,
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
 }
@@ -65,6 +71,8 @@ impl AgentConfig {
             address: "127.0.0.1".to_owned(),
             pods_max: PODS_MAX,
             disk_path: PathBuf::from("/"),
+            machine: Machine::default(),
+            network: Arc::new(HostNetwork),
             clock: Arc::new(SystemClock),
         }
     }
@@ -85,7 +93,8 @@ impl Agent {
         link: Arc<dyn NodeLink>,
     ) -> AgentHandle {
         let (stop, stopped) = oneshot::channel();
-        let streams = Streams::new(Arc::clone(&runtime), config.scope.clone());
+        let streams =
+            Streams::new(Arc::clone(&runtime), config.scope.clone(), Arc::clone(&config.network));
         let core = Core::new(config, runtime, link);
         let task = tokio::spawn(core.run(stopped));
         AgentHandle { stop, task, streams: Arc::new(streams) }

@@ -1,56 +1,24 @@
-//! `Cluster`: what an embedder holds; and its builder, which wires store, engine and agent together.
+//! `Cluster`: what an embedder holds.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::agent::{Agent, AgentConfig, AgentHandle};
-use super::control::{COMMANDS_MAX, Command, Control, load};
-use super::history::{Changes, History};
-use super::local_link::LocalLink;
-use super::set_up::set_up;
+use super::agent::AgentHandle;
+use super::builder::ClusterBuilder;
+use super::control::Command;
+use super::history::Changes;
 use super::streams;
 use super::submit::{Submitter, shut_down};
 use crate::api::{Caller, Effect, Patch, Preconditions, Rejection, Request, WriteOptions};
-use crate::controller::{Controller, built_in};
 use crate::engine::EngineStats;
-use crate::model::{Key, Object, Part, Pod, Revision};
+use crate::model::{Key, Object, Part, Pod, Revision, Timestamp};
 use crate::node::NodeStreams;
-use crate::runtime::{
-    LogOptions, LogStream, Runtime, RuntimeError, Scope, Session, SessionOptions,
-};
-use crate::scheduler::{ClusterView, Explanation, FilterScore, Scheduler};
-use crate::store::{StateStore, StoreError};
+use crate::runtime::{LogOptions, LogStream, RuntimeError, Session, SessionOptions};
+use crate::scheduler::{ClusterView, Explanation, Scheduler};
 use crate::world::World;
-
-/// Why a cluster did not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The builder was given no store.
-    #[error("no store was given; call `store` on the builder")]
-    NoStore,
-    /// What every cluster has from the start could not be recorded.
-    #[error("cannot set the cluster up: {0}")]
-    Setup(Rejection),
-    /// The store failed.
-    #[error("cannot read the store")]
-    Store(#[from] StoreError),
-}
-
-type ConfigureNode = Box<dyn FnOnce(&mut AgentConfig) + Send>;
-
-/// Wires a cluster. Made by [`Cluster::builder`].
-#[must_use]
-pub struct ClusterBuilder {
-    store: Option<Arc<dyn StateStore>>,
-    runtime: Option<Arc<dyn Runtime>>,
-    scheduler: Arc<dyn Scheduler>,
-    controllers: Vec<Arc<dyn Controller>>,
-    node_name: String,
-    configure_node: Option<ConfigureNode>,
-}
 
 /// A running cluster. Cloning is cheap; every clone is the same cluster. There are no globals: several live side by
 /// side in one process.
@@ -67,24 +35,31 @@ pub struct ClusterBuilder {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    id: String,
-    submitter: Submitter,
-    scheduler: Arc<dyn Scheduler>,
-    node: Option<(String, Arc<dyn NodeStreams>)>,
-    /// Whether the node of this process has registered.
-    registered: Arc<watch::Sender<bool>>,
-    tasks: Mutex<Option<Tasks>>,
+pub(super) struct Inner {
+    pub id: String,
+    pub submitter: Submitter,
+    pub scheduler: Arc<dyn Scheduler>,
+    /// The nodes of this process, by name.
+    pub nodes: BTreeMap<String, OwnNode>,
+    pub tasks: Mutex<Option<Tasks>>,
+}
+
+/// A node of this process.
+#[derive(Debug)]
+pub(super) struct OwnNode {
+    pub streams: Arc<dyn NodeStreams>,
+    /// Whether it has registered.
+    pub registered: Arc<watch::Sender<bool>>,
 }
 
 #[derive(Debug)]
-struct Tasks {
-    agent: Option<AgentHandle>,
-    control: JoinHandle<()>,
+pub(super) struct Tasks {
+    pub agents: Vec<AgentHandle>,
+    pub control: JoinHandle<()>,
 }
 
 /// Counts of what a cluster has done since it started.
@@ -103,19 +78,17 @@ pub struct ClusterStats {
 impl Cluster {
     /// Begins to wire a cluster.
     pub fn builder() -> ClusterBuilder {
-        ClusterBuilder {
-            store: None,
-            runtime: None,
-            scheduler: Arc::new(FilterScore::default()),
-            controllers: Vec::new(),
-            node_name: "local".to_owned(),
-            configure_node: None,
-        }
+        ClusterBuilder::new()
     }
 
     /// The cluster's id: stays the same for the life of its store. Runtimes label what they make with it.
     pub fn id(&self) -> &str {
         &self.inner.id
+    }
+
+    /// The time of day, as the cluster's clock shows it.
+    pub fn now(&self) -> Timestamp {
+        self.inner.submitter.clock.now()
     }
 
     /// Returns the newest world as a snapshot.
@@ -193,19 +166,19 @@ impl Cluster {
         self.inner.submitter.history.wait_for(is_true).await.ok_or_else(shut_down)
     }
 
-    /// Waits until this process's own node has registered and is Ready; at once if there is none.
+    /// Waits until this process's own nodes have registered and are Ready; at once if there is none.
     ///
     /// # Errors
     /// [`Rejection::Unavailable`] when the cluster is shut down meanwhile.
     pub async fn node_ready(&self) -> Result<(), Rejection> {
-        let Some((node, _)) = &self.inner.node else { return Ok(()) };
-        // A node recorded by an earlier process may say Ready before this one has looked at anything.
-        if self.inner.registered.subscribe().wait_for(|registered| *registered).await.is_err() {
-            return Err(shut_down());
+        for (name, node) in &self.inner.nodes {
+            // A node recorded by an earlier process may say Ready before this one has looked at anything.
+            if node.registered.subscribe().wait_for(|registered| *registered).await.is_err() {
+                return Err(shut_down());
+            }
+            self.wait_for(|world| world.node(name).is_some_and(|node| node.is_ready())).await?;
         }
-        self.wait_for(|world| world.node(node).is_some_and(|node| node.is_ready()))
-            .await
-            .map(|_| ())
+        Ok(())
     }
 
     /// Follows every change after a revision.
@@ -293,10 +266,8 @@ impl Cluster {
     }
 
     fn streams_of(&self, pod: &Pod) -> Result<&Arc<dyn NodeStreams>, Rejection> {
-        match &self.inner.node {
-            Some((node, streams)) if *node == pod.node_name => Ok(streams),
-            Some(_) | None => Err(streams::unreachable(pod)),
-        }
+        let node = self.inner.nodes.get(&pod.node_name);
+        node.map(|node| &node.streams).ok_or_else(|| streams::unreachable(pod))
     }
 
     /// Counts of what was done.
@@ -315,7 +286,7 @@ impl Cluster {
     pub async fn shutdown(&self, stop_pods: bool) {
         let tasks = self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(tasks) = tasks else { return };
-        if let Some(agent) = tasks.agent {
+        for agent in tasks.agents {
             agent.shutdown(stop_pods).await;
         }
         // If the loop has ended already there is nothing to stop.
@@ -326,114 +297,6 @@ impl Cluster {
     }
 }
 
-fn embedder() -> Caller {
+pub(super) fn embedder() -> Caller {
     Caller::Admin { name: "embedder".to_owned() }
-}
-
-impl ClusterBuilder {
-    /// Sets where state is kept. Needed.
-    pub fn store(mut self, store: impl StateStore) -> Self {
-        self.store = Some(Arc::new(store));
-        self
-    }
-
-    /// Sets a store that is shared with others (to close it in the end, say).
-    pub fn shared_store(mut self, store: Arc<dyn StateStore>) -> Self {
-        self.store = Some(store);
-        self
-    }
-
-    /// Sets what runs pods on this machine. Without one the cluster has no node of its own.
-    pub fn runtime(mut self, runtime: impl Runtime) -> Self {
-        self.runtime = Some(Arc::new(runtime));
-        self
-    }
-
-    /// Sets a runtime that is shared with others.
-    pub fn shared_runtime(mut self, runtime: Arc<dyn Runtime>) -> Self {
-        self.runtime = Some(runtime);
-        self
-    }
-
-    /// Sets who places pods; [`FilterScore::default`] otherwise.
-    pub fn scheduler(mut self, scheduler: impl Scheduler) -> Self {
-        self.scheduler = Arc::new(scheduler);
-        self
-    }
-
-    /// Adds a controller to the built-in ones.
-    pub fn controller(mut self, controller: impl Controller) -> Self {
-        self.controllers.push(Arc::new(controller));
-        self
-    }
-
-    /// Names this machine's node; `local` otherwise.
-    pub fn node_name(mut self, name: &str) -> Self {
-        name.clone_into(&mut self.node_name);
-        self
-    }
-
-    /// Changes what this machine's node is like before it registers: what is kept from pods, how many pods it takes, its
-    /// address and disk. The scope stays what it is. Labels are for administrators to give: apply the Node.
-    ///
-    /// ```
-    /// # use orchestrator_core::{driver::Cluster, model::Quantity};
-    /// let builder = Cluster::builder().configure_node(|node| {
-    ///     node.reserve.insert("memory".to_owned(), Quantity::from_bytes(1 << 30));
-    ///     node.pods_max = 20;
-    /// });
-    /// ```
-    pub fn configure_node(
-        mut self,
-        configure: impl FnOnce(&mut AgentConfig) + Send + 'static,
-    ) -> Self {
-        self.configure_node = Some(Box::new(configure));
-        self
-    }
-
-    /// Starts the cluster. When this returns it takes requests; its node registers in the background.
-    ///
-    /// # Errors
-    /// [`StartError`] says what is missing or failed.
-    pub async fn start(self) -> Result<Cluster, StartError> {
-        let store = self.store.ok_or(StartError::NoStore)?;
-        let history = Arc::new(History::new(load(&*store).await?));
-        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
-        let controllers = built_in().into_iter().map(Arc::from).chain(self.controllers).collect();
-        let control = Control::new(
-            Arc::clone(&store),
-            Arc::clone(&history),
-            Arc::clone(&self.scheduler),
-            controllers,
-            receiver,
-        );
-        let control = tokio::spawn(control.run());
-        let submitter = Submitter { store, history, commands };
-        let id = match set_up(&submitter, &embedder()).await {
-            Ok(id) => id,
-            Err(rejection) => {
-                let _ = submitter.commands.send(Command::Stop).await;
-                let _ = control.await;
-                return Err(StartError::Setup(rejection));
-            }
-        };
-        let registered = Arc::new(watch::Sender::new(false));
-        let agent = self.runtime.map(|runtime| {
-            let link = Arc::new(LocalLink::new(
-                submitter.clone(),
-                &self.node_name,
-                Arc::clone(&registered),
-            ));
-            let scope = Scope { cluster: id.clone(), node: self.node_name.clone() };
-            let mut config = AgentConfig::new(scope.clone());
-            if let Some(configure) = self.configure_node {
-                configure(&mut config);
-            }
-            Agent::spawn(AgentConfig { scope, ..config }, runtime, link)
-        });
-        let node = agent.as_ref().map(|agent| (self.node_name.clone(), agent.streams()));
-        let tasks = Mutex::new(Some(Tasks { agent, control }));
-        let inner = Inner { id, submitter, scheduler: self.scheduler, node, registered, tasks };
-        Ok(Cluster { inner: Arc::new(inner) })
-    }
 }

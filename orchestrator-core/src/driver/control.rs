@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::clock;
+use super::clock::Clock;
 use super::history::{Commit, History};
 use crate::api::{Effect, Rejection};
 use crate::controller::Controller;
@@ -29,8 +29,6 @@ const STORE_RETRY: Duration = Duration::from_millis(200);
 
 /// How long commits in flight may take when the loop is told to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// The longest sleep: the system's clock may be set back meanwhile.
-const SLEEP_MAX_MS: u64 = 5_000;
 
 /// Something for the engine that does not come from the store.
 #[derive(Debug)]
@@ -43,6 +41,7 @@ pub(super) enum Command {
 
 /// Owns the engine.
 pub(super) struct Control {
+    clock: Arc<dyn Clock>,
     store: Arc<dyn StateStore>,
     history: Arc<History>,
     scheduler: Arc<dyn Scheduler>,
@@ -78,6 +77,7 @@ pub(super) async fn load(store: &dyn StateStore) -> Result<World, StoreError> {
 
 impl Control {
     pub(super) fn new(
+        clock: Arc<dyn Clock>,
         store: Arc<dyn StateStore>,
         history: Arc<History>,
         scheduler: Arc<dyn Scheduler>,
@@ -85,8 +85,9 @@ impl Control {
         commands: mpsc::Receiver<Command>,
     ) -> Self {
         let engine =
-            Engine::new(history.world(), Arc::clone(&scheduler), controllers.clone(), clock::now());
+            Engine::new(history.world(), Arc::clone(&scheduler), controllers.clone(), clock.now());
         Self {
+            clock,
             store,
             history,
             scheduler,
@@ -111,7 +112,7 @@ impl Control {
                 Event::Command(Some(Command::Stop) | None) => break,
                 Event::Command(Some(command)) => self.command(command),
                 Event::Committed(ticket, outcome, newest) => {
-                    self.engine.handle_committed(ticket, outcome, newest, clock::now());
+                    self.engine.handle_committed(ticket, outcome, newest, self.clock.now());
                 }
                 Event::Lost => {
                     reader.abort();
@@ -120,7 +121,7 @@ impl Control {
                     }
                     (batches, reader) = self.follow();
                 }
-                Event::Timeout => self.engine.handle_timeout(clock::now()),
+                Event::Timeout => self.engine.handle_timeout(self.clock.now()),
             }
         }
         reader.abort();
@@ -133,13 +134,10 @@ impl Control {
     }
 
     async fn next_event(&mut self, batches: &mut mpsc::Receiver<Batch>) -> Event {
-        let wait = self.engine.poll_timeout().map(|(at, _)| at.millis_since(clock::now()));
+        let (clock, due) = (&self.clock, self.engine.poll_timeout());
         let timeout = async {
-            match wait {
-                Some(ms) => {
-                    tokio::time::sleep(Duration::from_millis(ms.unsigned_abs().min(SLEEP_MAX_MS)))
-                        .await
-                }
+            match due {
+                Some((at, _)) => clock.sleep_until(at).await,
                 None => std::future::pending().await,
             }
         };
@@ -180,9 +178,9 @@ impl Control {
                 let request = RequestId(self.next_request);
                 self.next_request += 1;
                 self.requests.insert(request, reply);
-                self.engine.handle_bind(request, &pod, &node, clock::now());
+                self.engine.handle_bind(request, &pod, &node, self.clock.now());
             }
-            Command::Note(note) => self.engine.handle_note(note, clock::now()),
+            Command::Note(note) => self.engine.handle_note(note, self.clock.now()),
             Command::Signal(signal) => {
                 self.engine.handle_signal(signal);
                 self.history.publish(self.engine.world().clone(), Vec::new());
@@ -193,7 +191,7 @@ impl Control {
 
     fn drain_outputs(&mut self) {
         while self.commits.len() < COMMITS_IN_FLIGHT_MAX {
-            match self.engine.poll_output(clock::now()) {
+            match self.engine.poll_output(self.clock.now()) {
                 None => break,
                 Some(Output::Answer { request, result }) => {
                     if let Some(reply) = self.requests.remove(&request) {
@@ -260,7 +258,7 @@ impl Control {
         };
         self.history.restart(world.clone());
         let scheduler = Arc::clone(&self.scheduler);
-        self.engine = Engine::new(world, scheduler, self.controllers.clone(), clock::now());
+        self.engine = Engine::new(world, scheduler, self.controllers.clone(), self.clock.now());
         for (_, reply) in std::mem::take(&mut self.requests) {
             let message = "the control plane started over; try again".to_owned();
             // An asker that went away needs no answer.

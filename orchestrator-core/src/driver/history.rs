@@ -4,9 +4,10 @@
 //! told `Compacted` when the ring has moved past it.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::engine::EngineStats;
 use crate::model::Revision;
@@ -47,8 +48,11 @@ struct Ring {
 #[derive(Debug)]
 pub(super) struct History {
     ring: RwLock<Ring>,
-    newest: watch::Sender<World>,
-    closed: watch::Sender<bool>,
+    newest: RwLock<World>,
+    /// Told when there is a newer world, and at the end. (A `watch` of tokio's would wake those who wait in random order, and a
+    /// simulation would not go the same way twice.)
+    published: Notify,
+    closed: AtomicBool,
     stats: Mutex<EngineStats>,
 }
 
@@ -57,8 +61,9 @@ impl History {
         let ring = Ring { base: world.revision(), ..Ring::default() };
         Self {
             ring: RwLock::new(ring),
-            newest: watch::Sender::new(world),
-            closed: watch::Sender::new(false),
+            newest: RwLock::new(world),
+            published: Notify::new(),
+            closed: AtomicBool::new(false),
             stats: Mutex::default(),
         }
     }
@@ -77,7 +82,7 @@ impl History {
                 ring.base = oldest.revision;
             }
         }
-        self.newest.send_replace(world);
+        self.show(world);
     }
 
     /// Publishes a world that was loaded anew: what led to it is not known.
@@ -88,26 +93,35 @@ impl History {
             ring.bytes = 0;
             ring.base = world.revision();
         }
-        self.newest.send_replace(world);
+        self.show(world);
     }
 
     /// Says that nothing will be published any more.
     pub(super) fn close(&self) {
-        self.closed.send_replace(true);
+        self.closed.store(true, Ordering::SeqCst);
+        self.published.notify_waiters();
     }
 
     /// Waits until something is true of the newest world; `None` when nothing will be published any more.
-    pub(super) async fn wait_for(&self, is_true: impl FnMut(&World) -> bool) -> Option<World> {
-        let (mut newest, mut closed) = (self.newest.subscribe(), self.closed.subscribe());
-        tokio::select! {
-            biased;
-            world = newest.wait_for(is_true) => world.ok().map(|world| world.clone()),
-            _ = closed.wait_for(|closed| *closed) => None,
+    pub(super) async fn wait_for(&self, mut is_true: impl FnMut(&World) -> bool) -> Option<World> {
+        loop {
+            // From here on nothing is missed.
+            let published = self.published.notified();
+            {
+                let world = self.newest.read().unwrap_or_else(PoisonError::into_inner);
+                if is_true(&world) {
+                    return Some(world.clone());
+                }
+            }
+            if self.is_closed() {
+                return None;
+            }
+            published.await;
         }
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        *self.closed.borrow()
+        self.closed.load(Ordering::SeqCst)
     }
 
     pub(super) fn publish_stats(&self, stats: EngineStats) {
@@ -119,11 +133,20 @@ impl History {
     }
 
     pub(super) fn world(&self) -> World {
-        self.newest.borrow().clone()
+        self.newest.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn subscribe(&self) -> watch::Receiver<World> {
-        self.newest.subscribe()
+    fn revision(&self) -> Revision {
+        self.newest.read().unwrap_or_else(PoisonError::into_inner).revision()
+    }
+
+    fn show(&self, world: World) {
+        let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
+        let older = std::mem::replace(&mut *newest, world);
+        drop(newest);
+        // Taking an old world apart may take a while; readers need not wait for it.
+        drop(older);
+        self.published.notify_waiters();
     }
 
     fn commit_after(&self, after: Revision) -> Result<Option<Committed>, Compacted> {
@@ -143,15 +166,13 @@ type Committed = (Revision, Vec<Arc<ObjectChange>>);
 #[derive(Debug)]
 pub struct Changes {
     history: Arc<History>,
-    newest: watch::Receiver<World>,
     position: Revision,
     pending: VecDeque<Arc<ObjectChange>>,
 }
 
 impl Changes {
     pub(super) fn new(history: Arc<History>, after: Revision) -> Self {
-        let newest = history.subscribe();
-        Self { history, newest, position: after, pending: VecDeque::new() }
+        Self { history, position: after, pending: VecDeque::new() }
     }
 
     /// The revision up to which every change has been handed out.
@@ -167,13 +188,14 @@ impl Changes {
     /// # Errors
     /// [`Compacted`] when this watcher was too slow or began too early: list again.
     pub async fn next(&mut self) -> Result<Arc<ObjectChange>, Compacted> {
+        let history = Arc::clone(&self.history);
         loop {
+            // From here on nothing is missed.
+            let published = history.published.notified();
             if let Some(change) = self.try_next()? {
                 return Ok(change);
             }
-            if self.newest.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
+            published.await;
         }
     }
 
@@ -186,7 +208,7 @@ impl Changes {
             if let Some(change) = self.pending.pop_front() {
                 return Ok(Some(change));
             }
-            let seen = self.newest.borrow_and_update().revision();
+            let seen = self.history.revision();
             match self.history.commit_after(self.position)? {
                 Some((revision, changes)) => {
                     self.position = revision;

@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::clock;
 use super::control::Command;
 use super::history::Changes;
 use super::submit::Submitter;
@@ -186,7 +185,7 @@ impl NodeLink for LocalLink {
             let message = format!("there is no node {:?}", self.node);
             return Err(LinkError::Refused { message });
         }
-        let (node, at) = (self.node.clone(), clock::now());
+        let (node, at) = (self.node.clone(), self.submitter.clock.now());
         let signal = match usage {
             Some(sample) => Signal::Usage { node, at, sample: Arc::new(sample) },
             None => Signal::Heartbeat { node, at },

@@ -4,16 +4,20 @@
 //! embedders hold. No decision is made here.
 
 mod agent;
+mod builder;
 mod clock;
 mod cluster;
 mod control;
 mod history;
 mod local_link;
+mod network;
 mod set_up;
 mod streams;
 mod submit;
 
-pub use agent::{Agent, AgentConfig, AgentHandle, PODS_MAX};
+pub use agent::{Agent, AgentConfig, AgentHandle, Machine, PODS_MAX};
+pub use builder::{ClusterBuilder, StartError};
 pub use clock::{Clock, SystemClock};
-pub use cluster::{Cluster, ClusterBuilder, ClusterStats, StartError};
+pub use cluster::{Cluster, ClusterStats};
 pub use history::{CHANGES_BYTES_MAX, CHANGES_KEPT_MAX, Changes, Compacted};
+pub use network::{Connection, HostNetwork, PodNetwork};

@@ -1,11 +1,12 @@
 //! How a request becomes a commit: decide on the newest world, commit, wait until the world shows it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::clock;
+use super::clock::Clock;
 use super::control::{Command, newest};
 use super::history::History;
 use crate::api::{Caller, Effect, Rejection, Request, decide};
@@ -18,9 +19,28 @@ const ATTEMPTS_MAX: usize = 32;
 /// How long a request waits for the world to show what was committed.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(30);
 
+/// Where uids of new objects come from.
+#[derive(Clone)]
+pub(super) struct Uids(pub(super) Arc<dyn Fn() -> Uid + Send + Sync>);
+
+impl Default for Uids {
+    /// Random ones, in the order of time.
+    fn default() -> Self {
+        Self(Arc::new(|| Uid::from_uuid(uuid::Uuid::now_v7())))
+    }
+}
+
+impl fmt::Debug for Uids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Uids")
+    }
+}
+
 /// What requests need.
 #[derive(Clone, Debug)]
 pub(super) struct Submitter {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) uids: Uids,
     pub(super) store: Arc<dyn StateStore>,
     pub(super) history: Arc<History>,
     pub(super) commands: mpsc::Sender<Command>,
@@ -33,13 +53,13 @@ impl Submitter {
         caller: &Caller,
         request: &Request,
     ) -> Result<Effect, Rejection> {
-        let fresh = Uid::from_uuid(uuid::Uuid::now_v7());
+        let fresh = (self.uids.0)();
         for _ in 0..ATTEMPTS_MAX {
             if self.history.is_closed() {
                 return Err(shut_down());
             }
             let world = self.history.world();
-            let mut effect = decide(&world, caller, request, clock::now(), fresh)?;
+            let mut effect = decide(&world, caller, request, self.clock.now(), fresh)?;
             if let Request::Bind { pod, node } = request {
                 return self.bind(pod.clone(), node.clone()).await;
             }
@@ -84,8 +104,8 @@ impl Submitter {
             let world = self.history.world();
             let mut all = Proposal::default();
             for request in wanted(&world) {
-                let fresh = Uid::from_uuid(uuid::Uuid::now_v7());
-                let effect = decide(&world, caller, &request, clock::now(), fresh)?;
+                let fresh = (self.uids.0)();
+                let effect = decide(&world, caller, &request, self.clock.now(), fresh)?;
                 all = all.and(effect.proposal.unwrap_or_default());
             }
             if all == Proposal::default() {

@@ -16,3 +16,4 @@ pub mod store;
 mod store_clauses;
 pub mod store_model;
 pub mod strategies;
+pub mod uids;

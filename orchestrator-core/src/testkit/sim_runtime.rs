@@ -3,6 +3,7 @@
 //! Time is the clock it is given: a program that ends after a while ends when the clock gets there, also
 //! when nobody looks. Clones share everything, as two connections to one engine would.
 
+mod network;
 mod program;
 mod session;
 mod state;
@@ -159,10 +160,7 @@ impl SimRuntime {
         let at = self.lock().next_end(scope);
         match at {
             None => std::future::pending().await,
-            Some(at) => {
-                let wait = at.millis_since(self.now());
-                tokio::time::sleep(Duration::from_millis(u64::try_from(wait).unwrap_or(0))).await;
-            }
+            Some(at) => self.0.clock.sleep_until(at).await,
         }
     }
 }
@@ -227,7 +225,8 @@ impl Runtime for SimRuntime {
         if let Some(code) = code {
             self.kill(key, code);
         } else if self.lock().is_running(key, now) {
-            tokio::time::sleep(Duration::from_millis(grace_ms)).await;
+            let grace_ms = i64::try_from(grace_ms).unwrap_or(i64::MAX);
+            self.0.clock.sleep_until(now.plus_millis(grace_ms)).await;
             self.kill(key, 137);
         }
         Ok(())
@@ -272,7 +271,7 @@ impl Runtime for SimRuntime {
     ) -> Result<Session, RuntimeError> {
         self.called(SimVerb::Exec).await?;
         let now = self.now();
-        let outcome = self.lock().exec(key, &options.command, now)?;
+        let outcome = self.lock().run(key, &options.command, now)?;
         Ok(session::open(outcome, options))
     }
 
@@ -284,6 +283,7 @@ impl Runtime for SimRuntime {
 
     async fn changed(&self, scope: &Scope) {
         tokio::select! {
+            biased;
             () = self.0.changed.notified() => {}
             () = self.next_end(scope) => {}
         }
@@ -314,6 +314,7 @@ impl LogStream for SimLog {
                 return None;
             }
             tokio::select! {
+                biased;
                 () = notified => {}
                 () = self.runtime.next_end(&self.key.sandbox.scope) => {}
             }

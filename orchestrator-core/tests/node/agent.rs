@@ -22,16 +22,18 @@ impl Bench {
     fn new() -> Self {
         let clock = TokioClock::new(Timestamp::from_millis(1_800_000_000_000));
         Self {
+            runtime: SimRuntime::new(Arc::new(clock.clone())),
             clock,
-            runtime: SimRuntime::new(Arc::new(clock)),
             link: FakeLink::default(),
             scope: Scope { cluster: "c".to_owned(), node: "n1".to_owned() },
         }
     }
 
     fn agent(&self) -> AgentHandle {
-        let config =
-            AgentConfig { clock: Arc::new(self.clock), ..AgentConfig::new(self.scope.clone()) };
+        let config = AgentConfig {
+            clock: Arc::new(self.clock.clone()),
+            ..AgentConfig::new(self.scope.clone())
+        };
         Agent::spawn(config, Arc::new(self.runtime.clone()), Arc::new(self.link.clone()))
     }
 

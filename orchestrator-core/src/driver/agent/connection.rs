@@ -2,18 +2,17 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
+use crate::driver::network::Connection;
 use crate::runtime::{RuntimeError, Session, SessionEvent, SessionInput, SessionOutput};
 
 /// The most bytes that are read at once.
 const PIECE_BYTES_MAX: usize = 32 * 1024;
 
 /// Ties a session to a connection.
-pub(super) fn session(stream: TcpStream) -> Session {
-    let (reader, writer) = stream.into_split();
+pub(super) fn session(stream: Box<dyn Connection>) -> Session {
+    let (reader, writer) = tokio::io::split(stream);
     Session {
         input: Box::new(Input(writer)),
         output: Box::new(Output { reader, has_ended: false }),
@@ -21,7 +20,7 @@ pub(super) fn session(stream: TcpStream) -> Session {
 }
 
 #[derive(Debug)]
-struct Input(OwnedWriteHalf);
+struct Input(WriteHalf<Box<dyn Connection>>);
 
 #[async_trait]
 impl SessionInput for Input {
@@ -43,7 +42,7 @@ impl SessionInput for Input {
 
 #[derive(Debug)]
 struct Output {
-    reader: OwnedReadHalf,
+    reader: ReadHalf<Box<dyn Connection>>,
     has_ended: bool,
 }
 

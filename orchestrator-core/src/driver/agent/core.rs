@@ -128,6 +128,7 @@ impl Core {
             let next = self.act();
             // Each of these is cancel-safe: a result that is not taken stays in the set.
             tokio::select! {
+                biased;
                 stop = &mut stopped => break stop.unwrap_or(Stop::KeepPods),
                 Some(joined) = self.tasks.join_next() => {
                     self.take_in(joined);

@@ -4,9 +4,29 @@
 //! not at all.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::model::{NodeSystemInfo, Quantity, ResourceMap};
+
+/// What a node says its agent is.
+const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
+
+/// What machine a node stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Machine {
+    /// One that is made up, and uses nothing itself: for simulations.
+    MadeUp {
+        /// How many CPUs it has.
+        cpus: i64,
+        /// Its memory, in bytes.
+        memory_bytes: i64,
+        /// Its disk, in bytes.
+        disk_bytes: i64,
+    },
+    /// The one this process runs on, as the kernel's files tell.
+    #[default]
+    This,
+}
 
 /// What the machine is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +51,28 @@ pub(super) struct MachineUse {
 }
 
 impl Facts {
+    /// Finds out what a machine is. For this one it reads on a thread of its own.
+    pub async fn of(machine: Machine, disk_path: PathBuf) -> Self {
+        match machine {
+            Machine::MadeUp { cpus, memory_bytes, disk_bytes } => Self {
+                host_name: String::new(),
+                cpus,
+                memory_bytes,
+                disk_bytes,
+                info: NodeSystemInfo {
+                    architecture: architecture().to_owned(),
+                    kubelet_version: VERSION.to_owned(),
+                    operating_system: std::env::consts::OS.to_owned(),
+                    ..NodeSystemInfo::default()
+                },
+            },
+            Machine::This => {
+                let read = move || Self::read(&disk_path);
+                tokio::task::spawn_blocking(read).await.unwrap_or_default()
+            }
+        }
+    }
+
     /// Reads what the machine is. Blocks for as long as reading a few small files takes.
     pub fn read(disk_path: &Path) -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -41,7 +83,7 @@ impl Facts {
             container_runtime_version: String::new(),
             kernel_version: text("/proc/sys/kernel/osrelease").trim().to_owned(),
             kube_proxy_version: String::new(),
-            kubelet_version: concat!("v", env!("CARGO_PKG_VERSION")).to_owned(),
+            kubelet_version: VERSION.to_owned(),
             machine_id: text("/etc/machine-id").trim().to_owned(),
             operating_system: std::env::consts::OS.to_owned(),
             os_image: os_image(&text("/etc/os-release")),
@@ -73,6 +115,17 @@ impl Facts {
 }
 
 impl MachineUse {
+    /// Finds out what a machine uses. For this one it reads on a thread of its own.
+    pub async fn of(machine: Machine, disk_path: PathBuf) -> Self {
+        match machine {
+            Machine::MadeUp { .. } => Self::default(),
+            Machine::This => {
+                let read = move || Self::read(&disk_path);
+                tokio::task::spawn_blocking(read).await.unwrap_or_default()
+            }
+        }
+    }
+
     /// Reads what the machine uses. Blocks for as long as reading a few small files takes.
     pub fn read(disk_path: &Path) -> Self {
         let (cpu_busy_ticks, cpu_all_ticks) = cpu_ticks(&text("/proc/stat"));

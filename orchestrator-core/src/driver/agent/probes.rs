@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::core::Core;
 use super::tasks::{Event, contained};
+use crate::driver::network::PodNetwork;
 use crate::model::Uid;
 use crate::node::{ProbeCheck, ProbeDue, ProbeResult};
 use crate::runtime::{ContainerKey, Runtime};
@@ -20,10 +20,12 @@ const EXEC_MARGIN_MS: u64 = 5_000;
 impl Core {
     pub(super) fn start_probe(&mut self, pod: Uid, due: ProbeDue) {
         let (runtime, slots) = (Arc::clone(&self.runtime), Arc::clone(&self.probes));
+        let network = Arc::clone(&self.config.network);
         self.tasks.spawn(async move {
             let _permit = slots.acquire_owned().await;
             let ProbeDue { container, kind, check, timeout_ms } = due;
-            let done = contained(do_check(&runtime, &container, &check, timeout_ms)).await;
+            let check = do_check(&runtime, &*network, &container, &check, timeout_ms);
+            let done = contained(check).await;
             let result = match done {
                 Some(Ok(())) => ProbeResult::Success,
                 Some(Err(message)) => ProbeResult::Failure(message),
@@ -36,6 +38,7 @@ impl Core {
 
 async fn do_check(
     runtime: &Arc<dyn Runtime>,
+    network: &dyn PodNetwork,
     container: &ContainerKey,
     check: &ProbeCheck,
     timeout_ms: u64,
@@ -51,11 +54,11 @@ async fn do_check(
             }
         }
         ProbeCheck::HttpGet { host, port, path, headers } => {
-            within(timeout_ms, http_get(host, *port, path, headers)).await?
+            within(timeout_ms, http_get(network, host, *port, path, headers)).await?
         }
         ProbeCheck::Impossible { message } => Err(message.clone()),
         ProbeCheck::TcpSocket { host, port } => {
-            let connected = within(timeout_ms, TcpStream::connect((host.as_str(), *port))).await?;
+            let connected = within(timeout_ms, network.connect(host, *port)).await?;
             connected.map(drop).map_err(|error| format!("{host}:{port}: {error}"))
         }
     }
@@ -69,6 +72,7 @@ async fn within<T>(limit_ms: u64, future: impl Future<Output = T>) -> Result<T, 
 
 /// Fetches a page with HTTP/1.1 and judges its status.
 async fn http_get(
+    network: &dyn PodNetwork,
     host: &str,
     port: u16,
     path: &str,
@@ -76,7 +80,7 @@ async fn http_get(
 ) -> Result<(), String> {
     let request = request(host, port, path, headers)?;
     let failed = |error: std::io::Error| format!("http://{host}:{port}{path}: {error}");
-    let mut stream = TcpStream::connect((host, port)).await.map_err(failed)?;
+    let mut stream = network.connect(host, port).await.map_err(failed)?;
     stream.write_all(request.as_bytes()).await.map_err(failed)?;
     let mut head = Vec::with_capacity(512);
     let mut limited = (&mut stream).take(HTTP_HEAD_BYTES_MAX as u64);
@@ -131,6 +135,7 @@ fn status_code(head: &[u8]) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::network::HostNetwork;
 
     #[test]
     fn the_code_is_read_from_the_status_line_alone() {
@@ -176,7 +181,7 @@ mod tests {
             ("", Err("the answer is not HTTP")),
         ] {
             let port = serve(answer).await;
-            let result = http_get("127.0.0.1", port, "/health", &[]).await;
+            let result = http_get(&HostNetwork, "127.0.0.1", port, "/health", &[]).await;
             match (&result, expected) {
                 (Ok(()), Ok(())) => {}
                 (Err(message), Err(part)) if message.contains(part) => {}
@@ -190,7 +195,8 @@ mod tests {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
         drop(listener);
-        let message = http_get("127.0.0.1", port, "/", &[]).await.expect_err("refused");
+        let message =
+            http_get(&HostNetwork, "127.0.0.1", port, "/", &[]).await.expect_err("refused");
         assert!(message.contains(&port.to_string()), "{message}");
     }
 }

@@ -62,15 +62,12 @@ impl Core {
         self.registration.describing = true;
         let runtime = Arc::clone(&self.runtime);
         let known = self.registration.facts.clone();
-        let disk_path = self.config.disk_path.clone();
+        let (machine, disk_path) = (self.config.machine, self.config.disk_path.clone());
         self.tasks.spawn(async move {
             let read = async move {
                 match known {
                     Some(facts) => facts,
-                    None => {
-                        let read = move || Facts::read(&disk_path);
-                        tokio::task::spawn_blocking(read).await.unwrap_or_default()
-                    }
+                    None => Facts::of(machine, disk_path).await,
                 }
             };
             let describe = limited("asking what it is", DESCRIBE_TIMEOUT_MS, runtime.describe());

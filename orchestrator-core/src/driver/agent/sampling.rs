@@ -100,15 +100,14 @@ impl Core {
 
     fn measure(&mut self) {
         let (runtime, scope) = (Arc::clone(&self.runtime), self.config.scope.clone());
-        let disk_path = self.config.disk_path.clone();
+        let read = MachineUse::of(self.config.machine, self.config.disk_path.clone());
         self.tasks.spawn(async move {
-            let read = tokio::task::spawn_blocking(move || MachineUse::read(&disk_path));
-            let usage = limited("measuring", SAMPLE_TIMEOUT_MS, runtime.usage(&scope)).await;
+            let usage = limited("measuring", SAMPLE_TIMEOUT_MS, runtime.usage(&scope));
+            let (machine, usage) = tokio::join!(read, usage);
             let containers = usage.unwrap_or_else(|error| {
                 tracing::debug!(%error, "containers were not measured");
                 Vec::new()
             });
-            let machine = read.await.unwrap_or_default();
             Event::Sampled(Box::new(Reading { at: Instant::now(), machine, containers }))
         });
     }

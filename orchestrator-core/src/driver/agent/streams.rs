@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use tokio::net::TcpStream;
-
 use super::connection;
 use super::tasks::limited;
+use crate::driver::network::PodNetwork;
 use crate::model::Uid;
 use crate::node::NodeStreams;
 use crate::runtime::{
     ContainerKey, ContainerRunState, LogOptions, LogStream, Runtime, RuntimeError,
     SandboxObservation, Scope, Session, SessionOptions,
 };
+use async_trait::async_trait;
 
 /// How long finding and opening a log may take, in milliseconds.
 const OPEN_TIMEOUT_MS: u64 = 15_000;
@@ -25,11 +24,12 @@ const CONNECT_TIMEOUT_MS: u64 = 5_000;
 pub(super) struct Streams {
     runtime: Arc<dyn Runtime>,
     scope: Scope,
+    network: Arc<dyn PodNetwork>,
 }
 
 impl Streams {
-    pub fn new(runtime: Arc<dyn Runtime>, scope: Scope) -> Self {
-        Self { runtime, scope }
+    pub fn new(runtime: Arc<dyn Runtime>, scope: Scope, network: Arc<dyn PodNetwork>) -> Self {
+        Self { runtime, scope, network }
     }
 
     async fn sandboxes(&self, pod: Uid) -> Result<Vec<SandboxObservation>, RuntimeError> {
@@ -86,7 +86,8 @@ impl NodeStreams for Streams {
         let ip = ready.max_by_key(|sandbox| sandbox.key.attempt).and_then(|sandbox| sandbox.ip);
         let ip =
             ip.ok_or_else(|| RuntimeError::NotFound { what: "an address of the pod".to_owned() })?;
-        let connecting = TcpStream::connect((ip, port));
+        let ip = ip.to_string();
+        let connecting = self.network.connect(&ip, port);
         let limit = Duration::from_millis(CONNECT_TIMEOUT_MS);
         match tokio::time::timeout(limit, connecting).await {
             Ok(Ok(stream)) => Ok(connection::session(stream)),

@@ -105,6 +105,7 @@ async fn execute_one(
         RuntimeOp::Pull { image, .. } => {
             let pull = limited("pulling an image", PULL_TIMEOUT_MS, runtime.pull(image));
             tokio::select! {
+                biased;
                 outcome = pull => outcome,
                 _ = interrupted.wait_for(|now| *now) => return None,
             }
@@ -120,6 +121,7 @@ async fn execute_one(
         }
         RuntimeOp::Stop { containers, grace_ms, .. } => {
             tokio::select! {
+                biased;
                 outcome = stop_all(runtime, containers, *grace_ms) => outcome,
                 _ = interrupted.wait_for(|now| *now) => return None,
             }

@@ -18,6 +18,10 @@ pub struct SimProgram {
     pub broken: Option<String>,
     /// The exit code of every program that is run in its container.
     pub exec_code: i32,
+    /// Milliseconds from its start until checks of it succeed and its ports are open; never when `None`.
+    pub ready_ms: Option<i64>,
+    /// The HTTP status with which it answers on every port.
+    pub http_status: u16,
 }
 
 /// What a program does when it is asked to end.
@@ -38,6 +42,8 @@ impl Default for SimProgram {
             prints: Vec::new(),
             broken: None,
             exec_code: 0,
+            ready_ms: Some(0),
+            http_status: 200,
         }
     }
 }
@@ -46,6 +52,21 @@ impl SimProgram {
     /// Ends with a code, so many milliseconds after its start.
     pub fn exits(exit_code: i32, runs_ms: i64) -> Self {
         Self { runs_ms: Some(runs_ms), exit_code, ..Self::default() }
+    }
+
+    /// Runs, and its checks begin to succeed so many milliseconds after its start.
+    pub fn ready_after(ready_ms: i64) -> Self {
+        Self { ready_ms: Some(ready_ms), ..Self::default() }
+    }
+
+    /// Runs, and no check of it ever succeeds.
+    pub fn never_ready() -> Self {
+        Self { ready_ms: None, ..Self::default() }
+    }
+
+    /// Cannot be started.
+    pub fn broken(why: &str) -> Self {
+        Self { broken: Some(why.to_owned()), ..Self::default() }
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) struct SimContainer {
     id: String,
     program: SimProgram,
     state: ContainerRunState,
+    /// When the program started last.
+    started_at: Option<Timestamp>,
     /// When the program ends by itself.
     ends_at: Option<Timestamp>,
     log: Vec<LogLine>,
@@ -131,6 +133,7 @@ impl State {
             id: format!("sim://{id:08x}"),
             program,
             state: ContainerRunState::Created,
+            started_at: None,
             ends_at: None,
             log: Vec::new(),
         });
@@ -150,6 +153,7 @@ impl State {
         }
         if !matches!(container.state, ContainerRunState::Running { .. }) {
             container.state = ContainerRunState::Running { started_at: Some(now.to_time()) };
+            container.started_at = Some(now);
             container.ends_at = container.program.runs_ms.map(|runs_ms| now.plus_millis(runs_ms));
             container.log.extend(container.program.prints.iter().map(|text| LogLine {
                 time: now.to_time().to_string(),
@@ -195,7 +199,22 @@ impl State {
         }
     }
 
+    /// Runs a check in a container.
     pub fn exec(
+        &mut self,
+        key: &ContainerKey,
+        command: &[String],
+        now: Timestamp,
+    ) -> Result<ExecOutcome, RuntimeError> {
+        let outcome = self.run(key, command, now)?;
+        match self.find(key).is_some_and(|container| container.is_ready(now)) {
+            true => Ok(outcome),
+            false => Ok(ExecOutcome { code: 1, output: "not ready".to_owned() }),
+        }
+    }
+
+    /// Runs a program in a container.
+    pub fn run(
         &mut self,
         key: &ContainerKey,
         command: &[String],
@@ -205,6 +224,16 @@ impl State {
         let container = self.find(key).filter(|container| container.is_running());
         let container = container.ok_or_else(|| missing("container", key))?;
         Ok(ExecOutcome { code: container.program.exec_code, output: command.join(" ") })
+    }
+
+    /// Returns the HTTP status with which the pod at an address answers; `None` when nobody listens there.
+    pub fn answer(&mut self, address: IpAddr, now: Timestamp) -> Option<u16> {
+        self.pass_time(now);
+        let mut sandboxes = self.sandboxes.values();
+        let sandbox = sandboxes.find(|sandbox| sandbox.ready && sandbox.ip == address)?;
+        let mut containers = sandbox.containers.values();
+        let ready = containers.find(|container| container.is_ready(now))?;
+        Some(ready.program.http_status)
     }
 
     pub fn usage(&mut self, scope: &Scope, now: Timestamp) -> Vec<Usage> {
@@ -304,6 +333,16 @@ impl State {
 impl SimContainer {
     fn is_running(&self) -> bool {
         matches!(self.state, ContainerRunState::Running { .. })
+    }
+
+    /// Whether it runs, and long enough for checks to succeed.
+    fn is_ready(&self, now: Timestamp) -> bool {
+        match (&self.state, self.program.ready_ms, self.started_at) {
+            (ContainerRunState::Running { .. }, Some(after), Some(started_at)) => {
+                started_at.plus_millis(after) <= now
+            }
+            _ => false,
+        }
     }
 
     fn end(&mut self, code: i32, now: Timestamp) {
