@@ -20,6 +20,9 @@
 //!
 //! [`Api::handle`] answers requests without a socket, for tests and for servers of your own. [`Api`] is a `tower` service too:
 //! `kube::Client::new(Api::new(cluster), "default")` is a client of the cluster in the same process.
+//!
+//! Feature `testkit`: `testkit::TestCluster`, a cluster in memory whose clock a test moves, for authors of clients and
+//! controllers.
 
 mod absent;
 mod account_tokens;
@@ -45,6 +48,8 @@ mod status;
 mod stopping;
 mod stream;
 mod table;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 
 pub use age::brief as brief_duration;
 pub use api::{Api, FairnessLimits, Transport};

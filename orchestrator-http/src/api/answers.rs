@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Method, Response, StatusCode};
-use orchestrator_core::model::{Key, Kind, Node, ObjectMeta, Pod, Time, Uid};
+use orchestrator_core::model::{Key, Kind, Node, ObjectMeta, Pod, Uid};
 use orchestrator_core::world::{ContainerUsage, NodeSignal, World};
 use serde_json::{Value, json};
 
@@ -94,9 +94,8 @@ fn selection<B>(
 
 /// When a node was last heard; its usage is of about then.
 fn measured_at(signal: &NodeSignal) -> String {
-    let at =
-        signal.last_heard.map_or_else(super::now, |at| Time::from_seconds(at.as_millis() / 1000));
-    at.to_string()
+    // Whoever has a usage was heard.
+    signal.last_heard.unwrap_or_default().to_time().to_string()
 }
 
 fn metadata(meta: &ObjectMeta) -> Value {

@@ -2,6 +2,7 @@
 //! event is one line whose bytes all its watches share.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use orchestrator_core::driver::Cluster;
 use orchestrator_core::model::{Key, Object, Revision};
 use orchestrator_core::world::ObjectChange;
 use prometheus_client::metrics::counter::Counter;
@@ -19,6 +20,8 @@ const LINES_BYTES_MAX: usize = 8 << 20;
 /// Encodes objects as the world holds them and what happens to them, and remembers the newest results.
 #[derive(Debug)]
 pub(super) struct Encoder {
+    /// Whose clock tells ages.
+    cluster: Cluster,
     objects: Memo<(Key, Revision)>,
     lines: Memo<LineKey>,
     encoded: Counter,
@@ -64,9 +67,9 @@ struct LineKey {
 }
 
 impl Encoder {
-    pub(super) fn new(encoded: Counter) -> Self {
+    pub(super) fn new(cluster: Cluster, encoded: Counter) -> Self {
         let (objects, lines) = (Memo::new(OBJECTS_BYTES_MAX), Memo::new(LINES_BYTES_MAX));
-        Self { objects, lines, encoded }
+        Self { cluster, objects, lines, encoded }
     }
 
     /// Encodes a whole object of the world.
@@ -83,7 +86,7 @@ impl Encoder {
             Format::Table => {
                 let columns =
                     if with_columns { table::columns(object.kind()) } else { Value::Null };
-                let row = table::row(object, shape.include, super::now());
+                let row = table::row(object, shape.include, self.cluster.now().to_time());
                 let metadata =
                     json!({ "resourceVersion": object.meta().resource_version.to_string() });
                 table::table(&metadata, &columns, vec![row]).to_string().into()

@@ -75,7 +75,7 @@ impl Api {
             (Some(given), (_, credentials)) if credentials.admin.matches(given) => Ok(admin()),
             (Some(given), (_, credentials)) => {
                 let world = self.inner.cluster.world();
-                let holder = credentials.accounts.holder(given, super::now());
+                let holder = credentials.accounts.holder(given, self.now());
                 let holder = holder.filter(|holder| is_alive(&world, holder));
                 let holder = holder.ok_or_else(Failure::unauthorized)?;
                 Ok(Caller::service_account(&holder.namespace, &holder.name))

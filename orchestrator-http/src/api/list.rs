@@ -189,7 +189,7 @@ impl Api {
                 ))
             }
             Format::Table => {
-                let now = super::now();
+                let now = self.now();
                 let row = |stored: &&Stored| table::row(&stored.object, shape.include, now);
                 let rows = items.iter().map(row).collect();
                 let columns = table::columns(selection.kind);

@@ -19,7 +19,7 @@ impl Api {
         let options = LogOptions {
             follow: query.flag("follow").unwrap_or(false),
             tail_lines: at_least(query, "tailLines", 0)?,
-            since: since(query)?,
+            since: since(query, self.now())?,
         };
         let limit = at_least(query, "limitBytes", 1)?;
         let previous = query.flag("previous").unwrap_or(false);
@@ -53,13 +53,13 @@ fn at_least(query: &Query, name: &str, least: i64) -> Result<Option<usize>, Fail
     }
 }
 
-fn since(query: &Query) -> Result<Option<Time>, Failure> {
+fn since(query: &Query, now: Time) -> Result<Option<Time>, Failure> {
     match (at_least(query, "sinceSeconds", 1)?, query.text("sinceTime")) {
         (Some(_), Some(_)) => {
             Err(Failure::bad_request("at most one of sinceTime or sinceSeconds may be specified"))
         }
         (Some(seconds), None) => {
-            let now = super::now().as_seconds();
+            let now = now.as_seconds();
             let seconds = i64::try_from(seconds).unwrap_or(now);
             Ok(Some(Time::from_seconds(now.saturating_sub(seconds).max(0))))
         }

@@ -135,7 +135,8 @@ impl Api {
     ) -> Self {
         let metrics = Metrics::new(cluster.clone());
         let fairness = Fairness::new(limits, metrics.limits());
-        let (encoder, snapshots) = (Encoder::new(metrics.encoded()), Snapshots::default());
+        let (encoder, snapshots) =
+            (Encoder::new(cluster.clone(), metrics.encoded()), Snapshots::default());
         let inner =
             Inner { cluster, audit, credentials, stopping, encoder, fairness, metrics, snapshots };
         Self { inner: Arc::new(inner) }
@@ -175,6 +176,11 @@ impl Api {
         self.inner.metrics.request(&method, resource, response.status(), started.elapsed());
         tracing::debug!(%method, resource, status = response.status().as_u16(), "request");
         response
+    }
+
+    /// The time of an answer, for ages.
+    fn now(&self) -> Time {
+        self.inner.cluster.now().to_time()
     }
 
     pub(crate) fn cluster(&self) -> &Cluster {
@@ -323,12 +329,6 @@ impl Api {
             | Route::Sub { .. } => Err(Failure::no_such_path()),
         }
     }
-}
-
-/// The time of an answer, for ages.
-fn now() -> Time {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time::from_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// The time of an audit entry, to the millisecond.

@@ -44,7 +44,7 @@ impl Api {
             }
             AnswerKind::Token => {
                 let holder = self.inner.credentials.as_ref().and_then(|credentials| {
-                    credentials.accounts.holder(text("/spec/token"), super::now())
+                    credentials.accounts.holder(text("/spec/token"), self.now())
                 });
                 match holder.filter(|holder| is_alive(&world, holder)) {
                     Some(holder) => {

@@ -53,7 +53,7 @@ impl Api {
             bound: bound(&asked, &account.namespace, &world)?,
         };
         let (seconds, audiences) = (seconds(&asked)?, audiences(&asked)?);
-        let now = super::now();
+        let now = self.now();
         let mut status = json!({
             "expirationTimestamp": Time::from_seconds(now.as_seconds() + seconds).to_string(),
         });

@@ -9,4 +9,5 @@ mod fixture;
 mod logs;
 mod sockets;
 mod streams;
+mod testkit;
 mod watch;
