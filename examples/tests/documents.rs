@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "CONTRIBUTING.md",
     "README.md",
     "docs/ARCHITECTURE.md",
@@ -12,6 +12,7 @@ const DOCUMENTS: [&str; 9] = [
     "docs/guides/embedding.md",
     "docs/guides/getting-started.md",
     "docs/guides/kubectl.md",
+    "docs/guides/testing-a-controller.md",
     "docs/guides/writing-a-scheduler.md",
 ];
 
@@ -81,6 +82,19 @@ fn links_between_documents_lead_somewhere() {
             }
         }
     }
+}
+
+#[test]
+fn the_guide_on_testing_shows_its_tests_as_they_are() {
+    let source = read("tests/tests/testing_a_controller.rs");
+    let (_header, program) = source.split_once("\n\n").expect("a header and a program");
+    let guide = read("docs/guides/testing-a-controller.md");
+    assert!(guide.contains(&format!("```rust\n{program}```")), "the guide is out of date");
+    let (_, excerpt) = guide.split_once("```rust,ignore\n").expect("an excerpt");
+    let (excerpt, _) = excerpt.split_once("```").expect("its end");
+    let plain = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    let tests = plain(&read("orchestrator-http/tests/http/testkit.rs"));
+    assert!(tests.contains(&plain(excerpt)), "the guide is out of date");
 }
 
 #[test]

@@ -9,8 +9,6 @@ mod docker_runtime;
 mod embedding;
 mod fixtures;
 mod healing;
-#[cfg(feature = "clients")]
-mod in_process;
 mod kills;
 #[cfg(feature = "kubectl")]
 mod kubectl;
@@ -20,6 +18,8 @@ mod refusals;
 mod rollout;
 mod runtime_choice;
 mod side_by_side;
+#[cfg(feature = "clients")]
+mod testing_a_controller;
 mod tidy;
 #[cfg(feature = "clients")]
 mod wire;

@@ -29,7 +29,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orchestrator_core::driver::{Cluster, ClusterBuilder, Machine};
+use orchestrator_core::driver::{Clock as _, Cluster, ClusterBuilder, Machine};
 use orchestrator_core::mem::MemStore;
 use orchestrator_core::model::{Revision, Timestamp};
 use orchestrator_core::testkit::clock::TokioClock;
@@ -37,7 +37,7 @@ use orchestrator_core::testkit::sim_runtime::{SimProgram, SimRuntime};
 use orchestrator_core::testkit::uids;
 use tokio::task::JoinHandle;
 
-use crate::Api;
+use crate::{Api, FairnessLimits};
 use own_time::OwnTime;
 
 /// The time at which a test cluster starts: 2026-01-01T00:00:00Z.
@@ -56,9 +56,13 @@ const NODE_TURN: Duration = Duration::from_millis(100);
 /// ([`Self::settle`], [`Self::advance`]) before it asks for the next thing.
 pub struct TestCluster {
     time: OwnTime,
+    clock: TokioClock,
     cluster: Cluster,
     runtime: SimRuntime,
+    /// For clients in the test's time.
     api: Api,
+    /// For what runs in the cluster's time. An API measures its clients' rates in their time, so one cannot serve both.
+    inner_api: Api,
 }
 
 impl fmt::Debug for TestCluster {
@@ -98,7 +102,8 @@ impl TestCluster {
     /// The API, as a `tower` service: what clients are made from, `kube::Client::new(cluster.client(), "default")` for one.
     /// Every request is the administrator's.
     ///
-    /// Requests are answered in the tokio runtime of whoever asks: limits of requests and watches follow that one's time.
+    /// Requests are answered in the tokio runtime of whoever asks: limits of requests and watches follow that one's time. What is
+    /// [spawned](Self::spawn) beside the cluster gets an API of its own.
     pub fn client(&self) -> Api {
         self.api.clone()
     }
@@ -115,7 +120,12 @@ impl TestCluster {
 
     /// The time in the cluster.
     pub fn now(&self) -> Timestamp {
-        self.cluster.now()
+        self.clock.now()
+    }
+
+    /// The cluster's clock, for controllers under test that compare times of objects with the time of day.
+    pub fn clock(&self) -> TokioClock {
+        self.clock.clone()
     }
 
     /// Runs a controller beside the cluster, in the cluster's time: its own timers (requeues, back-offs, debounces) follow
@@ -134,7 +144,7 @@ impl TestCluster {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let api = self.client();
+        let api = self.inner_api.clone();
         self.time.spawn(async move { controller(api).await })
     }
 
@@ -228,7 +238,7 @@ impl TestClusterBuilder {
             let mut builder = Cluster::builder()
                 .store(MemStore::new())
                 .clock(clock.clone())
-                .uids(uids::counted(clock))
+                .uids(uids::counted(clock.clone()))
                 .configure_node(move |node| {
                     node.machine = machine;
                     node.network = network.clone();
@@ -237,14 +247,15 @@ impl TestClusterBuilder {
                 let name = format!("node-{number}");
                 builder = builder.further_node(&name, Arc::new(runtime.clone()));
             }
-            (self.configure)(builder).start().await.map(|cluster| (cluster, runtime))
+            (self.configure)(builder).start().await.map(|cluster| (clock, cluster, runtime))
         });
-        let (cluster, runtime) = starting
+        let (clock, cluster, runtime) = starting
             .await
             .expect("starting a cluster does not panic")
             .expect("a cluster in memory starts");
-        let api = Api::new(cluster.clone());
-        let test_cluster = TestCluster { time, cluster, runtime, api };
+        let api = || Api::with_limits(cluster.clone(), limits());
+        let (api, inner_api) = (api(), api());
+        let test_cluster = TestCluster { time, clock, cluster, runtime, api, inner_api };
         test_cluster.settle().await;
         for _ in 0..NODE_TURNS_MAX {
             let ready = test_cluster.cluster.node_ready();
@@ -257,5 +268,14 @@ impl TestClusterBuilder {
         panic!(
             "the nodes of the cluster did not get ready; what was configured keeps them from it"
         );
+    }
+}
+
+/// Where time stands still, however much is done, a rate says nothing; the other limits are a server's.
+fn limits() -> FairnessLimits {
+    FairnessLimits {
+        requests_per_second_max: 1_000_000_000,
+        requests_burst_max: u32::MAX,
+        ..FairnessLimits::default()
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::Request;
 use http_body_util::BodyExt as _;
 use orchestrator_core::model::{Deployment, Key, Kind, Object, Pod, Time};
+use orchestrator_core::scheduler::FilterScore;
 use orchestrator_core::testkit::sim_runtime::SimProgram;
 use orchestrator_http::testkit::{STARTS_AT, TestCluster};
 use orchestrator_http::{Body, Transport};
@@ -147,6 +148,46 @@ async fn a_rollout_that_does_not_get_ready_misses_its_deadline_and_keeps_the_old
         cluster.cluster().delete(&key).await.expect("deleted");
         cluster.advance(seconds(60)).await;
     }
+    cluster.shutdown().await;
+}
+
+#[tokio::test]
+async fn nodes_and_images_are_what_the_test_says() {
+    let cluster = TestCluster::builder()
+        .nodes(3) // node-1, node-2, node-3
+        .node_size(4, 8 << 30) // CPUs, bytes of memory
+        .program("crash:1", SimProgram::exits(1, 500)) // ends with 1 after half a second
+        .program("slow:1", SimProgram::ready_after(20_000)) // checks succeed after 20 s
+        .program("stuck:1", SimProgram::never_ready()) // checks never succeed
+        .program("wrong:1", SimProgram::broken("no such program")) // does not start
+        .configure(|builder| builder.scheduler(FilterScore::bin_packing()))
+        .start()
+        .await;
+    let probe = json!({ "readinessProbe": { "httpGet": { "port": 80 } } });
+    for name in ["crash", "slow", "stuck", "wrong", "other"] {
+        let object = deployment(name, &format!("{name}:1"), &json!({}), &probe);
+        cluster.cluster().apply(object).await.expect("applied");
+    }
+    cluster.advance(seconds(60)).await;
+    let world = cluster.cluster().world();
+    let node = world.node("node-3").expect("a third node");
+    assert_eq!(node.status.capacity["cpu"].to_string(), "4");
+    let pods = world.all::<Pod>(None);
+    let statuses = pods.map(|pod| (pod, &pod.status.container_statuses[0]));
+    let found: Vec<_> = statuses
+        .map(|(pod, status)| {
+            let waiting = status.state.waiting.as_ref().map_or("", |waiting| &waiting.reason);
+            (pod.spec.containers[0].image.as_str(), status.ready, waiting, &*pod.node_name)
+        })
+        .collect();
+    let expected = [
+        ("crash:1", false, "CrashLoopBackOff", "node-1"),
+        ("other:1", true, "", "node-1"),
+        ("slow:1", true, "", "node-1"),
+        ("stuck:1", false, "", "node-1"),
+        ("wrong:1", false, "RunContainerError", "node-1"),
+    ];
+    assert_eq!(found, expected);
     cluster.shutdown().await;
 }
 
