@@ -8,6 +8,7 @@ mod daemon;
 mod engine;
 mod fresh_clone;
 mod heal;
+mod in_process;
 mod options;
 mod placements;
 mod pods;
@@ -62,6 +63,7 @@ fn run(report: &mut Report) -> Outcome {
             "no engine answers at $ORCH_TEST_DOCKER_HOST or $DOCKER_HOST; `tests/bench` starts one",
         ),
     }
+    in_process::run(report)?;
     fresh_clone::run(report)
 }
 
