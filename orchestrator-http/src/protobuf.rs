@@ -5,7 +5,8 @@
 //! servers do.
 
 use base64::Engine as _;
-use orchestrator_core::model::Time;
+use orchestrator_core::manifest;
+use orchestrator_core::model::{DOCUMENT_VALUES_MAX, Time, TooManyValues, count_values};
 use orchestrator_core::schema::{Field, Message, Shape, Type, schema};
 use serde_json::{Map, Value};
 
@@ -31,6 +32,8 @@ pub(crate) enum ProtobufError {
     NotJson(String),
     #[error("it is nested deeper than {DEPTH_MAX}")]
     TooDeep,
+    #[error(transparent)]
+    TooManyValues(#[from] TooManyValues),
     #[error("there is no {kind:?} in {api_version:?}")]
     UnknownKind { api_version: String, kind: String },
 }
@@ -69,7 +72,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Outcome<Value> {
     let mut object = Map::new();
     object.insert("apiVersion".to_owned(), api_version.into());
     object.insert("kind".to_owned(), kind.into());
-    read_message(message, raw, &mut object, DEPTH_MAX)?;
+    Reader { values_left: DOCUMENT_VALUES_MAX }.message(message, raw, &mut object, DEPTH_MAX)?;
     Ok(Value::Object(object))
 }
 
@@ -137,44 +140,120 @@ impl<'b> Iterator for Parts<'b> {
     }
 }
 
-fn read_message(
-    message: &Message,
-    bytes: &[u8],
-    object: &mut Map<String, Value>,
-    depth: usize,
-) -> Outcome<()> {
-    let depth = depth.checked_sub(1).ok_or(ProtobufError::TooDeep)?;
-    for part in Parts(bytes) {
-        let (number, wire) = part?;
-        let Some(field) = message.numbered(number) else { continue };
-        match (field.shape, wire) {
-            (Shape::One, Wire::Bytes(bytes)) if field.is_inline => {
-                if let Some(message) = field.message() {
-                    read_message(message, bytes, object, depth)?;
-                }
-            }
-            (Shape::One, wire) => {
-                if let Some(value) = read_value(field, wire, depth)?.filter(|it| says(field, it)) {
-                    object.insert(field.name.to_owned(), value);
-                }
-            }
-            (Shape::List, wire) => {
-                let list = object.entry(field.name).or_insert_with(|| Value::Array(Vec::new()));
-                if let (Value::Array(list), Some(value)) = (list, read_value(field, wire, depth)?) {
-                    list.push(value);
-                }
-            }
-            (Shape::Map, Wire::Bytes(entry)) => {
-                let (name, value) = read_entry(field, entry, depth)?;
-                let map = object.entry(field.name).or_insert_with(|| Value::Object(Map::new()));
-                if let Value::Object(map) = map {
-                    map.insert(name, value);
-                }
-            }
-            (Shape::Map, Wire::Number(_)) => return Err(wire_type(field, 0)),
-        }
+/// Reads messages, as long as there are not too many values in them.
+struct Reader {
+    values_left: usize,
+}
+
+impl Reader {
+    fn take(&mut self, values: usize) -> Result<(), TooManyValues> {
+        self.values_left = self.values_left.checked_sub(values).ok_or(TooManyValues)?;
+        Ok(())
     }
-    Ok(())
+
+    fn message(
+        &mut self,
+        message: &Message,
+        bytes: &[u8],
+        object: &mut Map<String, Value>,
+        depth: usize,
+    ) -> Outcome<()> {
+        let depth = depth.checked_sub(1).ok_or(ProtobufError::TooDeep)?;
+        for part in Parts(bytes) {
+            let (number, wire) = part?;
+            let Some(field) = message.numbered(number) else { continue };
+            match (field.shape, wire) {
+                (Shape::One, Wire::Bytes(bytes)) if field.is_inline => {
+                    if let Some(message) = field.message() {
+                        self.message(message, bytes, object, depth)?;
+                    }
+                }
+                (Shape::One, wire) => {
+                    if let Some(value) =
+                        self.value(field, wire, depth)?.filter(|it| says(field, it))
+                    {
+                        object.insert(field.name.to_owned(), value);
+                    }
+                }
+                (Shape::List, wire) => {
+                    let list = object.entry(field.name).or_insert_with(|| Value::Array(Vec::new()));
+                    if let (Value::Array(list), Some(value)) =
+                        (list, self.value(field, wire, depth)?)
+                    {
+                        list.push(value);
+                    }
+                }
+                (Shape::Map, Wire::Bytes(entry)) => {
+                    let (name, value) = self.entry(field, entry, depth)?;
+                    let map = object.entry(field.name).or_insert_with(|| Value::Object(Map::new()));
+                    if let Value::Object(map) = map {
+                        map.insert(name, value);
+                    }
+                }
+                (Shape::Map, Wire::Number(_)) => return Err(wire_type(field, 0)),
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, field: &Field, bytes: &[u8], depth: usize) -> Outcome<(String, Value)> {
+        let (mut name, mut value) = (String::new(), None);
+        for part in Parts(bytes) {
+            match part? {
+                (1, Wire::Bytes(text)) => name = read_text(text, field.name)?,
+                (2, wire) => value = self.value(field, wire, depth)?,
+                _ => {}
+            }
+        }
+        // An empty value may be left out on the wire.
+        if value.is_none() {
+            self.take(1)?;
+        }
+        let value = match (value, field.message()) {
+            (Some(value), _) => value,
+            (None, Some(_)) => Value::Object(Map::new()),
+            (None, None) => Value::String(String::new()),
+        };
+        Ok((name, value))
+    }
+
+    /// Reads one value; `None` for a time that is not set.
+    fn value(&mut self, field: &Field, wire: Wire<'_>, depth: usize) -> Outcome<Option<Value>> {
+        self.take(1)?;
+        let bytes = || match wire {
+            Wire::Bytes(bytes) => Ok(bytes),
+            Wire::Number(_) => Err(wire_type(field, 0)),
+        };
+        let number = || match wire {
+            Wire::Number(number) => Ok(number.cast_signed()),
+            Wire::Bytes(_) => Err(wire_type(field, 2)),
+        };
+        let value = match field.of {
+            Type::Bool => Value::Bool(number()? != 0),
+            Type::Bytes => base64::engine::general_purpose::STANDARD.encode(bytes()?).into(),
+            Type::FieldsV1 => {
+                let raw = first_bytes(bytes()?)?;
+                let (value, _) = manifest::read_json(raw)
+                    .map_err(|_| ProtobufError::NotJson(field.name.to_owned()))?;
+                self.take(count_values(&value)?)?;
+                value
+            }
+            Type::Int32 | Type::Int64 => number()?.into(),
+            Type::IntOrString => read_int_or_string(field, bytes()?)?,
+            Type::Message(id) => {
+                let mut object = Map::new();
+                self.message(schema().message(id), bytes()?, &mut object, depth)?;
+                Value::Object(object)
+            }
+            Type::MicroTime | Type::Time => return read_time(field, bytes()?),
+            Type::Quantity => match read_text(first_bytes(bytes()?)?, field.name)? {
+                text if text.is_empty() => "0".into(),
+                text => text.into(),
+            },
+            Type::String => read_text(bytes()?, field.name)?.into(),
+        };
+        Ok(Some(value))
+    }
 }
 
 /// Whether a value says anything: protobuf writes the zeros of what was not set.
@@ -187,59 +266,6 @@ fn says(field: &Field, value: &Value) -> bool {
     };
     let is_scalar = matches!(field.of, Type::Bool | Type::Int32 | Type::Int64 | Type::String);
     !is_zero || !is_scalar || field.keeps_zero
-}
-
-fn read_entry(field: &Field, bytes: &[u8], depth: usize) -> Outcome<(String, Value)> {
-    let (mut name, mut value) = (String::new(), None);
-    for part in Parts(bytes) {
-        match part? {
-            (1, Wire::Bytes(text)) => name = read_text(text, field.name)?,
-            (2, wire) => value = read_value(field, wire, depth)?,
-            _ => {}
-        }
-    }
-    // An empty value may be left out on the wire.
-    let value = match (value, field.message()) {
-        (Some(value), _) => value,
-        (None, Some(_)) => Value::Object(Map::new()),
-        (None, None) => Value::String(String::new()),
-    };
-    Ok((name, value))
-}
-
-/// Reads one value; `None` for a time that is not set.
-fn read_value(field: &Field, wire: Wire<'_>, depth: usize) -> Outcome<Option<Value>> {
-    let bytes = || match wire {
-        Wire::Bytes(bytes) => Ok(bytes),
-        Wire::Number(_) => Err(wire_type(field, 0)),
-    };
-    let number = || match wire {
-        Wire::Number(number) => Ok(number.cast_signed()),
-        Wire::Bytes(_) => Err(wire_type(field, 2)),
-    };
-    let value = match field.of {
-        Type::Bool => Value::Bool(number()? != 0),
-        Type::Bytes => base64::engine::general_purpose::STANDARD.encode(bytes()?).into(),
-        Type::FieldsV1 => {
-            let raw = first_bytes(bytes()?)?;
-            serde_json::from_slice(raw)
-                .map_err(|_| ProtobufError::NotJson(field.name.to_owned()))?
-        }
-        Type::Int32 | Type::Int64 => number()?.into(),
-        Type::IntOrString => read_int_or_string(field, bytes()?)?,
-        Type::Message(id) => {
-            let mut object = Map::new();
-            read_message(schema().message(id), bytes()?, &mut object, depth)?;
-            Value::Object(object)
-        }
-        Type::MicroTime | Type::Time => return read_time(field, bytes()?),
-        Type::Quantity => match read_text(first_bytes(bytes()?)?, field.name)? {
-            text if text.is_empty() => "0".into(),
-            text => text.into(),
-        },
-        Type::String => read_text(bytes()?, field.name)?.into(),
-    };
-    Ok(Some(value))
 }
 
 fn wire_type(field: &Field, found: u8) -> ProtobufError {
@@ -363,6 +389,24 @@ mod tests {
         let read = decode(&body("apps/v1", "DeleteOptions", &raw)).expect("read");
         assert_eq!(read["gracePeriodSeconds"], 0);
         assert_eq!(read["propagationPolicy"], "Foreground");
+    }
+
+    #[test]
+    fn a_body_of_empty_containers_is_refused_before_they_are_made() {
+        let filled = |count: usize| {
+            let length = |number: u8, length: usize| {
+                let bytes = [7, 14, 21].map(|shift| (length >> shift) as u8);
+                let [b, c, d] = bytes.map(|byte| byte & 0x7f);
+                [number << 3 | 2, length as u8 | 0x80, b | 0x80, c | 0x80, d]
+            };
+            let containers = [2 << 3 | 2, 0].repeat(count);
+            let spec = [&length(2, containers.len())[..], &containers].concat();
+            let meta = field(1, &[field(1, b"v1"), field(2, b"Pod")].concat());
+            [MAGIC, &meta, &length(2, spec.len()), &spec].concat()
+        };
+        let read = decode(&filled(1_000)).expect("few enough");
+        assert_eq!(read["spec"]["containers"].as_array().map(Vec::len), Some(1_000));
+        assert_eq!(decode(&filled(1_400_000)), Err(TooManyValues.into()));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! From what a client sent to a typed object: types, unknown fields, warnings.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::Value;
 
 use super::without_effect::{is_so_anyway, values_without_effect};
 use super::{FieldValidation, Rejection};
-use crate::model::{DecodeError, Kind, Object};
+use crate::model::{DecodeError, Kind, Object, count_values};
 use crate::schema::{schema, take_unknown};
 
 /// The most unknown fields that a message names, and the most warnings an answer carries.
@@ -23,7 +25,7 @@ pub(super) struct Decoded {
 /// document was made from) had them already. What Kubernetes does not know either is treated as `validation` says.
 ///
 /// # Errors
-/// [`Rejection::BadRequest`] names the wrong field, or all unknown ones.
+/// [`Rejection::BadRequest`] names the wrong field, or all unknown ones, or says that the document holds too many values.
 pub(super) fn decode(
     kind: Kind,
     mut value: Value,
@@ -31,6 +33,8 @@ pub(super) fn decode(
     before: Option<&Object>,
 ) -> Result<Decoded, Rejection> {
     check_type(kind, &value)?;
+    // Before anything typed is made of them: a patch may have multiplied what was few.
+    count_values(&value).map_err(|error| cannot_be_handled(kind, &error))?;
     if let Some(map) = value.as_object_mut() {
         map.remove("apiVersion");
         map.remove("kind");
@@ -39,9 +43,11 @@ pub(super) fn decode(
     let unknown = message.map(|it| take_unknown(it, &mut value)).unwrap_or_default();
     let object =
         Object::from_value(kind, value).map_err(|error| cannot_be_handled(kind, &error))?;
-    let kept_before = before.map(Object::residuals).unwrap_or_default();
+    let kept_before: BTreeMap<_, _> =
+        before.map(Object::residuals).unwrap_or_default().into_iter().collect();
     let kept = object.residuals().into_iter();
-    let news = kept.filter(|kept| !kept_before.contains(kept) && !is_so_anyway(&kept.0, kept.1));
+    let news = kept
+        .filter(|(path, value)| kept_before.get(path) != Some(value) && !is_so_anyway(path, value));
     let mut kept: Vec<String> = news.map(|(path, _)| path).collect();
     kept.sort();
     let mut warnings: Vec<_> = kept
@@ -50,9 +56,10 @@ pub(super) fn decode(
             format!("{field}: known to Kubernetes but not implemented here; kept, without effect")
         })
         .collect();
-    let values_before = before.map(values_without_effect).unwrap_or_default();
+    let values_before: BTreeSet<_> =
+        before.map(values_without_effect).unwrap_or_default().into_iter().collect();
     let values = values_without_effect(&object);
-    warnings.extend(values.iter().filter(|value| !values_before.contains(value)).map(|value| {
+    warnings.extend(values.iter().filter(|value| !values_before.contains(*value)).map(|value| {
         format!("{value}: known to Kubernetes but not implemented here; such a probe fails")
     }));
     match validation {

@@ -1,57 +1,53 @@
 //! JSON that tells duplicate fields, which `serde_json` alone would swallow.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
-use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::{DEPTH_MAX, DOCUMENTS_MAX, Defect};
+use super::{Bounds, DEPTH_MAX, Defect, shortened};
+use crate::model::DOCUMENT_VALUES_MAX;
+
+/// The most fields given twice that are told.
+const DUPLICATES_MAX: usize = 32;
 
 /// The path of a field that is given twice, such as `spec.replicas`; the last value counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DuplicateField(pub String);
 
-/// Reads one JSON value and notes the fields that are given twice.
+/// Reads one JSON value and notes the fields that are given twice, of many only some.
 ///
 /// # Errors
-/// What is not JSON, nests more than [`DEPTH_MAX`] levels deep, or goes on after the value.
+/// What is not JSON, nests more than [`DEPTH_MAX`] levels deep, holds more than [`DOCUMENT_VALUES_MAX`] values, or goes on
+/// after the value.
 pub fn read_json(bytes: &[u8]) -> Result<(Value, Vec<DuplicateField>), serde_json::Error> {
     let mut duplicates = Vec::new();
-    let mut path = String::new();
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let seed = Seed {
-        depth: 0,
-        path: &mut path,
-        on_duplicate: &mut |path| {
-            duplicates.push(DuplicateField(path.to_owned()));
-            Ok(())
-        },
+    let mut on_duplicate = |path: &str| {
+        if duplicates.len() < DUPLICATES_MAX {
+            duplicates.push(DuplicateField(shortened(path)));
+        }
+        Ok(())
     };
-    let value = seed.deserialize(&mut deserializer)?;
+    let mut reading = Reading::new(DOCUMENT_VALUES_MAX, &mut on_duplicate);
+    let value = Seed { depth: 0, reading: &mut reading }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok((value, duplicates))
 }
 
 /// Reads values that follow each other, each with the line on which it begins.
-pub(super) fn parse(text: &str) -> Result<Vec<(Value, usize)>, Defect> {
+pub(super) fn parse(text: &str, bounds: Bounds) -> Result<Vec<(Value, usize)>, Defect> {
     let mut values = Vec::new();
-    let mut offset = 0;
+    let (mut rest, mut line) = (text, 1);
+    let mut on_duplicate = |path: &str| Err(format!("{}: given twice", shortened(path)));
+    let mut reading = Reading::new(bounds.values_max, &mut on_duplicate);
+    let lines = |text: &str| text.bytes().filter(|byte| *byte == b'\n').count();
     loop {
-        let rest = &text[offset..];
         let trimmed = rest.trim_start();
-        offset += rest.len() - trimmed.len();
-        let before = &text[..offset];
-        let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
+        line += lines(&rest[..rest.len() - trimmed.len()]);
         if trimmed.is_empty() {
             return Ok(values);
         }
-        let mut path = String::new();
-        let seed = Seed {
-            depth: 0,
-            path: &mut path,
-            on_duplicate: &mut |path| Err(format!("{path}: given twice")),
-        };
-        let mut numbers = serde_json::Deserializer::from_str(trimmed).into_iter::<Value>();
         let place = |error: &serde_json::Error| {
             let text = error.to_string();
             let message = match text.split(" at line ").next().unwrap_or(&text) {
@@ -64,23 +60,23 @@ pub(super) fn parse(text: &str) -> Result<Vec<(Value, usize)>, Defect> {
                 message,
             }
         };
-        // Two passes: the first finds where the value ends, the second watches its keys.
-        let end = match numbers.next() {
-            Some(Ok(_)) => numbers.byte_offset(),
-            Some(Err(error)) => return Err(place(&error)),
-            None => return Ok(values),
+        // Two passes: the first finds where the value ends, the second makes it and watches its keys. What has no end is
+        // left to the second, whose error is the better one.
+        let mut ends = serde_json::Deserializer::from_str(trimmed).into_iter::<IgnoredAny>();
+        let end = match ends.next() {
+            Some(Ok(_)) => ends.byte_offset(),
+            Some(Err(_)) | None => trimmed.len(),
         };
         let mut deserializer = serde_json::Deserializer::from_str(&trimmed[..end]);
+        let seed = Seed { depth: 0, reading: &mut reading };
         let value = seed.deserialize(&mut deserializer).map_err(|error| place(&error))?;
-        if values.len() >= DOCUMENTS_MAX {
-            return Err(Defect {
-                line,
-                column: 1,
-                message: format!("more than {DOCUMENTS_MAX} documents"),
-            });
+        if values.len() >= bounds.documents_max {
+            let message = bounds.too_many_documents();
+            return Err(Defect { line, column: 1, message });
         }
         values.push((value, line));
-        offset += end;
+        line += lines(&trimmed[..end]);
+        rest = &trimmed[end..];
     }
 }
 
@@ -91,21 +87,38 @@ fn deeper<E: serde::de::Error>(depth: usize) -> Result<usize, E> {
     }
 }
 
-struct Seed<'a> {
-    depth: usize,
-    path: &'a mut String,
+/// Where a reader is, and how much it may still take in.
+struct Reading<'a> {
+    path: String,
+    values_left: usize,
+    values_max: usize,
     on_duplicate: &'a mut dyn FnMut(&str) -> Result<(), String>,
 }
 
-impl<'de> DeserializeSeed<'de> for Seed<'_> {
+impl<'a> Reading<'a> {
+    fn new(values_max: usize, on_duplicate: &'a mut dyn FnMut(&str) -> Result<(), String>) -> Self {
+        Self { path: String::new(), values_left: values_max, values_max, on_duplicate }
+    }
+}
+
+struct Seed<'r, 'a> {
+    depth: usize,
+    reading: &'r mut Reading<'a>,
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_, '_> {
     type Value = Value;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let reading = &mut *self.reading;
+        reading.values_left = reading.values_left.checked_sub(1).ok_or_else(|| {
+            D::Error::custom(format!("it holds more than {} values", reading.values_max))
+        })?;
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Seed<'_> {
+impl<'de> Visitor<'de> for Seed<'_, '_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -141,14 +154,15 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let Self { depth, reading } = self;
         let mut list = Vec::new();
-        let length = self.path.len();
-        let depth = deeper(self.depth)?;
+        let length = reading.path.len();
+        let depth = deeper(depth)?;
         loop {
-            self.path.push_str(&format!("[{}]", list.len()));
-            let seed = Seed { depth, path: &mut *self.path, on_duplicate: &mut *self.on_duplicate };
-            let item = items.next_element_seed(seed)?;
-            self.path.truncate(length);
+            // Writing to a text does not fail.
+            let _ = write!(reading.path, "[{}]", list.len());
+            let item = items.next_element_seed(Seed { depth, reading: &mut *reading })?;
+            reading.path.truncate(length);
             match item {
                 Some(item) => list.push(item),
                 None => return Ok(Value::Array(list)),
@@ -157,20 +171,20 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let Self { depth, reading } = self;
         let mut map = Map::new();
-        let length = self.path.len();
-        let depth = deeper(self.depth)?;
+        let length = reading.path.len();
+        let depth = deeper(depth)?;
         while let Some(name) = fields.next_key::<String>()? {
             if length > 0 {
-                self.path.push('.');
+                reading.path.push('.');
             }
-            self.path.push_str(&name);
+            reading.path.push_str(&name);
             if map.contains_key(&name) {
-                (self.on_duplicate)(self.path).map_err(A::Error::custom)?;
+                (reading.on_duplicate)(&reading.path).map_err(A::Error::custom)?;
             }
-            let seed = Seed { depth, path: &mut *self.path, on_duplicate: &mut *self.on_duplicate };
-            let value = fields.next_value_seed(seed)?;
-            self.path.truncate(length);
+            let value = fields.next_value_seed(Seed { depth, reading: &mut *reading })?;
+            reading.path.truncate(length);
             map.insert(name, value);
         }
         Ok(Value::Object(map))

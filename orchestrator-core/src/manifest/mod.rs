@@ -2,7 +2,7 @@
 //!
 //! Multi-document streams; `kind: List` is taken apart. Duplicate keys, bombs (aliases, depth, size) and invalid
 //! UTF-8 are errors with a line and a column. Scalars mean what they mean to kubectl (YAML 1.1). The YAML
-//! parser behind it appears in `yaml` alone. Depends on nothing else in the crate.
+//! parser behind it appears in `yaml` alone. Depends on `model` for one limit.
 
 mod json;
 mod scalar;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::model::DOCUMENT_VALUES_MAX;
 pub use json::{DuplicateField, read_json};
 pub use write::to_yaml;
 
@@ -25,6 +26,10 @@ pub const DEPTH_MAX: usize = 100;
 pub const VALUES_MAX: usize = 500_000;
 /// The most documents a manifest may hold.
 pub const DOCUMENTS_MAX: usize = 10_000;
+/// The most bytes of paths whose lines are remembered; what comes behind them has the line of what it lies in.
+const PLACE_BYTES_MAX: usize = 64 << 20;
+/// The most characters of a path in a message.
+const PATH_CHARS_MAX: usize = 256;
 
 /// One object of a manifest.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +67,39 @@ struct Defect {
     message: String,
 }
 
+impl Defect {
+    fn of(self, source_name: &str) -> ManifestError {
+        let Self { line, column, message } = self;
+        ManifestError { source_name: source_name.to_owned(), line, column, message }
+    }
+}
+
+/// How much a reader takes in.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    documents_max: usize,
+    /// Over all documents.
+    values_max: usize,
+    place_bytes_max: usize,
+}
+
+impl Bounds {
+    const BODY: Self =
+        Self { documents_max: 1, values_max: DOCUMENT_VALUES_MAX, place_bytes_max: 0 };
+    const MANIFEST: Self = Self {
+        documents_max: DOCUMENTS_MAX,
+        values_max: VALUES_MAX,
+        place_bytes_max: PLACE_BYTES_MAX,
+    };
+
+    fn too_many_documents(&self) -> String {
+        match self.documents_max {
+            1 => "more than one document".to_owned(),
+            many => format!("more than {many} documents"),
+        }
+    }
+}
+
 /// A document as a parser gives it: its value, its first line, and the line of each path in it.
 struct Parsed {
     value: Value,
@@ -74,14 +112,33 @@ struct Parsed {
 /// # Errors
 /// [`ManifestError`] names source, line and column of the first thing that is wrong.
 pub fn parse(bytes: &[u8], source_name: &str) -> Result<Vec<Document>, ManifestError> {
-    parse_documents(bytes).and_then(|parsed| flatten(parsed, source_name)).map_err(
-        |Defect { line, column, message }| ManifestError {
-            source_name: source_name.to_owned(),
-            line,
-            column,
-            message,
-        },
-    )
+    parse_documents(bytes)
+        .and_then(|parsed| flatten(parsed, source_name))
+        .map_err(|defect| defect.of(source_name))
+}
+
+/// Reads the one object of a body that is YAML or JSON. Its lines are not remembered.
+///
+/// # Errors
+/// [`ManifestError`] says what is wrong: more or less than one object, more than [`DOCUMENT_VALUES_MAX`] values.
+pub fn read_yaml(bytes: &[u8], source_name: &str) -> Result<Value, ManifestError> {
+    let read = |text: &str| {
+        let mut values = match json::parse(text, Bounds::BODY) {
+            Ok(values) => values.into_iter().map(|(value, _)| value).collect(),
+            Err(_) if !text.trim_start().starts_with('{') => values_of(text)?,
+            Err(defect) => values_of(text).map_err(|_| defect)?,
+        };
+        values.pop().ok_or_else(|| Defect {
+            line: 1,
+            column: 1,
+            message: "expected an object, found nothing".to_owned(),
+        })
+    };
+    text_of(bytes).and_then(read).map_err(|defect| defect.of(source_name))
+}
+
+fn values_of(text: &str) -> Result<Vec<Value>, Defect> {
+    Ok(yaml::parse(text, Bounds::BODY)?.into_iter().map(|parsed| parsed.value).collect())
 }
 
 /// Finds the line of a field, such as `spec.template.spec.bogus` or `spec.containers[0].image`: its own, or that of
@@ -151,7 +208,18 @@ fn keys_as_fields(path: &str) -> String {
     text
 }
 
-fn parse_documents(bytes: &[u8]) -> Result<Vec<Parsed>, Defect> {
+/// A path for a message, without its middle when it is long.
+fn shortened(path: &str) -> String {
+    let characters = path.chars().count();
+    if characters <= PATH_CHARS_MAX {
+        return path.to_owned();
+    }
+    let head: String = path.chars().take(PATH_CHARS_MAX / 2).collect();
+    let tail: String = path.chars().skip(characters - PATH_CHARS_MAX / 2).collect();
+    format!("{head}…{tail}")
+}
+
+fn text_of(bytes: &[u8]) -> Result<&str, Defect> {
     if bytes.len() > MANIFEST_BYTES_MAX {
         let message = format!(
             "{} bytes are too many for a manifest, at most {MANIFEST_BYTES_MAX}",
@@ -168,13 +236,17 @@ fn parse_documents(bytes: &[u8]) -> Result<Vec<Parsed>, Defect> {
             message: format!("not valid UTF-8 (byte 0x{:02x})", bytes[error.valid_up_to()]),
         }
     })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let from_yaml = yaml::parse(text);
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+fn parse_documents(bytes: &[u8]) -> Result<Vec<Parsed>, Defect> {
+    let text = text_of(bytes)?;
+    let from_yaml = yaml::parse(text, Bounds::MANIFEST);
     if !text.trim_start().starts_with('{') {
         return from_yaml;
     }
     // JSON is nearly, not quite, a part of YAML; what is JSON is read as JSON, and YAML only tells the lines.
-    match json::parse(text) {
+    match json::parse(text, Bounds::MANIFEST) {
         Ok(values) => {
             let mut places = from_yaml.unwrap_or_default().into_iter();
             Ok(values

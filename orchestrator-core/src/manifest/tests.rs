@@ -111,6 +111,62 @@ fn bombs_are_refused_precisely() {
 }
 
 #[test]
+fn a_document_of_many_values_is_refused_in_each_form() {
+    let most = "0,".repeat(DOCUMENT_VALUES_MAX - 2);
+    let (fits, over) = (format!("{{\"a\":[{most}0]}}"), format!("{{\"a\":[{most}0,0]}}"));
+    // The list, the object, and one for each element.
+    assert!(read_json(over.as_bytes()).is_err());
+    assert!(read_json(fits.replace("0,0", "0").as_bytes()).is_ok());
+    for text in [over.clone(), format!("a: [{most}0,0]")] {
+        let error = read_yaml(text.as_bytes(), "body").expect_err("too many").to_string();
+        assert!(error.contains("it holds more than 100000 values"), "{error}");
+    }
+    assert_eq!(parse(over.as_bytes(), "m.yaml").expect("a manifest may hold more").len(), 1);
+}
+
+#[test]
+fn anchors_within_anchors_do_not_multiply() {
+    let anchors: String = (0..90).map(|n| format!("&a{n} [")).collect();
+    let bomb = format!("a: {anchors}{}x{}", "x,".repeat(50_000), "]".repeat(90));
+    refused(&bomb, "aliases blow");
+}
+
+#[test]
+fn a_long_key_above_many_values_takes_the_room_of_one() {
+    let key = "k".repeat(1 << 20);
+    let text = format!("kind: A\n? {key}\n: [{}x]\nz: 1\n", "x,".repeat(100_000));
+    let document = &parse(text.as_bytes(), "m.yaml").expect("valid")[0];
+    let bytes: usize = document.places.keys().map(String::len).sum();
+    assert!(bytes <= PLACE_BYTES_MAX, "{bytes}");
+    assert_eq!(locate(document, &format!("{key}[99999]")), Some(2));
+    assert_eq!(locate(document, "z"), Some(4));
+    let twice = format!("{{\"{key}\": {{{}\"x\": 1}}}}", "\"x\": 1,".repeat(1_000));
+    let (_, duplicates) = read_json(twice.as_bytes()).expect("JSON");
+    assert_eq!(duplicates.len(), 32);
+    assert!(duplicates.iter().all(|DuplicateField(path)| path.chars().count() < 300));
+    refused(&twice, "given twice");
+}
+
+#[test]
+fn a_body_is_one_object_in_yaml_or_json() {
+    let read = |text: &str| read_yaml(text.as_bytes(), "body").map_err(|error| error.to_string());
+    assert_eq!(read("a: yes\n"), Ok(json!({ "a": true })));
+    assert_eq!(read("{\"a\": \"yes\"}"), Ok(json!({ "a": "yes" })));
+    assert_eq!(read("{a: 1}"), Ok(json!({ "a": 1 })));
+    for (text, why) in [
+        ("", "found nothing"),
+        ("---\n", "found nothing"),
+        ("a: 1\n---\nb: 1\n", "more than one document"),
+        ("{\"a\": 1} {\"b\": 2}", "more than one document"),
+        ("{\"a\": 1, \"a\": 2}", "a: given twice"),
+        ("a: 1\na: 2\n", "a: given twice"),
+    ] {
+        let error = read(text).expect_err(text);
+        assert!(error.contains(why), "{text:?}: {error}");
+    }
+}
+
+#[test]
 fn what_is_no_manifest_is_refused_with_its_place() {
     refused(b"kind: A\nname: \xff\n", "m.yaml:2:7: not valid UTF-8 (byte 0xff)");
     refused("just text", "m.yaml:1:1: expected an object, found a string");

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 use serde_json::{Map, Value};
 
-use super::{DEPTH_MAX, DOCUMENTS_MAX, Defect, Parsed, VALUES_MAX, scalar};
+use super::{Bounds, DEPTH_MAX, Defect, Parsed, scalar, shortened};
 
-/// The most bytes of text that aliases may add.
+/// The most bytes of text that anchors and aliases may copy.
 const ALIAS_BYTES_MAX: usize = 16 << 20;
 
-pub(super) fn parse(text: &str) -> Result<Vec<Parsed>, Defect> {
+pub(super) fn parse(text: &str, bounds: Bounds) -> Result<Vec<Parsed>, Defect> {
     // One above ours, so that the precise refusal is ours.
     let nesting = DEPTH_MAX + 1;
     let options = granit_parser::options! {
@@ -19,15 +19,15 @@ pub(super) fn parse(text: &str) -> Result<Vec<Parsed>, Defect> {
         block_nesting_limit: nesting,
     };
     let mut documents = Vec::new();
-    let mut builder = Builder::default();
+    let mut builder = Builder::new(bounds);
     for event in Parser::new_from_str_with_options(text, options) {
         let (event, span) = event.map_err(|error| scan_defect(&error))?;
         let at = span.start;
         match event {
             Event::DocumentStart(..) => builder.begin(),
             Event::DocumentEnd => {
-                if documents.len() >= DOCUMENTS_MAX {
-                    return Err(defect(&at, format!("more than {DOCUMENTS_MAX} documents")));
+                if documents.len() >= bounds.documents_max {
+                    return Err(defect(&at, bounds.too_many_documents()));
                 }
                 documents.extend(builder.finish());
             }
@@ -108,8 +108,8 @@ struct Frame {
     path_len: usize,
 }
 
-#[derive(Default)]
 struct Builder {
+    bounds: Bounds,
     stack: Vec<Frame>,
     root: Option<Value>,
     line: usize,
@@ -119,12 +119,37 @@ struct Builder {
     /// Counted over the whole manifest.
     values: usize,
     alias_bytes: usize,
+    place_bytes: usize,
 }
 
 impl Builder {
+    fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            stack: Vec::new(),
+            root: None,
+            line: 0,
+            path: String::new(),
+            places: BTreeMap::new(),
+            anchors: BTreeMap::new(),
+            values: 0,
+            alias_bytes: 0,
+            place_bytes: 0,
+        }
+    }
+
     fn begin(&mut self) {
-        let (values, alias_bytes) = (self.values, self.alias_bytes);
-        *self = Self { values, alias_bytes, ..Self::default() };
+        let Self { values, alias_bytes, place_bytes, .. } = *self;
+        *self = Self { values, alias_bytes, place_bytes, ..Self::new(self.bounds) };
+    }
+
+    /// Remembers the line of the path, as long as there is room: a long key repeats itself in each path below it.
+    fn note_place(&mut self, at: &Marker) {
+        let bytes = self.place_bytes.saturating_add(self.path.len());
+        if bytes <= self.bounds.place_bytes_max {
+            self.place_bytes = bytes;
+            self.places.insert(self.path.clone(), at.line());
+        }
     }
 
     fn finish(&mut self) -> Option<Parsed> {
@@ -173,13 +198,17 @@ impl Builder {
             }
             self.path.push_str(text);
             if mapping.entries.contains_key(text) {
-                let first = self.places.get(&self.path).copied().unwrap_or_default();
-                let message = format!("{}: given twice, first on line {first}", self.path);
+                let mut message = format!("{}: given twice", shortened(&self.path));
+                if let Some(first) = self.places.get(&self.path) {
+                    message.push_str(&format!(", first on line {first}"));
+                }
                 return Err(defect(at, message));
             }
-            self.places.insert(self.path.clone(), at.line());
         }
         mapping.key = Some((text.to_owned(), is_merge));
+        if !is_merge {
+            self.note_place(at);
+        }
         Ok(true)
     }
 
@@ -219,20 +248,13 @@ impl Builder {
         let Some(node) = self.anchors.get(&anchor) else {
             return Err(defect(at, "an alias inside of what it stands for".to_owned()));
         };
-        if self.values + node.values > VALUES_MAX
-            || self.alias_bytes + node.text_bytes > ALIAS_BYTES_MAX
-        {
-            let message = format!(
-                "aliases blow the manifest up to more than {VALUES_MAX} values or {ALIAS_BYTES_MAX} bytes"
-            );
-            return Err(defect(at, message));
-        }
+        let (values, text_bytes) = (node.values, node.text_bytes);
+        self.count_copy(values, text_bytes, at)?;
+        let Some(node) = self.anchors.get(&anchor) else { return Ok(()) };
         if self.stack.len() + node.depth > DEPTH_MAX {
             return Err(too_deep(at));
         }
         let node = node.clone();
-        self.alias_bytes += node.text_bytes;
-        self.values += node.values;
         self.expect_value(at)?;
         self.step_into_sequence(at);
         self.put(node, 0, at)
@@ -256,11 +278,14 @@ impl Builder {
         }
         if self.stack.is_empty() {
             self.line = at.line();
-            self.places.insert(String::new(), at.line());
+            if self.bounds.place_bytes_max > 0 {
+                self.places.insert(String::new(), at.line());
+            }
         }
         self.values += 1;
-        if self.values > VALUES_MAX {
-            return Err(defect(at, format!("more than {VALUES_MAX} values")));
+        let values_max = self.bounds.values_max;
+        if self.values > values_max {
+            return Err(defect(at, format!("it holds more than {values_max} values")));
         }
         Ok(())
     }
@@ -270,13 +295,28 @@ impl Builder {
         if let Some(Frame { content: Content::Sequence(items), path_len, .. }) = self.stack.last() {
             self.path.truncate(*path_len);
             self.path.push_str(&format!("[{}]", items.len()));
-            self.places.insert(self.path.clone(), at.line());
+            self.note_place(at);
         }
+    }
+
+    /// Counts a copy that an anchor keeps or an alias makes: anchors within anchors multiply too.
+    fn count_copy(&mut self, values: usize, bytes: usize, at: &Marker) -> Result<(), Defect> {
+        self.values = self.values.saturating_add(values);
+        self.alias_bytes = self.alias_bytes.saturating_add(bytes);
+        let values_max = self.bounds.values_max;
+        if self.values <= values_max && self.alias_bytes <= ALIAS_BYTES_MAX {
+            return Ok(());
+        }
+        let message = format!(
+            "aliases blow the manifest up to more than {values_max} values or {ALIAS_BYTES_MAX} bytes"
+        );
+        Err(defect(at, message))
     }
 
     /// Puts a finished node where it belongs.
     fn put(&mut self, node: Node, anchor: usize, at: &Marker) -> Result<(), Defect> {
         if anchor != 0 {
+            self.count_copy(node.values, node.text_bytes, at)?;
             self.anchors.insert(anchor, node.clone());
         }
         let Some(frame) = self.stack.last_mut() else {

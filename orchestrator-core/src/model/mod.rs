@@ -33,6 +33,7 @@ mod service_account;
 #[cfg(test)]
 mod tests;
 mod time;
+mod values;
 
 pub use config_map::ConfigMap;
 pub use container::{
@@ -87,3 +88,4 @@ pub use selector::{
 pub use service::{Service, ServicePort, ServiceSpec, ServiceStatus};
 pub use service_account::ServiceAccount;
 pub use time::{InvalidTime, Time, Timestamp};
+pub use values::{DOCUMENT_VALUES_MAX, TooManyValues, count_values};

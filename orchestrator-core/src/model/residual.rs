@@ -35,10 +35,10 @@ impl Residual {
         self.fields().any(|(kept, _)| kept == path)
     }
 
-    /// Keeps `value` under `path`.
+    /// Keeps `value` under `path`, in its place: mostly the last, since a document is read in order.
     pub(crate) fn keep(&mut self, path: Vec<Step>, value: Value) {
-        self.0.push((path, value));
-        self.0.sort_by(|left, right| left.0.cmp(&right.0));
+        let place = self.0.partition_point(|(kept, _)| *kept <= path);
+        self.0.insert(place, (path, value));
     }
 
     /// Puts each kept field back into `part`; a field whose parent is gone is left out.

@@ -208,11 +208,11 @@ impl Api {
 }
 
 fn not_json(error: impl std::fmt::Display) -> Failure {
-    Failure::bad_request(format!("the body is not JSON: {error}"))
+    Failure::bad_request(format!("the body cannot be read as JSON: {error}"))
 }
 
 fn not_protobuf(error: ProtobufError) -> Failure {
-    Failure::bad_request(format!("the body is not Kubernetes' protobuf: {error}"))
+    Failure::bad_request(format!("the body cannot be read as Kubernetes' protobuf: {error}"))
 }
 
 impl Api {
@@ -297,16 +297,10 @@ pub(super) fn parse(
         BodyFormat::Json => manifest::read_json(bytes).map_err(not_json)?,
         BodyFormat::Protobuf => (protobuf::decode(bytes).map_err(not_protobuf)?, Vec::new()),
         BodyFormat::Yaml => {
-            let documents = manifest::parse(bytes, "body")
-                .map_err(|error| Failure::bad_request(format!("the body is not YAML: {error}")))?;
-            match <[_; 1]>::try_from(documents) {
-                Ok([document]) => (document.value, Vec::new()),
-                Err(many) => {
-                    let message =
-                        format!("the body has {} documents, it must have one", many.len());
-                    return Err(Failure::bad_request(message));
-                }
-            }
+            let value = manifest::read_yaml(bytes, "body").map_err(|error| {
+                Failure::bad_request(format!("the body cannot be read as YAML: {error}"))
+            })?;
+            (value, Vec::new())
         }
     };
     if !value.is_object() {

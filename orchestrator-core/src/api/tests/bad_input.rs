@@ -271,3 +271,14 @@ fn immutable_data_stays() {
         .submit(&merge(&m, json!({ "metadata": { "labels": { "a": "b" } } })))
         .expect("metadata may change");
 }
+
+#[test]
+fn a_document_of_too_many_values_is_refused_before_it_is_typed() {
+    let containers = vec![json!({}); crate::model::DOCUMENT_VALUES_MAX];
+    check(
+        Kind::Deployment,
+        with("/spec/template/spec/containers", containers.into()),
+        "Deployment in version \"v1\" cannot be handled as a Deployment: it holds more than 100000 values, the most that a \
+         document may",
+    );
+}
