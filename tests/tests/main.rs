@@ -8,6 +8,7 @@ mod demo;
 mod docker_runtime;
 mod embedding;
 mod fixtures;
+mod fuzz;
 mod healing;
 mod kills;
 #[cfg(feature = "kubectl")]

@@ -95,11 +95,11 @@ async fn bad_input_gets_a_precise_answer_and_changes_nothing() {
     let huge = format!(r#"{{"a":"{}"}}"#, "x".repeat(10 << 20));
     check(raw(huge.into_bytes(), JSON).await, 413, &BODY_BYTES_MAX.to_string());
     let deep = format!("{}1{}", r#"{"a":"#.repeat(200), "}".repeat(200));
-    check(raw(deep.into_bytes(), JSON).await, 400, "not JSON");
-    check(raw(b"{\"a\":\"\xff\"}".to_vec(), JSON).await, 400, "not JSON");
+    check(raw(deep.into_bytes(), JSON).await, 400, "cannot be read as JSON");
+    check(raw(b"{\"a\":\"\xff\"}".to_vec(), JSON).await, 400, "cannot be read as JSON");
     check(raw(b"{\"spec\":{},\"spec\":{}}".to_vec(), JSON).await, 400, "duplicate field \"spec\"");
     check(raw(b"[]".to_vec(), JSON).await, 400, "must be a JSON object");
-    check(raw(Vec::new(), JSON).await, 400, "not JSON");
+    check(raw(Vec::new(), JSON).await, 400, "cannot be read as JSON");
     let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
     for level in 1..10 {
         let refs = vec![format!("*a{}", level - 1); 9].join(",");

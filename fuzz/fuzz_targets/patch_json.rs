@@ -1,0 +1,4 @@
+//! The target `patch_json`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| orchestrator_fuzz::run("patch_json", input));
