@@ -137,8 +137,8 @@ fn prepare(key: &Key, manifest: &Value) -> Result<Value, Rejection> {
     if let Some(message) = schema().of_kind(key.kind.api_version(), key.kind.name()) {
         take_unknown(message, &mut manifest);
     }
-    if let Some(path) = ownership::duplicate(key.kind, &manifest) {
-        return Err(bad_request(format!("{path}: two elements of the list have this key")));
+    if let Some((path, what)) = ownership::indistinct(key.kind, &manifest) {
+        return Err(bad_request(format!("{path}: {what}")));
     }
     Ok(manifest)
 }

@@ -147,21 +147,32 @@ pub(super) fn by_branch(place: Place, list: &[Value]) -> BTreeMap<String, &Value
     found
 }
 
-/// The first list in a document in which two elements are the same, and what they are.
-pub(crate) fn duplicate(place: Place, value: &Value) -> Option<String> {
+/// The first element of a list in a document that cannot be told from others: it is there twice, or lacks what tells it
+/// apart. Its path, and what is wrong.
+pub(crate) fn indistinct(place: Place, value: &Value) -> Option<(String, String)> {
     match value {
         Value::Array(list) if !is_atomic(place, value) => {
             let mut seen = BTreeSet::new();
-            list.iter().find_map(|element| match branch_of(place.ownership, element) {
-                Some(branch) if seen.contains(&branch) => Some(printed(&branch)),
-                branch => {
-                    seen.extend(branch);
-                    duplicate(place.element(), element)
+            list.iter().enumerate().find_map(|(index, element)| {
+                match (branch_of(place.ownership, element), place.ownership) {
+                    (None, Ownership::ByKeys(keys)) => {
+                        let what = format!("an element of this list needs its key, {keys}");
+                        Some((format!("[{index}]"), what))
+                    }
+                    (Some(branch), _) if seen.contains(&branch) => {
+                        let what = "two elements of the list have this key".to_owned();
+                        Some((printed(&branch), what))
+                    }
+                    (branch, _) => {
+                        seen.extend(branch);
+                        indistinct(place.element(), element)
+                    }
                 }
             })
         }
         Value::Object(map) if !is_atomic(place, value) => map.iter().find_map(|(name, value)| {
-            duplicate(place.child(name), value).map(|inner| format!(".{name}{inner}"))
+            let (inner, what) = indistinct(place.child(name), value)?;
+            Some((format!(".{name}{inner}"), what))
         }),
         _ => None,
     }

@@ -259,9 +259,9 @@ fn with_nobodys(whole: &Value, mut merged: Value) -> Value {
     merged
 }
 
-/// The first list of a manifest in which two elements are the same, as `.spec.containers[name="a"]`.
-pub(crate) fn duplicate(kind: Kind, manifest: &Value) -> Option<String> {
-    compare::duplicate(root(kind), manifest)
+/// The first element of a list of a manifest that cannot be told from others, as `.spec.containers[name="a"]`, and why not.
+pub(crate) fn indistinct(kind: Kind, manifest: &Value) -> Option<(String, String)> {
+    compare::indistinct(root(kind), manifest)
 }
 
 /// Merges what is applied into a document of which nobody owns parts.
