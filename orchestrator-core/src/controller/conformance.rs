@@ -36,6 +36,10 @@ mod replica_set {
     crate::controller_conformance!(|| Box::new(crate::controller::ReplicaSetController));
 }
 
+mod service_account {
+    crate::controller_conformance!(|| Box::new(crate::controller::DefaultServiceAccounts));
+}
+
 mod taint_eviction {
     crate::controller_conformance!(|| Box::new(crate::controller::TaintEviction));
 }

@@ -15,6 +15,7 @@ mod ownership;
 mod pod_counts;
 mod pod_gc;
 mod replica_set;
+mod service_account;
 mod taint_eviction;
 
 use std::collections::BTreeSet;
@@ -35,6 +36,7 @@ pub use replica_set::{
     FINISHED_KEPT_MAX, REPLICA_BURST_MAX, ReplicaSetController, SLOT_ATTEMPTS_MAX, SLOT_BACKOFF_MS,
     SLOT_BACKOFF_MS_MAX,
 };
+pub use service_account::DefaultServiceAccounts;
 pub use taint_eviction::{
     DEFAULT_TOLERATION_SECONDS, DISRUPTION_PERCENT, DISRUPTION_RECHECK_MS, TaintEviction,
 };
@@ -43,6 +45,7 @@ pub use taint_eviction::{
 pub fn built_in() -> Vec<Box<dyn Controller>> {
     vec![
         Box::new(ClusterRoles),
+        Box::new(DefaultServiceAccounts),
         Box::new(DeploymentController),
         Box::new(DisruptionBudgets),
         Box::new(EventExpiry),

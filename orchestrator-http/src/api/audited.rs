@@ -66,6 +66,13 @@ impl Audited {
 }
 
 impl Api {
+    /// The time now, to the millisecond.
+    fn written_time(&self) -> String {
+        let ms = self.inner.cluster.now().as_millis();
+        let at = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        format!("{at:.3}")
+    }
+
     /// Writes a call into the audit log, before it is answered.
     pub(super) fn put_down(&self, audited: &Audited, response: &Response<Body>) {
         let Some(log) = &self.inner.audit else { return };
@@ -81,7 +88,7 @@ impl Api {
             ),
         };
         let entry = Entry {
-            at: super::clock(),
+            at: self.written_time(),
             user: &audited.user,
             groups: &audited.groups,
             impersonated_by: audited.impersonated_by.as_deref().unwrap_or_default(),

@@ -24,7 +24,7 @@ mod write;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -329,14 +329,6 @@ impl Api {
             | Route::Sub { .. } => Err(Failure::no_such_path()),
         }
     }
-}
-
-/// The time of an audit entry, to the millisecond.
-fn clock() -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
-    let at = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    format!("{at:.3}")
 }
 
 fn typed(media_type: &'static str, content: impl Into<Bytes>) -> Response<Body> {

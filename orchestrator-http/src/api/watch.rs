@@ -36,7 +36,7 @@ const WATCH_SECONDS: u64 = 3_600;
 const WATCH_SECONDS_MAX: u64 = 24 * 3_600;
 /// How often a client that asked for bookmarks gets one.
 pub(super) const BOOKMARK_SECONDS: u64 = 60;
-/// How often it is looked whether a watch is still permitted.
+/// How often it is looked whether a watch that has nothing to tell is still permitted.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How many bytes of events are handed over at once.
 const CHUNK_BYTES: usize = 32 << 10;
@@ -158,7 +158,9 @@ impl Watch {
                 biased;
                 () = self.stopping.wait() => self.is_done = true,
                 () = tokio::time::sleep_until(self.deadline) => self.end(),
-                () = tokio::time::sleep_until(self.next_look), if self.permit.may_end() => {}
+                () = tokio::time::sleep_until(self.next_look), if self.permit.may_end() => {
+                    self.next_look = Instant::now() + LOOK_EVERY;
+                }
                 () = tokio::time::sleep_until(bookmark), if self.selection.options.bookmarks => {
                     self.next_bookmark = Instant::now() + Duration::from_secs(BOOKMARK_SECONDS);
                     self.push_bookmark(self.changes.position(), false);
@@ -168,14 +170,9 @@ impl Watch {
         }
     }
 
-    /// Ends the watch when the right to it is withdrawn.
+    /// Ends the watch when the right to it is withdrawn: nothing is told after that (S39).
     fn look(&mut self) {
-        let now = Instant::now();
-        if !self.permit.may_end() || now < self.next_look {
-            return;
-        }
-        self.next_look = now + LOOK_EVERY;
-        if !self.permit.holds() {
+        if self.permit.may_end() && !self.is_done && !self.permit.holds() {
             let status = self.permit.refusal().to_value().to_string();
             self.lines.push_back(line(Event::Error, status.as_bytes()));
             self.is_done = true;
