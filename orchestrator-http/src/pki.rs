@@ -22,6 +22,8 @@ use crate::certificate::not_after;
 use crate::kubeconfig::ClientCertificate;
 use crate::private_file;
 
+/// The name of HTTP/2 in a TLS handshake.
+pub(crate) const HTTP2: &[u8] = b"h2";
 /// How long an authority lives.
 const CA_DAYS: i64 = 3650;
 /// How long a server's certificate lives; a server that runs longer must be restarted.
@@ -187,7 +189,7 @@ impl Pki {
                 builder.with_client_cert_verifier(clients).with_single_cert(chain, key)
             })
             .map_err(PkiError::Tls)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
 }

@@ -1,10 +1,8 @@
-//! One connection: handshake, HTTP/1.1, and a graceful end.
-//!
-//! HTTP/2 is not offered: every client of the profile speaks HTTP/1.1, and upgrades (exec) need it.
+//! One connection: handshake, HTTP/1.1, and a graceful end. HTTP/2, when the handshake chose it, is `http2`'s.
 
 use std::convert::Infallible;
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::Request;
@@ -19,11 +17,12 @@ use super::timed_io::TimedIo;
 use super::{Limits, Source};
 use crate::api::{Api, Transport};
 use crate::certificate;
+use crate::pki::HTTP2;
 use crate::stopping::Stopping;
 use crate::stream::Takeover;
 
 /// The most bytes of a request's head.
-const HEAD_BYTES_MAX: usize = 64 << 10;
+pub(super) const HEAD_BYTES_MAX: usize = 64 << 10;
 
 /// What every connection shares.
 pub(super) struct Connection {
@@ -34,18 +33,25 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Serves a connection to its end.
-    pub(super) async fn serve(&self, peer: Peer) {
+    pub(super) async fn serve(self: Arc<Self>, peer: Peer) {
         match peer {
             Peer::Tcp(stream, address, tls) => {
                 let handshake = tls.accept(stream);
                 let limit = Duration::from_millis(self.limits.handshake_ms);
                 match tokio::time::timeout(limit, handshake).await {
                     Ok(Ok(stream)) => {
-                        let certificates = stream.get_ref().1.peer_certificates();
-                        let certificate = certificates.and_then(|chain| chain.first());
+                        let tls = stream.get_ref().1;
+                        let certificate = tls.peer_certificates().and_then(|chain| chain.first());
                         let known = certificate.and_then(|it| certificate::caller(it));
                         let transport = known.map_or(Transport::Tcp, Transport::Known);
-                        self.serve_http(stream, transport, Some(Source(address))).await;
+                        match tls.alpn_protocol() {
+                            Some(HTTP2) => {
+                                self.serve_http2(stream, transport, Source(address)).await
+                            }
+                            Some(_) | None => {
+                                self.serve_http(stream, transport, Some(Source(address))).await;
+                            }
+                        }
                     }
                     Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
                     Err(_) => tracing::debug!("TLS handshake took too long"),
@@ -55,13 +61,18 @@ impl Connection {
         }
     }
 
+    /// Bounds the waits of a connection.
+    pub(super) fn timed<S>(&self, stream: S) -> TimedIo<S> {
+        let first_byte = Duration::from_millis(self.limits.first_byte_ms);
+        let stall = Duration::from_millis(self.limits.stall_ms);
+        TimedIo::new(stream, first_byte, stall)
+    }
+
     async fn serve_http<S>(&self, stream: S, transport: Transport, source: Option<Source>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let first_byte = Duration::from_millis(self.limits.first_byte_ms);
-        let stall = Duration::from_millis(self.limits.stall_ms);
-        let io = TokioIo::new(TimedIo::new(stream, first_byte, stall));
+        let io = TokioIo::new(self.timed(stream));
         let taken_over = &Mutex::new(None);
         let transport = &transport;
         let service = service_fn(|mut request: Request<Incoming>| async move {

@@ -1,7 +1,9 @@
 //! The server: sockets, TLS, limits and a shutdown that joins every task. What requests mean is [`Api`]'s.
 
 mod connection;
+mod http2;
 mod listener;
+mod streams;
 mod timed_io;
 
 use std::net::SocketAddr;

@@ -6,6 +6,7 @@ mod client;
 mod dispatch;
 mod fairness;
 mod fixture;
+mod http2;
 mod logs;
 mod sockets;
 mod streams;

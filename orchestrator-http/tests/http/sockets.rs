@@ -14,13 +14,13 @@ use tokio_rustls::client::TlsStream;
 
 use crate::fixture::cluster;
 
-struct Served {
+pub struct Served {
     cluster: Cluster,
     server: Server,
     _directory: tempfile::TempDir,
 }
 
-async fn serve(limits: Limits) -> Served {
+pub async fn serve(limits: Limits) -> Served {
     let directory = tempfile::tempdir().expect("a directory");
     let cluster = cluster().await;
     let config = ServerConfig { limits, ..ServerConfig::loopback(directory.path().join("pki")) };
@@ -33,37 +33,59 @@ impl Served {
         TcpStream::connect(self.server.local_addr().expect("TCP")).await.expect("it listens")
     }
 
-    async fn connect(&self) -> TlsStream<TcpStream> {
+    pub async fn connect(&self) -> TlsStream<TcpStream> {
         self.try_connect().await.expect("a handshake")
     }
 
     async fn try_connect(&self) -> std::io::Result<TlsStream<TcpStream>> {
+        self.connect_with(&[]).await
+    }
+
+    /// Connects, and offers these protocols in the handshake.
+    pub async fn connect_with(&self, offered: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = rustls::RootCertStore::empty();
         let ca = CertificateDer::from_pem_slice(self.server.ca_pem().as_bytes()).expect("PEM");
         roots.add(ca).expect("an authority");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("defaults")
             .with_root_certificates(roots)
             .with_no_client_auth();
+        config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
         let name = ServerName::try_from("localhost").expect("a name");
         TlsConnector::from(Arc::new(config)).connect(name, self.tcp().await).await
     }
 
-    fn request(&self, line: &str, rest: &str) -> String {
-        let token = self.server.token().reveal();
+    pub fn token(&self) -> &str {
+        self.server.token().reveal()
+    }
+
+    pub fn cluster(&self) -> Cluster {
+        self.cluster.clone()
+    }
+
+    /// Asks on a connection of its own, and returns the whole answer.
+    pub async fn ask(&self, line: &str) -> String {
+        let mut stream = self.connect().await;
+        let request = self.request(line, "Connection: close\r\n");
+        stream.write_all(request.as_bytes()).await.expect("it reads");
+        read_to_end(&mut stream).await
+    }
+
+    pub fn request(&self, line: &str, rest: &str) -> String {
+        let token = self.token();
         format!("{line} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{rest}\r\n")
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.server.shutdown().await;
         self.cluster.shutdown(false).await;
     }
 }
 
 /// Reads until the other side closes, for at most 20 s.
-async fn read_to_end(stream: &mut TlsStream<TcpStream>) -> String {
+pub async fn read_to_end(stream: &mut TlsStream<TcpStream>) -> String {
     let mut bytes = Vec::new();
     let reading = stream.read_to_end(&mut bytes);
     // A close without a TLS goodbye is a close.
@@ -71,7 +93,7 @@ async fn read_to_end(stream: &mut TlsStream<TcpStream>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn quick() -> Limits {
+pub fn quick() -> Limits {
     Limits { handshake_ms: 200, first_byte_ms: 200, head_ms: 400, ..Limits::default() }
 }
 
@@ -181,10 +203,7 @@ async fn a_client_that_takes_no_bytes_is_cut_off_and_delays_nobody() {
         written += data.len();
     }
     let watchers = || async {
-        let mut stream = served.connect().await;
-        let request = served.request("GET /metrics", "Connection: close\r\n");
-        stream.write_all(request.as_bytes()).await.expect("it reads");
-        let text = read_to_end(&mut stream).await;
+        let text = served.ask("GET /metrics").await;
         text.lines().any(|line| line == "orchestrator_http_watchers 0")
     };
     let cut = async {
