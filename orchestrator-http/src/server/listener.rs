@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -31,6 +33,21 @@ pub(super) enum Peer {
     Unix(UnixStream),
 }
 
+/// How long a client may be silent before it is asked whether it is there: of one that has vanished, a watch in which nothing
+/// happens would hear nothing.
+const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
+/// How often it is asked.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
+/// How often it may give no answer.
+const KEEP_ALIVE_MISSES_MAX: u32 = 4;
+
+fn keep_alive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(KEEP_ALIVE_AFTER)
+        .with_interval(KEEP_ALIVE_EVERY)
+        .with_retries(KEEP_ALIVE_MISSES_MAX)
+}
+
 impl Acceptor {
     /// Waits for a connection. Cancel-safe.
     pub(super) async fn accept(&self) -> io::Result<Peer> {
@@ -39,6 +56,7 @@ impl Acceptor {
                 let (stream, address) = listener.accept().await?;
                 // Answers are small; waiting to fill packets would only delay them.
                 stream.set_nodelay(true)?;
+                SockRef::from(&stream).set_tcp_keepalive(&keep_alive())?;
                 Ok(Peer::Tcp(stream, address, tls.clone()))
             }
             Self::Unix(listener, path) => {
@@ -91,4 +109,27 @@ pub(super) async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     })();
     let _ = std::fs::remove_dir_all(&private);
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_vanishes_is_noticed_though_nothing_is_said() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it listens");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("defaults")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
+        let acceptor = Acceptor::Tcp(listener, Arc::new(tls).into());
+        let _client = TcpStream::connect(address).await.expect("it listens");
+        let Ok(Peer::Tcp(stream, _, _)) = acceptor.accept().await else { panic!("a connection") };
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().expect("an option"));
+        assert_eq!(socket.tcp_keepalive_time().expect("an option"), KEEP_ALIVE_AFTER);
+    }
 }

@@ -3,6 +3,7 @@
 mod absent;
 mod access;
 mod client;
+mod crowds;
 mod dispatch;
 mod fairness;
 mod fixture;
