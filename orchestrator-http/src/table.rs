@@ -1,8 +1,10 @@
 //! Tables: the columns that `kubectl get` shows, made on the server.
 
+mod service;
+
 use orchestrator_core::model::{
     Container, CountOrPercent, Event, EventType, Kind, Node, NodeSpec, Object, ObjectReference,
-    Pod, PodTemplate, RoleRef, Service, Subject, Time,
+    Pod, PodTemplate, RoleRef, Subject, Time,
 };
 use serde_json::{Value, json};
 
@@ -223,7 +225,7 @@ fn cells(object: &Object, now: Time) -> Value {
         Object::Secret(secret) => json!([name, secret.kind, secret.data.0.len(), age]),
         // Kubernetes makes none any more, either.
         Object::ServiceAccount(_) => json!([name, 0, age]),
-        Object::Service(service) => service_cells(service, &age),
+        Object::Service(service) => service::cells(service, &age),
         _ => json!([name, age]),
     }
 }
@@ -373,30 +375,6 @@ pub(crate) fn pod_status(pod: &Pod) -> String {
         word = if pod.is_ready() { "Running" } else { "NotReady" }.to_owned();
     }
     word
-}
-
-fn service_cells(service: &Service, age: &str) -> Value {
-    let spec = &service.spec;
-    let ports: Vec<_> = spec
-        .ports
-        .iter()
-        .map(|port| {
-            let protocol = if port.protocol.is_empty() { "TCP" } else { &port.protocol };
-            format!("{}/{protocol}", port.port)
-        })
-        .collect();
-    let selector: Vec<_> =
-        spec.selector.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let kind = if spec.kind.is_empty() { "ClusterIP" } else { &spec.kind };
-    json!([
-        service.metadata.name,
-        kind,
-        or_none(&spec.cluster_ip),
-        "<none>",
-        or_none(&ports.join(",")),
-        age,
-        or_none(&selector.join(",")),
-    ])
 }
 
 /// Returns a table of rows.

@@ -135,6 +135,23 @@ async fn the_rights_of_others_are_for_those_who_may_take_them() {
 }
 
 #[tokio::test]
+async fn a_watch_in_which_nothing_happens_ends_with_its_right_too() {
+    let f = fixture().await;
+    let jobs = "/apis/batch/v1/namespaces/default/jobs";
+    let jane = Transport::Known(Caller::user("jane", []));
+    let mut hers = Events::open_at(&f, jane, &format!("{jobs}?watch=true")).await;
+    f.send(Method::DELETE, &format!("{BINDINGS}/jane"), &[], "").await.expect(200);
+    let (kind, status) = hers.next().await.expect("a last word");
+    assert_eq!((kind.as_str(), status["code"].as_u64()), ("ERROR", Some(403)), "{status}");
+    assert_eq!(hers.next().await, None);
+    let refusal = f.send_as("jane", Method::GET, jobs, &Value::Null).await;
+    let refusal = refusal.refused(403, "Forbidden");
+    let right = "cannot list resource \"jobs\" in API group \"batch\"";
+    assert!(refusal.contains(right), "{refusal}");
+    f.send_as("jane", Method::POST, jobs, &json!({})).await.refused(403, "Forbidden");
+}
+
+#[tokio::test]
 async fn reviews_tell_what_somebody_may_do() {
     let f = fixture().await;
     let ask = |verb: &str, resource: &str| {

@@ -24,7 +24,10 @@ impl Events {
     }
 
     pub(crate) async fn open_by(f: &Fixture, transport: Transport, query: &str) -> Self {
-        let path = format!("{MAPS}?watch=true&{query}");
+        Self::open_at(f, transport, &format!("{MAPS}?watch=true&{query}")).await
+    }
+
+    pub(crate) async fn open_at(f: &Fixture, transport: Transport, path: &str) -> Self {
         let request =
             Request::builder().uri(path).body(Full::<bytes::Bytes>::default()).expect("fine");
         let response = f.api.handle(request, transport).await;

@@ -33,6 +33,7 @@ pub(super) async fn users_do_what_their_roles_permit(rig: Arc<Rig>) {
         k.says("create rolebinding jane --clusterrole=view --user=jane", &["created"]).await;
         k.says("get rolebindings -o wide", &["ClusterRole/view", "jane"]).await;
         jane.says("get pods", &[]).await;
+        jane.says("get all", &[]).await;
         jane.says("auth can-i list deployments", &["yes"]).await;
         jane.says("auth can-i --list", &["deployments.apps", "[get list watch]"]).await;
         jane.fails("auth can-i create deployments", &[]).await;

@@ -54,9 +54,33 @@ const DISCOVERY: [&str; 11] = [
     "/version/",
 ];
 
+/// Kinds in namespaces that Kubernetes has and this server does not yet. There are none of them, and who may look at all else
+/// may look at that, as `kubectl get all` does.
+const ABSENT: [(&str, &[&str]); 6] = [
+    (
+        "",
+        &[
+            "endpoints",
+            "limitranges",
+            "persistentvolumeclaims",
+            "replicationcontrollers",
+            "resourcequotas",
+        ],
+    ),
+    ("apps", &["daemonsets", "statefulsets"]),
+    ("autoscaling", &["horizontalpodautoscalers"]),
+    ("batch", &["cronjobs", "jobs"]),
+    ("discovery.k8s.io", &["endpointslices"]),
+    ("networking.k8s.io", &["ingresses"]),
+];
+
+fn absent(verbs: &[&str]) -> impl Iterator<Item = PolicyRule> {
+    ABSENT.iter().map(move |(group, kinds)| resources(&[group], kinds, verbs))
+}
+
 /// What one may look at in a namespace without learning a secret or who has which rights.
 fn view() -> Vec<PolicyRule> {
-    vec![
+    let mut rules = vec![
         resources(
             &[""],
             &[
@@ -88,12 +112,14 @@ fn view() -> Vec<PolicyRule> {
         resources(&["metrics.k8s.io"], &["pods"], &READ),
         resources(&["orchestrator.dev"], &["pods/explain"], &READ),
         resources(&["policy"], &["poddisruptionbudgets", "poddisruptionbudgets/status"], &READ),
-    ]
+    ];
+    rules.extend(absent(&READ));
+    rules
 }
 
 /// What one may change in a namespace; reading secrets and using any of its service accounts is among it.
 fn edit() -> Vec<PolicyRule> {
-    vec![
+    let mut rules = vec![
         resources(
             &[""],
             &["configmaps", "events", "pods", "secrets", "serviceaccounts", "services"],
@@ -108,7 +134,10 @@ fn edit() -> Vec<PolicyRule> {
             &WRITE,
         ),
         resources(&["policy"], &["poddisruptionbudgets"], &WRITE),
-    ]
+    ];
+    // Whoever makes one is then told that there is no such thing here, and not that a right is missing.
+    rules.extend(absent(&WRITE));
+    rules
 }
 
 /// What only the owner of a namespace may do in it: giving others rights.
