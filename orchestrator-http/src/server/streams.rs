@@ -74,6 +74,8 @@ impl Streams {
     /// Makes an answer's body tell whether it is taken.
     pub(super) fn watched(&self, body: Body) -> Watched {
         let id = self.0.answers.fetch_add(1, Ordering::Relaxed);
+        // Its first piece is asked for when there is room, and a client may give none from the beginning.
+        lock(&self.0.waiting).insert(id, Instant::now());
         Watched { body, rest: Bytes::new(), id, streams: self.clone() }
     }
 
