@@ -46,15 +46,21 @@ fn furnish() -> Bench {
 }
 
 /// An object of each kind that is patched.
-const SEEDS: [(&str, &str); 8] = [
+const SEEDS: [(&str, &str); 14] = [
+    ("ClusterRole", include_str!("../objects/ClusterRole.json")),
+    ("ClusterRoleBinding", include_str!("../objects/ClusterRoleBinding.json")),
     ("ConfigMap", include_str!("../objects/ConfigMap.json")),
     ("Deployment", include_str!("../objects/Deployment.json")),
     ("Event", include_str!("../objects/Event.json")),
     ("Node", include_str!("../objects/Node.json")),
     ("Pod", include_str!("../objects/Pod.json")),
+    ("PodDisruptionBudget", include_str!("../objects/PodDisruptionBudget.json")),
     ("ReplicaSet", include_str!("../objects/ReplicaSet.json")),
+    ("Role", include_str!("../objects/Role.json")),
+    ("RoleBinding", include_str!("../objects/RoleBinding.json")),
     ("Secret", include_str!("../objects/Secret.json")),
     ("Service", include_str!("../objects/Service.json")),
+    ("ServiceAccount", include_str!("../objects/ServiceAccount.json")),
 ];
 
 impl Bench {
