@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orchestrator_tests::kubectl::Kubectl;
-use orchestrator_tests::rig::Rig;
+use orchestrator_tests::rig::{Rig, poll};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -163,8 +163,11 @@ pub(super) async fn pods_are_run_attached_to_and_their_logs_read(rig: Arc<Rig>) 
         k.ok("delete service clock").await;
 
         k.ok(&run("twice", "echo run; exit 1")).await;
-        let again = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1";
-        k.ok(&format!("wait {again} pod/twice --timeout=90s")).await;
+        poll("it has run twice", || async {
+            let said = k.run("logs twice --previous").await;
+            if said.code == 0 { Ok(()) } else { Err(said) }
+        })
+        .await;
         assert_eq!(k.ok("logs twice --previous").await, "run\n");
     })
     .await;
