@@ -33,14 +33,10 @@ impl Audited {
     pub(super) fn concerns(route: &Route, method: &Method) -> bool {
         match route {
             Route::Answered { .. } => false,
-            Route::Sub { sub, .. }
-                if matches!(
-                    sub,
-                    Subresource::Attach | Subresource::Exec | Subresource::PortForward
-                ) =>
-            {
-                true
-            }
+            Route::Sub {
+                sub: Subresource::Attach | Subresource::Exec | Subresource::PortForward,
+                ..
+            } => true,
             _ => !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS),
         }
     }
