@@ -32,6 +32,7 @@ mod audit;
 mod body;
 mod certificate;
 mod client;
+mod custom;
 mod discovery;
 mod fields;
 mod kubeconfig;

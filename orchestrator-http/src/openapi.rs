@@ -28,7 +28,7 @@ static DOCUMENTS: LazyLock<BTreeMap<&'static str, Document>> = LazyLock::new(|| 
 });
 
 impl Document {
-    fn new(value: &Value) -> Self {
+    pub(crate) fn new(value: &Value) -> Self {
         let content = Bytes::from(value.to_string());
         // FNV-1a: it only has to differ when the content does.
         let hash = content.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -107,6 +107,15 @@ fn document(group: &str) -> Value {
 fn group_version_kind(resource: &Resource) -> Value {
     let kind = resource.kind;
     json!({ "group": kind.group(), "version": VERSION, "kind": kind.name() })
+}
+
+/// Adds the schema of metadata, and of all that it is made of.
+pub(crate) fn add_metadata(schemas: &mut Map<String, Value>) {
+    let mut found = BTreeMap::new();
+    if let Some(message) = schema().find("meta/v1.ObjectMeta") {
+        add(message, &mut found);
+    }
+    schemas.extend(found);
 }
 
 /// Adds the schema of a message, and of all that it is made of.

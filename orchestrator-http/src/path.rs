@@ -17,6 +17,12 @@ pub(crate) enum Route {
     Collection { kind: Kind, namespace: Option<String> },
     /// `/api`.
     CoreVersions,
+    /// `/apis/{group}` of custom kinds.
+    CustomGroup { group: String },
+    /// `/openapi/v3/apis/{group}/{version}` of custom kinds.
+    CustomOpenApi { group: String, version: String },
+    /// `/apis/{group}/{version}` of custom kinds.
+    CustomResources { group: String, version: String },
     /// Why a pod is where it is.
     Explain { pod: Key },
     /// `/apis/{group}`.
@@ -50,14 +56,20 @@ impl Route {
             Self::Absent { absent, .. } => absent.plural,
             Self::Answered { answered, .. } => answered.plural,
             Self::Collection { kind, .. } => kind.plural(),
-            Self::CoreVersions | Self::Group { .. } | Self::Groups | Self::Resources { .. } => {
-                "discovery"
-            }
+            Self::CoreVersions
+            | Self::CustomGroup { .. }
+            | Self::CustomResources { .. }
+            | Self::Group { .. }
+            | Self::Groups
+            | Self::Resources { .. } => "discovery",
             Self::Explain { .. } => "explain",
             Self::Health => "health",
             Self::Metrics => "metrics",
             Self::Object { key } | Self::Sub { key, .. } => key.kind.plural(),
-            Self::OpenApi | Self::OpenApiIndex | Self::OpenApiOf { .. } => "openapi",
+            Self::CustomOpenApi { .. }
+            | Self::OpenApi
+            | Self::OpenApiIndex
+            | Self::OpenApiOf { .. } => "openapi",
             Self::Version => "version",
         }
     }
@@ -69,8 +81,7 @@ impl Route {
 /// 400 for a segment that could never be part of a path, 404 for what is not served, 501 for what Kubernetes has
 /// and this server does not.
 pub(crate) fn parse(path: &str) -> Result<Route, Failure> {
-    let trimmed = path.trim_start_matches('/').trim_end_matches('/');
-    let segments = trimmed.split('/').map(decode_segment).collect::<Result<Vec<_>, _>>()?;
+    let segments = decoded(path)?;
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     match segments.as_slice() {
         ["livez" | "readyz" | "healthz"] => Ok(Route::Health),
@@ -102,6 +113,12 @@ pub(crate) fn parse(path: &str) -> Result<Route, Failure> {
         }
         _ => Err(Failure::no_such_path()),
     }
+}
+
+/// The segments of a path, each decoded.
+pub(crate) fn decoded(path: &str) -> Result<Vec<String>, Failure> {
+    let trimmed = path.trim_start_matches('/').trim_end_matches('/');
+    trimmed.split('/').map(decode_segment).collect()
 }
 
 fn decode_segment(segment: &str) -> Result<String, Failure> {
@@ -236,7 +253,7 @@ fn below(key: Key, name: &str) -> Result<Route, Failure> {
     Err(Failure::no_such_path())
 }
 
-fn key(kind: Kind, namespace: &str, name: &str) -> Result<Key, Failure> {
+pub(crate) fn key(kind: Kind, namespace: &str, name: &str) -> Result<Key, Failure> {
     if kind.is_namespaced() {
         check_namespace(namespace)?;
     }
@@ -249,7 +266,7 @@ fn key(kind: Kind, namespace: &str, name: &str) -> Result<Key, Failure> {
     Ok(Key::new(kind, namespace, name))
 }
 
-fn check_namespace(namespace: &str) -> Result<(), Failure> {
+pub(crate) fn check_namespace(namespace: &str) -> Result<(), Failure> {
     if is_dns_label(namespace) {
         return Ok(());
     }

@@ -67,7 +67,7 @@ pub(crate) struct Resource {
 }
 
 /// What may be done with resources.
-const VERBS: [&str; 8] =
+pub(crate) const VERBS: [&str; 8] =
     ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 impl Resource {
@@ -79,7 +79,7 @@ impl Resource {
 }
 
 /// Every resource that is served, in the order of discovery.
-pub(crate) static RESOURCES: [Resource; 15] = [
+pub(crate) static RESOURCES: [Resource; 16] = [
     Resource {
         kind: Kind::ConfigMap,
         singular: "configmap",
@@ -157,6 +157,13 @@ pub(crate) static RESOURCES: [Resource; 15] = [
         short_names: &["rs"],
         categories: &["all"],
         subresources: &[Subresource::Scale, Subresource::Status],
+    },
+    Resource {
+        kind: Kind::CustomResourceDefinition,
+        singular: "customresourcedefinition",
+        short_names: &["crd", "crds"],
+        categories: &["api-extensions"],
+        subresources: &[Subresource::Status],
     },
     Resource {
         kind: Kind::PodDisruptionBudget,
@@ -311,8 +318,9 @@ pub(crate) static ANSWERED: [Answered; 8] = [
 ];
 
 /// The groups that are served, the core group without a name, each with its version, in the order of discovery.
-pub(crate) static GROUPS: [(&str, &str); 13] = [
+pub(crate) static GROUPS: [(&str, &str); 14] = [
     ("", VERSION),
+    ("apiextensions.k8s.io", VERSION),
     ("apps", VERSION),
     ("authentication.k8s.io", "v1"),
     ("authorization.k8s.io", "v1"),
@@ -339,7 +347,8 @@ pub(crate) fn of(kind: Kind) -> Option<&'static Resource> {
 
 /// Whether all of a kind may be deleted in one request.
 pub(crate) fn may_delete_collection(kind: Kind) -> bool {
-    of(kind).is_some_and(|resource| resource.verbs().any(|verb| verb == "deletecollection"))
+    kind.custom().is_some()
+        || of(kind).is_some_and(|resource| resource.verbs().any(|verb| verb == "deletecollection"))
 }
 
 /// Finds the resource with a plural name in a group.

@@ -244,6 +244,9 @@ impl From<Rejection> for Failure {
             }
             Rejection::NotFound { key } => Self::new(StatusCode::NOT_FOUND, "NotFound", message)
                 .with_details(object(&key, key.kind.plural())),
+            Rejection::UnsupportedPatch { .. } => {
+                Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
+            }
             Rejection::Unavailable { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
                     .with_details(json!({ "retryAfterSeconds": 1 }))

@@ -4,11 +4,12 @@ mod service;
 
 use orchestrator_core::model::{
     Container, CountOrPercent, Event, EventType, Kind, Node, NodeSpec, Object, ObjectReference,
-    Pod, PodTemplate, RoleRef, Subject, Time,
+    Pod, PodTemplate, PrinterColumn, RoleRef, Subject, Time,
 };
 use serde_json::{Value, json};
 
 use crate::age::brief;
+use crate::custom;
 use crate::fields::phase;
 
 /// How much of the object each row carries.
@@ -39,14 +40,18 @@ const fn wide(name: &'static str) -> Column {
     (name, "string", "", true)
 }
 
-/// Returns the table's columns for a kind.
-pub(crate) fn columns(kind: Kind) -> Value {
+/// Returns the table's columns for a kind; those of a custom kind are its own.
+pub(crate) fn columns(kind: Kind, own: Option<&[PrinterColumn]>) -> Value {
+    if let Some(own) = own {
+        return custom::columns(own);
+    }
     let columns: &[Column] = match kind {
         Kind::ClusterRole | Kind::Role => &[NAME, ("Created At", "date", "", false)],
         Kind::ClusterRoleBinding | Kind::RoleBinding => {
             &[NAME, text("Role"), AGE, wide("Users"), wide("Groups"), wide("ServiceAccounts")]
         }
         Kind::ConfigMap => &[NAME, number("Data"), AGE],
+        Kind::CustomResourceDefinition => &[NAME, ("Created At", "date", "", false)],
         Kind::Deployment => &[
             NAME,
             text("Ready"),
@@ -144,13 +149,22 @@ fn described(columns: &[Column]) -> Value {
 }
 
 /// Returns the table's row of an object.
-pub(crate) fn row(object: &Object, include: IncludeObject, now: Time) -> Value {
+pub(crate) fn row(
+    object: &Object,
+    include: IncludeObject,
+    own: Option<&[PrinterColumn]>,
+    now: Time,
+) -> Value {
     let included = match include {
         IncludeObject::None => Value::Null,
         IncludeObject::Metadata => partial(object),
         IncludeObject::Object => object.to_value(),
     };
-    json!({ "cells": cells(object, now), "object": included })
+    let cells = match (object, own) {
+        (Object::Custom(object), Some(own)) => custom::cells(object, own, now),
+        _ => cells(object, now),
+    };
+    json!({ "cells": cells, "object": included })
 }
 
 /// Returns an object's metadata as an object of its own.
@@ -167,7 +181,9 @@ fn cells(object: &Object, now: Time) -> Value {
     let name = &meta.name;
     let age = age(meta.creation_timestamp, now);
     match object {
-        Object::ClusterRole(_) | Object::Role(_) => json!([name, meta.creation_timestamp]),
+        Object::ClusterRole(_) | Object::CustomResourceDefinition(_) | Object::Role(_) => {
+            json!([name, meta.creation_timestamp])
+        }
         Object::ClusterRoleBinding(binding) => {
             binding_cells(name, &binding.role_ref, &binding.subjects, &age)
         }
@@ -397,8 +413,8 @@ mod tests {
     #[test]
     fn every_kind_has_a_cell_per_column() {
         for object in Kind::ALL.map(Object::empty) {
-            let row = row(&object, IncludeObject::Metadata, Time::from_seconds(0));
-            let columns = columns(object.kind());
+            let row = row(&object, IncludeObject::Metadata, None, Time::from_seconds(0));
+            let columns = columns(object.kind(), None);
             let count = |value: &Value| value.as_array().map(Vec::len);
             assert_eq!(count(&row["cells"]), count(&columns), "{}", object.kind());
             assert_eq!(row["object"]["kind"], "PartialObjectMetadata");
@@ -425,7 +441,7 @@ mod tests {
             orchestrator_core::model::Uid::default(),
         );
         let event = Object::from(Event { involved_object, ..Event::default() });
-        let row = row(&event, IncludeObject::None, Time::from_seconds(0));
+        let row = row(&event, IncludeObject::None, None, Time::from_seconds(0));
         assert_eq!(row["cells"][3], "pod/a");
         assert!(row["object"].is_null());
     }

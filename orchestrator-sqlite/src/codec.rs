@@ -34,7 +34,7 @@ pub(crate) fn key(
 ) -> Result<RecordKey, String> {
     let text = |bytes| std::str::from_utf8(bytes).map_err(|_| "key is not UTF-8".to_owned());
     let (kind, namespace, name) = (text(kind)?, text(namespace)?, text(name)?);
-    let kind = Kind::from_name(kind).ok_or_else(|| format!("kind {kind:?} is unknown"))?;
+    let kind = Kind::from_record_name(kind).ok_or_else(|| format!("kind {kind:?} is unknown"))?;
     let object = Key { kind, namespace: namespace.into(), name: name.into() };
     Ok(RecordKey { object, part: part_of(part)? })
 }
@@ -42,7 +42,7 @@ pub(crate) fn key(
 /// The checksum of a row of `record`: of its key, revision and value.
 pub(crate) fn record_checksum(key: &RecordKey, revision: Revision, value: &[u8]) -> i64 {
     let mut hasher = crc32fast::Hasher::new();
-    for text in [key.object.kind.name(), &key.object.namespace, &key.object.name] {
+    for text in [key.object.kind.record_name(), &key.object.namespace, &key.object.name] {
         hasher.update(&(text.len() as u64).to_le_bytes());
         hasher.update(text.as_bytes());
     }
@@ -62,7 +62,7 @@ pub(crate) fn log_checksum(revision: Revision, batch: &[u8]) -> i64 {
 
 /// Appends one change to an encoded batch: each part of the key and the value with its length before it.
 pub(crate) fn encode_change(buffer: &mut Vec<u8>, key: &RecordKey, value: Option<&[u8]>) {
-    put(buffer, key.object.kind.name().as_bytes());
+    put(buffer, key.object.kind.record_name().as_bytes());
     put(buffer, key.object.namespace.as_bytes());
     put(buffer, key.object.name.as_bytes());
     buffer.push(part_code(key.part) as u8);

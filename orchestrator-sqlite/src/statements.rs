@@ -126,7 +126,7 @@ impl<'a> Statements<'a> {
     fn find(&mut self, key: &RecordKey) -> Result<Option<(i64, Revision)>> {
         let object = &key.object;
         let parameters =
-            (object.kind.name(), &*object.namespace, &*object.name, part_code(key.part));
+            (object.kind.record_name(), &*object.namespace, &*object.name, part_code(key.part));
         self.find
             .query_row(parameters, |row| {
                 Ok((row.get(0)?, Revision(row.get::<_, i64>(1)?.cast_unsigned())))
@@ -155,7 +155,7 @@ impl<'a> Statements<'a> {
                     }
                     None => {
                         self.insert.execute((
-                            key.object.kind.name(),
+                            key.object.kind.record_name(),
                             &*key.object.namespace,
                             &*key.object.name,
                             part_code(key.part),

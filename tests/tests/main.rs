@@ -3,6 +3,8 @@
 mod bad_input;
 #[cfg(feature = "clients")]
 mod clients;
+#[cfg(feature = "kubectl")]
+mod custom;
 mod demo;
 #[cfg(feature = "docker")]
 mod docker_runtime;

@@ -29,7 +29,7 @@ pub(super) fn apply(
     may_try(context.caller, verb, key)?;
     let (manifest, pins) = prepare(key, manifest)?;
     let Decoded { object, warnings } =
-        decode(key.kind, manifest.clone(), options.validation, None)?;
+        decode(context.world, key.kind, manifest.clone(), options.validation, None)?;
     let annotation = format!("{manifest}\n");
     let Some(stored) = stored else {
         if *preconditions != Preconditions::default() {
@@ -41,14 +41,15 @@ pub(super) fn apply(
         let decoded = Decoded { object: annotated(object, annotation), warnings };
         return record(context, &key.namespace, decoded, options, false);
     };
-    let live = without_revision(&stored.object).to_value();
+    let live = without_revision(&stored.object).at_version_of(key.kind).to_value();
     let last = last_applied(&stored.object);
     let mut merged =
         three_way(key.kind, &live, &comparable(key.kind, &last), &comparable(key.kind, &manifest));
     if let (Some(Value::Object(meta)), false) = (merged.get_mut("metadata"), pins.is_empty()) {
         meta.extend(pins);
     }
-    let merged = decode(key.kind, merged, FieldValidation::Ignore, Some(&stored.object))?;
+    let merged =
+        decode(context.world, key.kind, merged, FieldValidation::Ignore, Some(&stored.object))?;
     check(preconditions, stored)?;
     let new = annotated(merged.object, annotation);
     Change { stored, new, preconditions, options, warnings, is_applied: false }

@@ -41,7 +41,7 @@ pub(super) fn apply(
     may_try(context.caller, verb, key)?;
     // Types and unknown fields are looked at in the whole, whatever of it counts.
     let Decoded { object, warnings } =
-        decode(key.kind, wish.manifest.clone(), options.validation, None)?;
+        decode(context.world, key.kind, wish.manifest.clone(), options.validation, None)?;
     let manifest = prepare(key, wish.manifest)?;
     let manager = context.manager(options);
     let now = context.now.to_time();
@@ -55,7 +55,7 @@ pub(super) fn apply(
         meta.managed_fields = ownership::created(key.kind, manager, &manifest, now);
         return record(context, &key.namespace, Decoded { object, warnings }, options, true);
     };
-    let live = without_revision(&stored.object).to_value();
+    let live = without_revision(&stored.object).at_version_of(key.kind).to_value();
     let (merged, managed) = match wish.part {
         Part::Main => {
             let entries = &stored.object.meta().managed_fields;
@@ -78,7 +78,8 @@ pub(super) fn apply(
         }
     };
     let mut merged =
-        decode(key.kind, merged, FieldValidation::Ignore, Some(&stored.object))?.object;
+        decode(context.world, key.kind, merged, FieldValidation::Ignore, Some(&stored.object))?
+            .object;
     pin(&mut merged, &object);
     check(wish.preconditions, stored)?;
     if wish.part == Part::Main {

@@ -77,6 +77,8 @@ pub(super) fn may_try(caller: &Caller, verb: Verb, key: &Key) -> Result<(), Reje
             Kind::ClusterRole
             | Kind::ClusterRoleBinding
             | Kind::ConfigMap
+            | Kind::Custom(_)
+            | Kind::CustomResourceDefinition
             | Kind::Deployment
             | Kind::Namespace
             | Kind::Pod
@@ -96,6 +98,8 @@ pub(super) fn may_try(caller: &Caller, verb: Verb, key: &Key) -> Result<(), Reje
             Kind::ClusterRole
             | Kind::ClusterRoleBinding
             | Kind::ConfigMap
+            | Kind::Custom(_)
+            | Kind::CustomResourceDefinition
             | Kind::Deployment
             | Kind::Event
             | Kind::Namespace
@@ -180,6 +184,8 @@ fn node_may(context: &Context<'_>, name: &str, action: &Action<'_>) -> bool {
                 Object::ClusterRole(_)
                 | Object::ClusterRoleBinding(_)
                 | Object::ConfigMap(_)
+                | Object::Custom(_)
+                | Object::CustomResourceDefinition(_)
                 | Object::Deployment(_)
                 | Object::Event(_)
                 | Object::Namespace(_)
@@ -247,6 +253,8 @@ fn may_create_event(context: &Context<'_>, name: &str, new: &Event) -> bool {
             Kind::ClusterRole
             | Kind::ClusterRoleBinding
             | Kind::ConfigMap
+            | Kind::Custom(_)
+            | Kind::CustomResourceDefinition
             | Kind::Deployment
             | Kind::Event
             | Kind::Namespace

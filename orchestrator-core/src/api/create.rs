@@ -4,9 +4,10 @@ use serde_json::Value;
 
 use super::authorise::{Action, Verb, authorise, may_try};
 use super::decode::{Decoded, decode};
-use super::update::check_size;
-use super::{Attributes, Caller, Context, Effect, Rejection, WriteOptions, bad_request, permits};
-use crate::model::admit::admit;
+use super::update::{admitted, check_size};
+use super::{
+    Attributes, Caller, Context, Effect, Rejection, WriteOptions, bad_request, custom, permits,
+};
 use crate::model::{Key, Kind, Namespace, NamespacePhase, Object, Part, Resource, Revision};
 use crate::store::{Expect, Guard, RecordKey};
 use crate::world::Proposal;
@@ -24,7 +25,7 @@ pub(super) fn create(
     object: &Value,
     options: &WriteOptions,
 ) -> Result<Effect, Rejection> {
-    let decoded = decode(kind, object.clone(), options.validation, None)?;
+    let decoded = decode(context.world, kind, object.clone(), options.validation, None)?;
     let name = &decoded.object.meta().name;
     may_try(context.caller, Verb::Create, &Key::new(kind, namespace, name))?;
     record(context, namespace, decoded, options, false)
@@ -50,16 +51,16 @@ pub(super) fn record(
     stamp(context, &mut object, is_applied)?;
     let key = object.key();
     let guard = namespace_guard(context, &key)?;
-    let object =
-        admit(None, object).map_err(|errors| Rejection::Invalid { key: key.clone(), errors })?;
+    let object = admitted(context, None, object)?;
     authorise(context, Action::Create { new: &object })?;
     check_size(&key, &object, Part::Main)?;
     check_size(&key, &object, Part::Status)?;
     if context.world.get(&key).is_some() {
         return Err(Rejection::AlreadyExists { key });
     }
-    let mut proposal = Proposal::create(object.clone());
+    let mut proposal = Proposal::create(custom::in_storage(context.world, &object));
     proposal.guards.extend(guard);
+    proposal.guards.extend(custom::definition_guard(context, key.kind)?);
     let proposal = (!options.dry_run).then_some(proposal);
     Ok(Effect { proposal, reply: object, deleted: false, created: true, warnings })
 }
@@ -86,7 +87,7 @@ fn with_namespace(mut object: Object, namespace: &str) -> Result<Object, Rejecti
 /// Sets what only the control plane sets, whatever the client sent.
 fn stamp(context: &Context<'_>, object: &mut Object, is_applied: bool) -> Result<(), Rejection> {
     // A node comes with the state it is in; every other status is reported by someone else later.
-    if object.kind() != Kind::Node {
+    if object.kind() != Kind::Node && custom::has_own_status(context.world, object.kind()) {
         *object = object.without_status();
     }
     if let Some(namespace) = Namespace::from_object(object) {

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::without_effect::{is_so_anyway, values_without_effect};
-use super::{FieldValidation, Rejection};
+use super::{FieldValidation, Rejection, custom};
 use crate::model::{DecodeError, Kind, Object, count_values};
 use crate::schema::{schema, take_unknown};
+use crate::world::World;
 
 /// The most unknown fields that a message names, and the most warnings an answer carries.
 const NAMED_MAX: usize = 32;
@@ -27,6 +28,7 @@ pub(super) struct Decoded {
 /// # Errors
 /// [`Rejection::BadRequest`] names the wrong field, or all unknown ones, or says that the document holds too many values.
 pub(super) fn decode(
+    world: &World,
     kind: Kind,
     mut value: Value,
     validation: FieldValidation,
@@ -40,7 +42,12 @@ pub(super) fn decode(
         map.remove("kind");
     }
     let message = schema().of_kind(kind.api_version(), kind.name());
-    let unknown = message.map(|it| take_unknown(it, &mut value)).unwrap_or_default();
+    let defined = kind.custom().and_then(|kind| custom::defined(world, kind));
+    let unknown = match (message, defined, value.as_object_mut()) {
+        (Some(message), _, _) => take_unknown(message, &mut value),
+        (None, Some(defined), Some(map)) => custom::shape(defined, map),
+        _ => Vec::new(),
+    };
     let object =
         Object::from_value(kind, value).map_err(|error| cannot_be_handled(kind, &error))?;
     let kept_before: BTreeMap<_, _> =
@@ -52,8 +59,13 @@ pub(super) fn decode(
     kept.sort();
     let mut warnings: Vec<_> = kept
         .iter()
-        .map(|field| {
-            format!("{field}: known to Kubernetes but not implemented here; kept, without effect")
+        .map(|field| match message {
+            Some(_) => {
+                format!(
+                    "{field}: known to Kubernetes but not implemented here; kept, without effect"
+                )
+            }
+            None => format!("{field}: not known to this server; kept, without effect"),
         })
         .collect();
     let values_before: BTreeSet<_> =

@@ -46,6 +46,7 @@ pub(super) fn delete(
             proposal
         }
     });
+    let reply = reply.at_version_of(key.kind);
     Ok(Effect { proposal, reply, deleted, created: false, warnings: Vec::new() })
 }
 

@@ -9,6 +9,7 @@ mod apply_server_side;
 mod authorise;
 mod bind;
 mod create;
+mod custom;
 mod decode;
 mod delete;
 mod evict;
@@ -98,18 +99,25 @@ pub fn decide(
     match request {
         Request::Bind { pod, node } => bind::bind(&context, pod, node),
         Request::Create { kind, namespace, object, options } => {
-            create::create(&context, *kind, namespace, object, options)
+            let kind = custom::resolved(world, *kind)?;
+            create::create(&context, kind, namespace, object, options)
         }
-        Request::Delete { key, options } => delete::delete(&context, key, options),
+        Request::Delete { key, options } => {
+            let key = custom::resolved_key(world, key)?;
+            delete::delete(&context, &key, options)
+        }
         Request::Evict { pod, options } => evict::evict(&context, pod, options),
         Request::Patch { key, part, patch, preconditions, options } => {
-            patch::patch(&context, key, *part, patch, preconditions, options)
+            let key = custom::resolved_key(world, key)?;
+            patch::patch(&context, &key, *part, patch, preconditions, options)
         }
         Request::Scale { key, replicas, preconditions, options } => {
-            scale::scale(&context, key, *replicas, preconditions, options)
+            let key = custom::resolved_key(world, key)?;
+            scale::scale(&context, &key, *replicas, preconditions, options)
         }
         Request::Update { key, part, object, options } => {
-            update::update(&context, key, *part, object, options)
+            let key = custom::resolved_key(world, key)?;
+            update::update(&context, &key, *part, object, options)
         }
     }
 }

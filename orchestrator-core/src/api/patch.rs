@@ -45,6 +45,9 @@ pub(super) fn patch(
             patched = merged;
             change
         }
+        Patch::Strategic(_) if key.kind.custom().is_some() => {
+            return Err(Rejection::UnsupportedPatch { key: key.clone() });
+        }
         Patch::Strategic(change) => {
             patched = strategically_merged;
             change
@@ -53,8 +56,8 @@ pub(super) fn patch(
     may_try(context.caller, Action::verb_of(part), key)?;
     let stored = find(context.world, key)?;
     // A `resourceVersion` that is then in it came from the patch.
-    let value = patched(&stored.object, change)?;
-    let decoded = decode(key.kind, value, options.validation, Some(&stored.object))?;
+    let value = patched(&stored.object.at_version_of(key.kind), change)?;
+    let decoded = decode(context.world, key.kind, value, options.validation, Some(&stored.object))?;
     let warnings = decoded.warnings;
     Change { stored, new: decoded.object, preconditions, options, warnings, is_applied: false }
         .decide(context, part)

@@ -63,6 +63,16 @@ pub enum Rejection {
         /// The object.
         key: Key,
     },
+    /// Objects of this kind have no such patch: nothing says how their lists merge.
+    #[error(
+        "the body of the request was in an unknown format - {} takes: application/json-patch+json, \
+         application/merge-patch+json, application/apply-patch+yaml",
+        key.kind.resource()
+    )]
+    UnsupportedPatch {
+        /// The object.
+        key: Key,
+    },
     /// The control plane cannot do it now; try again.
     #[error("{message}")]
     Unavailable {

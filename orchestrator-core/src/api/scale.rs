@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::authorise::{Verb, may_try};
 use super::update::{Change, without_revision};
-use super::{Context, Effect, Preconditions, Rejection, WriteOptions, bad_request, find};
+use super::{Context, Effect, Preconditions, Rejection, WriteOptions, bad_request, custom, find};
 use crate::model::{Key, Object, Part};
 
 pub(super) fn scale(
@@ -18,6 +18,10 @@ pub(super) fn scale(
     let stored = find(context.world, key)?;
     let mut new = without_revision(&stored.object);
     match &mut new {
+        Object::Custom(object) => {
+            let scaled = custom::scale(context.world, object, replicas)?;
+            new = Object::from(scaled).at_version_of(key.kind);
+        }
         Object::Deployment(deployment) => {
             Arc::make_mut(deployment).spec.replicas = Some(replicas);
         }
@@ -25,6 +29,7 @@ pub(super) fn scale(
         Object::ClusterRole(_)
         | Object::ClusterRoleBinding(_)
         | Object::ConfigMap(_)
+        | Object::CustomResourceDefinition(_)
         | Object::Event(_)
         | Object::Namespace(_)
         | Object::Node(_)

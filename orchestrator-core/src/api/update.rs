@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::authorise::{Action, authorise, may_try};
 use super::decode::decode;
-use super::{Context, Effect, Preconditions, Rejection, WriteOptions, bad_request, find};
+use super::{Context, Effect, Preconditions, Rejection, WriteOptions, bad_request, custom, find};
 use crate::model::admit::{admit, admit_status};
-use crate::model::{FieldError, Key, ManagedFieldsEntry, Object, Part, Revision};
+use crate::model::{FieldError, Key, Kind, ManagedFieldsEntry, Object, Part, Revision};
 use crate::ownership;
 use crate::store::{Expect, Guard, RecordKey, TXN_BYTES_MAX};
 use crate::world::{Proposal, Stored, encode, is_held};
@@ -26,7 +26,7 @@ pub(super) fn update(
 ) -> Result<Effect, Rejection> {
     may_try(context.caller, Action::verb_of(part), key)?;
     let stored = find(context.world, key)?;
-    let decoded = decode(key.kind, object.clone(), options.validation, None)?;
+    let decoded = decode(context.world, key.kind, object.clone(), options.validation, None)?;
     let change = Change {
         stored,
         new: decoded.object,
@@ -64,9 +64,15 @@ impl Change<'_> {
     fn decide_main(self, context: &Context<'_>, is_pinned: bool) -> Result<Effect, Rejection> {
         let (stored, old) = (self.stored, &self.stored.object);
         let key = old.key();
-        let admitted = admit(Some(old), self.new.with_status_of(old));
-        let mut new = admitted.map_err(|errors| Rejection::Invalid { key: key.clone(), errors })?;
-        if old.meta().generation > 0 && !new.has_spec_of(old) {
+        let own_status = custom::has_own_status(context.world, self.new.kind());
+        let new = match key.kind {
+            // Without a subresource of its own the status is a field like any other.
+            Kind::Custom(_) if !own_status => self.new.clone(),
+            _ => self.new.with_status_of(old),
+        };
+        let mut new = admitted(context, Some(old), new)?;
+        let is_same = new.has_spec_of(old) && (own_status || new == new.with_status_of(old));
+        if old.meta().generation > 0 && !is_same {
             new.meta_mut().generation = old.meta().generation.saturating_add(1);
         }
         self.note_ownership(context, &mut new)?;
@@ -80,7 +86,12 @@ impl Change<'_> {
         let proposal = if deleted {
             Proposal::delete(stored)
         } else {
-            let proposal = Proposal::put_main(stored, new.clone());
+            let kept = custom::in_storage(context.world, &new);
+            let mut proposal = Proposal::put_main(stored, kept.clone());
+            if new != new.with_status_of(old) {
+                proposal = proposal.and(Proposal::put_status(stored, kept));
+                return Ok(effect(proposal, new, deleted, self.options, self.warnings));
+            }
             if is_pinned { guard(proposal, stored, Part::Status) } else { proposal }
         };
         Ok(effect(proposal, new, deleted, self.options, self.warnings))
@@ -108,28 +119,30 @@ impl Change<'_> {
         if self.is_applied || base.is_empty() {
             return Ok(());
         }
-        let (before, after) = (old.to_value(), new.to_value());
+        let (before, after) = (old.at_version_of(new.kind()).to_value(), new.to_value());
         let manager = context.manager(self.options);
         let now = context.now.to_time();
         new.meta_mut().managed_fields =
-            ownership::updated(old.kind(), base, manager, &before, &after, now);
+            ownership::updated(new.kind(), base, manager, &before, &after, now);
         Ok(())
     }
 
     fn decide_status(self, context: &Context<'_>, is_pinned: bool) -> Result<Effect, Rejection> {
         let (stored, old) = (self.stored, &self.stored.object);
         let key = old.key();
-        if !key.kind.has_status() {
+        if !custom::has_own_status(context.world, self.new.kind()) {
             return Err(bad_request(format!("{} have no status", key.kind.resource())));
         }
-        let admitted = admit_status(old, old.with_status_of(&self.new));
-        let new = admitted.map_err(|errors| Rejection::Invalid { key: key.clone(), errors })?;
+        let new = old.at_version_of(self.new.kind()).with_status_of(&self.new);
+        let new = admit_status(old, new)
+            .and_then(|new| none_or(custom::validate(context.world, &new), new))
+            .map_err(|errors| Rejection::Invalid { key: key.clone(), errors })?;
         authorise(context, Action::UpdateStatus { old, new: &new })?;
         check_size(&key, &new, Part::Status)?;
         if new == *old {
             return Ok(unchanged(new, self.warnings));
         }
-        let proposal = Proposal::put_status(stored, new.clone());
+        let proposal = Proposal::put_status(stored, custom::in_storage(context.world, &new));
         // The first status is guarded by the main record in any case.
         let proposal = match stored.status {
             Some(_) if is_pinned => guard(proposal, stored, Part::Main),
@@ -137,6 +150,22 @@ impl Change<'_> {
         };
         Ok(effect(proposal, new, false, self.options, self.warnings))
     }
+}
+
+/// Completes and checks the main part of an object, also by the schema of a custom kind.
+pub(super) fn admitted(
+    context: &Context<'_>,
+    old: Option<&Object>,
+    new: Object,
+) -> Result<Object, Rejection> {
+    let key = old.unwrap_or(&new).key();
+    admit(old, new)
+        .and_then(|new| none_or(custom::validate(context.world, &new), new))
+        .map_err(|errors| Rejection::Invalid { key, errors })
+}
+
+fn none_or(errors: Vec<FieldError>, object: Object) -> Result<Object, Vec<FieldError>> {
+    if errors.is_empty() { Ok(object) } else { Err(errors) }
 }
 
 /// Returns the object as the base of a change: a `resourceVersion` found in the result was put there by the client.

@@ -31,6 +31,8 @@ pub(super) fn values_without_effect(object: &Object) -> Vec<String> {
         Object::ClusterRole(_)
         | Object::ClusterRoleBinding(_)
         | Object::ConfigMap(_)
+        | Object::Custom(_)
+        | Object::CustomResourceDefinition(_)
         | Object::Event(_)
         | Object::Namespace(_)
         | Object::Node(_)

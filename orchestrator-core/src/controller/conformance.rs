@@ -4,6 +4,10 @@ mod cluster_role {
     crate::controller_conformance!(|| Box::new(crate::controller::ClusterRoles));
 }
 
+mod definition {
+    crate::controller_conformance!(|| Box::new(crate::controller::Definitions));
+}
+
 mod deployment {
     crate::controller_conformance!(|| Box::new(crate::controller::DeploymentController));
 }

@@ -33,6 +33,8 @@ impl Controller for DisruptionBudgets {
             Kind::ClusterRole
             | Kind::ClusterRoleBinding
             | Kind::ConfigMap
+            | Kind::Custom(_)
+            | Kind::CustomResourceDefinition
             | Kind::Event
             | Kind::Namespace
             | Kind::Node
@@ -81,6 +83,8 @@ fn wanted(object: Option<&Object>) -> Option<i32> {
         Object::ClusterRole(_)
         | Object::ClusterRoleBinding(_)
         | Object::ConfigMap(_)
+        | Object::Custom(_)
+        | Object::CustomResourceDefinition(_)
         | Object::Event(_)
         | Object::Namespace(_)
         | Object::Node(_)

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use super::{Change, Controller, DECISION_PROPOSALS_MAX, Decision, TimerReason};
 use crate::model::{
-    FOREGROUND_FINALIZER, Key, Kind, ORPHAN_FINALIZER, Object, ObjectMeta, OwnerReference,
-    Timestamp, Uid,
+    CustomKind, FOREGROUND_FINALIZER, Key, Kind, ORPHAN_FINALIZER, Object, ObjectMeta,
+    OwnerReference, Timestamp, Uid,
 };
 use crate::mutants::{self, Mutant};
 use crate::world::{Proposal, Stored, World, graceful_delete, is_held};
@@ -49,7 +49,7 @@ impl Controller for GarbageCollector {
         }
         for side in [before, after].into_iter().flatten() {
             for owner in &side.owner_references {
-                keys.extend(key_of(owner, &side.namespace));
+                keys.extend(keys_of(owner, &side.namespace));
             }
         }
     }
@@ -95,7 +95,8 @@ impl<'w> Run<'w> {
                 let meta = dependent.object.meta();
                 meta.owner_references.iter().any(|reference| {
                     reference.uid == owner
-                        && key_of(reference, &meta.namespace).is_some_and(|named| named == *key)
+                        && key_of(world, reference, &meta.namespace)
+                            .is_some_and(|named| named == *key)
                 })
             })
         });
@@ -202,7 +203,8 @@ impl<'w> Run<'w> {
             return Standing::Present;
         }
         if let Some(found) = self.world.by_uid(owner.uid) {
-            if key_of(owner, namespace).is_some_and(|named| named != found.object.key()) {
+            if key_of(self.world, owner, namespace).is_some_and(|named| named != found.object.key())
+            {
                 // The reference names it wrongly, so nobody tells this dependent when it goes.
                 let again = self.now.plus_millis(COLLECTOR_RECHECK_MS);
                 self.decision.recheck(again, TimerReason::Periodic);
@@ -211,7 +213,7 @@ impl<'w> Run<'w> {
             let waits = meta.is_deleting() && meta.has_finalizer(FOREGROUND_FINALIZER);
             return if waits { Standing::Waiting } else { Standing::Present };
         }
-        match key_of(owner, namespace) {
+        match key_of(self.world, owner, namespace) {
             Some(key) if mutants::on(Mutant::GarbageByName) && self.world.get(&key).is_some() => {
                 Standing::Present
             }
@@ -247,8 +249,28 @@ fn may_remove(object: &Object) -> bool {
 }
 
 /// The key an owner reference names; `None` for kinds that are not kept here.
-fn key_of(owner: &OwnerReference, namespace: &str) -> Option<Key> {
-    Kind::from_name(&owner.kind).map(|kind| Key::new(kind, namespace, &owner.name))
+fn key_of(world: &World, owner: &OwnerReference, namespace: &str) -> Option<Key> {
+    built_in_key(owner, namespace).or_else(|| {
+        let kind = world.custom_kind(&owner.api_version, &owner.kind)?;
+        Some(Key::new(kind, namespace, &owner.name))
+    })
+}
+
+/// The keys an owner reference may name, told without a world.
+fn keys_of(owner: &OwnerReference, namespace: &str) -> Vec<Key> {
+    if let Some(key) = built_in_key(owner, namespace) {
+        return vec![key];
+    }
+    let Some((group, _)) = owner.api_version.split_once('/') else { return Vec::new() };
+    let kinds = CustomKind::named(group, &owner.kind).into_iter();
+    kinds.map(|kind| Key::new(Kind::Custom(kind), namespace, &owner.name)).collect()
+}
+
+fn built_in_key(owner: &OwnerReference, namespace: &str) -> Option<Key> {
+    let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+    Kind::from_name(&owner.kind)
+        .filter(|kind| owner.api_version.is_empty() || kind.group() == group)
+        .map(|kind| Key::new(kind, namespace, &owner.name))
 }
 
 #[cfg(test)]

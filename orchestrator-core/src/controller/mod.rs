@@ -5,6 +5,7 @@
 //! Depends on `model` and `world`.
 
 mod cluster_role;
+mod definition;
 mod deployment;
 mod disruption_budget;
 mod event_expiry;
@@ -25,6 +26,7 @@ use crate::model::{Key, Timestamp};
 use crate::world::{Change, EventNote, Proposal, World};
 
 pub use cluster_role::ClusterRoles;
+pub use definition::Definitions;
 pub use deployment::{CLAIMS_MAX, DeploymentController, ROLLOUT_WRITES_MAX};
 pub use disruption_budget::DisruptionBudgets;
 pub use event_expiry::{EVENT_SWEEP_MS, EVENT_TTL_MS, EVENTS_MAX, EventExpiry};
@@ -46,6 +48,7 @@ pub fn built_in() -> Vec<Box<dyn Controller>> {
     vec![
         Box::new(ClusterRoles),
         Box::new(DefaultServiceAccounts),
+        Box::new(Definitions),
         Box::new(DeploymentController),
         Box::new(DisruptionBudgets),
         Box::new(EventExpiry),

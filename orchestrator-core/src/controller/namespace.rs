@@ -62,7 +62,8 @@ fn empty(
 ) {
     let name = namespace.metadata.name.as_str();
     let mut remaining = BTreeSet::new();
-    for kind in Kind::ALL.into_iter().filter(|kind| kind.is_namespaced()) {
+    let kinds = Kind::ALL.into_iter().chain(world.custom_kinds_kept());
+    for kind in kinds.filter(|kind| kind.is_namespaced()) {
         for (_, found) in world.list(kind, Some(name)) {
             remaining.insert(kind.resource());
             if decision.proposals.len() < DECISION_PROPOSALS_MAX - 1 {

@@ -70,6 +70,8 @@ impl Placer {
             Kind::ClusterRole
             | Kind::ClusterRoleBinding
             | Kind::ConfigMap
+            | Kind::Custom(_)
+            | Kind::CustomResourceDefinition
             | Kind::Deployment
             | Kind::Event
             | Kind::Namespace

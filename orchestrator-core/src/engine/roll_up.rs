@@ -10,6 +10,8 @@ pub(super) fn rolled_up(object: &Object) -> Option<&[Condition]> {
         Object::ClusterRole(_)
         | Object::ClusterRoleBinding(_)
         | Object::ConfigMap(_)
+        | Object::Custom(_)
+        | Object::CustomResourceDefinition(_)
         | Object::Event(_)
         | Object::Namespace(_)
         | Object::Node(_)

@@ -109,7 +109,7 @@ impl ObjectReference {
         }
     }
 
-    /// The key this reference names, if its kind is known.
+    /// The key this reference names, if its kind is a built-in one.
     pub fn key(&self) -> Option<Key> {
         Kind::from_name(&self.kind).map(|kind| Key::new(kind, &self.namespace, &self.name))
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::custom_kind::CustomKind;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The kinds of objects this version knows. Ordered by dependency only in `ALL`; `Ord` is alphabetical.
@@ -14,6 +15,7 @@ pub enum Kind {
     ClusterRole,
     ClusterRoleBinding,
     ConfigMap,
+    CustomResourceDefinition,
     Deployment,
     Event,
     Namespace,
@@ -26,14 +28,17 @@ pub enum Kind {
     Secret,
     Service,
     ServiceAccount,
+    /// A kind that a CustomResourceDefinition defines; after all others in order.
+    Custom(CustomKind),
 }
 
 impl Kind {
-    /// Every kind, in alphabetical order.
-    pub const ALL: [Self; 15] = [
+    /// Every built-in kind, in alphabetical order.
+    pub const ALL: [Self; 16] = [
         Self::ClusterRole,
         Self::ClusterRoleBinding,
         Self::ConfigMap,
+        Self::CustomResourceDefinition,
         Self::Deployment,
         Self::Event,
         Self::Namespace,
@@ -54,6 +59,8 @@ impl Kind {
             Self::ClusterRole => "ClusterRole",
             Self::ClusterRoleBinding => "ClusterRoleBinding",
             Self::ConfigMap => "ConfigMap",
+            Self::Custom(kind) => kind.name(),
+            Self::CustomResourceDefinition => "CustomResourceDefinition",
             Self::Deployment => "Deployment",
             Self::Event => "Event",
             Self::Namespace => "Namespace",
@@ -75,6 +82,8 @@ impl Kind {
             Self::ClusterRole => "clusterroles",
             Self::ClusterRoleBinding => "clusterrolebindings",
             Self::ConfigMap => "configmaps",
+            Self::Custom(kind) => kind.plural(),
+            Self::CustomResourceDefinition => "customresourcedefinitions",
             Self::Deployment => "deployments",
             Self::Event => "events",
             Self::Namespace => "namespaces",
@@ -101,6 +110,8 @@ impl Kind {
             | Self::Secret
             | Self::Service
             | Self::ServiceAccount => "",
+            Self::Custom(kind) => kind.group(),
+            Self::CustomResourceDefinition => "apiextensions.k8s.io",
             Self::Deployment | Self::ReplicaSet => "apps",
             Self::PodDisruptionBudget => "policy",
             Self::ClusterRole | Self::ClusterRoleBinding | Self::Role | Self::RoleBinding => {
@@ -120,6 +131,8 @@ impl Kind {
             | Self::Secret
             | Self::Service
             | Self::ServiceAccount => "v1",
+            Self::Custom(kind) => kind.api_version(),
+            Self::CustomResourceDefinition => "apiextensions.k8s.io/v1",
             Self::Deployment | Self::ReplicaSet => "apps/v1",
             Self::PodDisruptionBudget => "policy/v1",
             Self::ClusterRole | Self::ClusterRoleBinding | Self::Role | Self::RoleBinding => {
@@ -130,14 +143,34 @@ impl Kind {
 
     /// Whether objects of this kind live in a namespace.
     pub const fn is_namespaced(self) -> bool {
-        !matches!(self, Self::ClusterRole | Self::ClusterRoleBinding | Self::Namespace | Self::Node)
+        match self {
+            Self::Custom(kind) => kind.is_namespaced(),
+            Self::ClusterRole
+            | Self::ClusterRoleBinding
+            | Self::CustomResourceDefinition
+            | Self::Namespace
+            | Self::Node => false,
+            Self::ConfigMap
+            | Self::Deployment
+            | Self::Event
+            | Self::Pod
+            | Self::PodDisruptionBudget
+            | Self::ReplicaSet
+            | Self::Role
+            | Self::RoleBinding
+            | Self::Secret
+            | Self::Service
+            | Self::ServiceAccount => true,
+        }
     }
 
     /// Whether objects of this kind have a status, stored as a record of its own.
     pub const fn has_status(self) -> bool {
         matches!(
             self,
-            Self::Deployment
+            Self::Custom(_)
+                | Self::CustomResourceDefinition
+                | Self::Deployment
                 | Self::Namespace
                 | Self::Node
                 | Self::Pod
@@ -156,6 +189,8 @@ impl Kind {
             Self::Namespace => is_dns_label(name),
             Self::Service => is_dns_label(name) && !name.starts_with(|c: char| c.is_ascii_digit()),
             Self::ConfigMap
+            | Self::Custom(_)
+            | Self::CustomResourceDefinition
             | Self::Deployment
             | Self::Event
             | Self::Node
@@ -175,7 +210,20 @@ impl Kind {
         }
     }
 
-    /// Finds a kind by its wire name.
+    /// Under which name a store keeps the objects: the name of the kind, or for a custom one all there is to its identity.
+    pub const fn record_name(self) -> &'static str {
+        match self {
+            Self::Custom(kind) => kind.record_name(),
+            built_in => built_in.name(),
+        }
+    }
+
+    /// Finds a kind by the name that a store knows it by, a custom one also without its definition.
+    pub fn from_record_name(name: &str) -> Option<Self> {
+        Self::from_name(name).or_else(|| CustomKind::from_record_name(name).map(Self::Custom))
+    }
+
+    /// Finds a built-in kind by its wire name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
@@ -227,7 +275,7 @@ impl Key {
 /// Prints `Kind/namespace/name`, the form that `FromStr` reads and stores keep.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.kind, self.namespace, self.name)
+        write!(f, "{}/{}/{}", self.kind.record_name(), self.namespace, self.name)
     }
 }
 
@@ -242,7 +290,7 @@ impl FromStr for Key {
     fn from_str(text: &str) -> Result<Self, InvalidKey> {
         let invalid = || InvalidKey(text.to_owned());
         let mut parts = text.splitn(3, '/');
-        let kind = parts.next().and_then(Kind::from_name).ok_or_else(invalid)?;
+        let kind = parts.next().and_then(Kind::from_record_name).ok_or_else(invalid)?;
         let namespace = parts.next().ok_or_else(invalid)?;
         let name = parts.next().ok_or_else(invalid)?;
         Ok(Self { kind, namespace: namespace.into(), name: name.into() })

@@ -8,6 +8,9 @@ pub mod admit;
 mod build;
 mod config_map;
 mod container;
+mod custom_kind;
+mod custom_object;
+mod custom_resource_definition;
 mod deployment;
 mod event;
 mod field_error;
@@ -30,6 +33,7 @@ mod secret;
 mod selector;
 mod service;
 mod service_account;
+pub mod structural;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -39,6 +43,13 @@ pub use config_map::ConfigMap;
 pub use container::{
     Container, ContainerPort, EnvVar, ExecAction, HttpGetAction, HttpHeader, ImagePullPolicy,
     PortOrName, Probe, Protocol, ResourceRequirements, TcpSocketAction,
+};
+pub use custom_kind::{CUSTOM_KINDS_MAX, CUSTOM_VERSIONS_MAX, CustomKind};
+pub use custom_object::CustomObject;
+pub use custom_resource_definition::{
+    CLEANUP_FINALIZER, Conversion, CustomResourceDefinition, DefinitionNames, DefinitionScale,
+    DefinitionSchema, DefinitionSpec, DefinitionStatus, DefinitionSubresources, DefinitionVersion,
+    PrinterColumn,
 };
 pub use deployment::{
     CountOrPercent, Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy,

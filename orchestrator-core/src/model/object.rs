@@ -5,13 +5,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::custom_object::CustomObject;
 use super::ids::{Key, Kind, Revision};
 use super::meta::ObjectMeta;
 use super::residual::{Residual, located_message, strip_nulls};
 use super::{
-    ClusterRole, ClusterRoleBinding, ConfigMap, Deployment, Event, Namespace, Node, Pod,
-    PodDisruptionBudget, PodTemplate, ReplicaSet, Role, RoleBinding, Secret, Service,
-    ServiceAccount,
+    ClusterRole, ClusterRoleBinding, ConfigMap, CustomResourceDefinition, Deployment, Event,
+    Namespace, Node, Pod, PodDisruptionBudget, PodTemplate, ReplicaSet, Role, RoleBinding, Secret,
+    Service, ServiceAccount,
 };
 
 /// A part of an object that is stored as a record of its own (so that an agent's status and a user's edit never
@@ -32,6 +33,8 @@ pub enum Object {
     ClusterRole(Arc<ClusterRole>),
     ClusterRoleBinding(Arc<ClusterRoleBinding>),
     ConfigMap(Arc<ConfigMap>),
+    Custom(Arc<CustomObject>),
+    CustomResourceDefinition(Arc<CustomResourceDefinition>),
     Deployment(Arc<Deployment>),
     Event(Arc<Event>),
     Namespace(Arc<Namespace>),
@@ -103,6 +106,8 @@ macro_rules! for_each_kind {
             Object::ClusterRole($each) => $body,
             Object::ClusterRoleBinding($each) => $body,
             Object::ConfigMap($each) => $body,
+            Object::Custom($each) => $body,
+            Object::CustomResourceDefinition($each) => $body,
             Object::Deployment($each) => $body,
             Object::Event($each) => $body,
             Object::Namespace($each) => $body,
@@ -159,6 +164,7 @@ resources!(
     ClusterRole,
     ClusterRoleBinding,
     ConfigMap,
+    CustomResourceDefinition,
     Deployment,
     Event,
     Namespace,
@@ -193,11 +199,13 @@ impl Serialize for Object {
 
 impl Object {
     /// The kind.
-    pub const fn kind(&self) -> Kind {
+    pub fn kind(&self) -> Kind {
         match self {
             Self::ClusterRole(_) => Kind::ClusterRole,
             Self::ClusterRoleBinding(_) => Kind::ClusterRoleBinding,
             Self::ConfigMap(_) => Kind::ConfigMap,
+            Self::Custom(object) => Kind::Custom(object.kind),
+            Self::CustomResourceDefinition(_) => Kind::CustomResourceDefinition,
             Self::Deployment(_) => Kind::Deployment,
             Self::Event(_) => Kind::Event,
             Self::Namespace(_) => Kind::Namespace,
@@ -239,6 +247,9 @@ impl Object {
     /// [`DecodeError::Field`] names the first field that has the wrong type or form. Fields that no type
     /// claims are no error here: they are kept (see [`Object::residuals`]).
     pub fn from_value(kind: Kind, mut value: Value) -> Result<Self, DecodeError> {
+        if let Kind::Custom(kind) = kind {
+            return CustomObject::read(kind, value).map(Self::from);
+        }
         strip_nulls(&mut value);
         let Some(map) = value.as_object_mut() else {
             return Err(DecodeError::NotAnObject { reason: "expected a JSON object".to_owned() });
@@ -253,6 +264,8 @@ impl Object {
             Kind::ClusterRole => read(value).map(Self::ClusterRole),
             Kind::ClusterRoleBinding => read(value).map(Self::ClusterRoleBinding),
             Kind::ConfigMap => read(value).map(Self::ConfigMap),
+            Kind::Custom(kind) => CustomObject::read(kind, value).map(Self::from),
+            Kind::CustomResourceDefinition => read(value).map(Self::CustomResourceDefinition),
             Kind::Deployment => read(value).map(Self::Deployment),
             Kind::Event => read(value).map(Self::Event),
             Kind::Namespace => read(value).map(Self::Namespace),
@@ -305,11 +318,16 @@ impl Object {
             Self::ClusterRole(_)
             | Self::ClusterRoleBinding(_)
             | Self::ConfigMap(_)
+            | Self::Custom(_)
             | Self::Event(_)
             | Self::Role(_)
             | Self::RoleBinding(_)
             | Self::Secret(_)
             | Self::ServiceAccount(_) => {}
+            Self::CustomResourceDefinition(object) => {
+                note("spec", &object.spec.residual);
+                note("status", &object.status.residual);
+            }
             Self::Deployment(object) => {
                 template(&object.spec.template);
                 note("spec", &object.spec.residual);
@@ -354,6 +372,12 @@ impl Object {
     pub fn with_status_of(&self, other: &Self) -> Self {
         let mut merged = self.clone();
         match (&mut merged, other) {
+            (Self::Custom(new), Self::Custom(old)) => {
+                Arc::make_mut(new).status = old.status.clone();
+            }
+            (Self::CustomResourceDefinition(new), Self::CustomResourceDefinition(old)) => {
+                Arc::make_mut(new).status = old.status.clone();
+            }
             (Self::Deployment(new), Self::Deployment(old)) => {
                 Arc::make_mut(new).status = old.status.clone();
             }

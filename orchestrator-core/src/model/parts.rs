@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::meta::ObjectMeta;
-use super::{Kind, Object};
+use super::{CustomObject, Kind, Object};
 
 impl Object {
     /// Makes an object of a kind with nothing in it.
@@ -12,6 +12,8 @@ impl Object {
             Kind::ClusterRole => Self::ClusterRole(Arc::default()),
             Kind::ClusterRoleBinding => Self::ClusterRoleBinding(Arc::default()),
             Kind::ConfigMap => Self::ConfigMap(Arc::default()),
+            Kind::Custom(kind) => Self::from(CustomObject::empty(kind)),
+            Kind::CustomResourceDefinition => Self::CustomResourceDefinition(Arc::default()),
             Kind::Deployment => Self::Deployment(Arc::default()),
             Kind::Event => Self::Event(Arc::default()),
             Kind::Namespace => Self::Namespace(Arc::default()),

@@ -76,6 +76,8 @@ impl ClusterView {
             Object::ClusterRole(_)
             | Object::ClusterRoleBinding(_)
             | Object::ConfigMap(_)
+            | Object::Custom(_)
+            | Object::CustomResourceDefinition(_)
             | Object::Deployment(_)
             | Object::Event(_)
             | Object::Namespace(_)

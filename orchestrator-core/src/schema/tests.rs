@@ -23,7 +23,8 @@ fn every_line_of_the_table_is_read() {
 
 #[test]
 fn every_kind_that_is_served_is_in_it() {
-    for kind in Kind::ALL {
+    // What the table is made from has no definitions of custom kinds; clients send them as JSON.
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::CustomResourceDefinition) {
         let message = schema().of_kind(kind.api_version(), kind.name());
         assert!(message.is_some_and(|it| it.field("metadata").is_some()), "{kind}");
     }

@@ -9,7 +9,8 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::{option, sample};
 
 use crate::model::{
-    AggregationRule, ClusterRole, ConditionStatus, ConfigMap, CountOrPercent, Deployment, Event,
+    AggregationRule, CLEANUP_FINALIZER, ClusterRole, Condition, ConditionStatus, ConfigMap,
+    CountOrPercent, CustomKind, CustomResourceDefinition, DefinitionVersion, Deployment, Event,
     FOREGROUND_FINALIZER, Key, Kind, LabelSelector, NAMESPACE_FINALIZER, Namespace, NamespaceSpec,
     Node, NodeCondition, ORPHAN_FINALIZER, Object, ObjectMeta, OwnerReference, Pod,
     PodDisruptionBudget, PodDisruptionBudgetSpec, PodPhase, PodSpec, PodTemplate, PolicyRule,
@@ -81,6 +82,8 @@ fn object(shape: Shape) -> impl Strategy<Value = Object> {
     prop_oneof![
         budget(shape).prop_map(Object::from),
         cluster_role(shape).prop_map(Object::from),
+        Just(definition().into()),
+        widget(shape).prop_map(Object::from),
         config_map(shape).prop_map(Object::from),
         deployment(shape).prop_map(Object::from),
         event().prop_map(Object::from),
@@ -158,11 +161,17 @@ fn owner(key: &Key, life: u64, blocks: bool) -> OwnerReference {
 fn config_map(shape: Shape) -> impl Strategy<Value = ConfigMap> {
     let names: &[&str] = &["c0", "c1", "c2", "c3"];
     // Owners come later in the alphabet, so that no sound object owns itself in a circle.
-    let owners = vec((0..5usize, any::<bool>(), 1..3u64), 0..3);
+    let owners = vec((0..6usize, any::<bool>(), 1..3u64), 0..3);
     (meta(shape, Kind::ConfigMap, names), owners).prop_map(move |(mut metadata, owners)| {
-        let kinds =
-            [Kind::ConfigMap, Kind::ConfigMap, Kind::ConfigMap, Kind::ReplicaSet, Kind::Node];
-        let names = ["c1", "c2", "c3", "rs0", "n1"];
+        let kinds = [
+            Kind::ConfigMap,
+            Kind::ConfigMap,
+            Kind::ConfigMap,
+            Kind::ReplicaSet,
+            Kind::Node,
+            widgets(),
+        ];
+        let names = ["c1", "c2", "c3", "rs0", "n1", "w0"];
         for (which, blocks, life) in owners {
             let key = Key::new(kinds[which], &metadata.namespace, names[which]);
             let later = *key.name > *metadata.name || key.kind != Kind::ConfigMap;
@@ -172,6 +181,61 @@ fn config_map(shape: Shape) -> impl Strategy<Value = ConfigMap> {
             }
         }
         ConfigMap { metadata, ..ConfigMap::default() }
+    })
+}
+
+/// A custom kind of namespaced objects.
+fn widgets() -> Kind {
+    let kind = CustomKind::new("example.org", "Widget", "widgets", true);
+    let kind = kind.and_then(|kind| kind.at_version("v1"));
+    Kind::Custom(kind.expect("names of a kind, and few kinds in a test"))
+}
+
+/// The definition of the custom kind, in service.
+fn definition() -> CustomResourceDefinition {
+    let mut definition = CustomResourceDefinition::default();
+    let key = Key::cluster(Kind::CustomResourceDefinition, "widgets.example.org");
+    definition.metadata = ObjectMeta {
+        finalizers: vec![CLEANUP_FINALIZER.to_owned()],
+        generation: 1,
+        uid: uid_of(&key, 1),
+        ..ObjectMeta::named("", &key.name)
+    };
+    let spec = &mut definition.spec;
+    "example.org".clone_into(&mut spec.group);
+    "Namespaced".clone_into(&mut spec.scope);
+    "Widget".clone_into(&mut spec.names.kind);
+    "widgets".clone_into(&mut spec.names.plural);
+    let version = DefinitionVersion {
+        name: "v1".to_owned(),
+        served: true,
+        storage: true,
+        ..DefinitionVersion::default()
+    };
+    spec.versions.push(version);
+    let established = Condition {
+        kind: "Established".to_owned(),
+        status: ConditionStatus::True,
+        ..Condition::default()
+    };
+    definition.status.conditions.push(established);
+    definition
+}
+
+fn widget(shape: Shape) -> impl Strategy<Value = Object> {
+    let owners = vec((0..2usize, any::<bool>(), 1..3u64), 0..2);
+    (meta(shape, widgets(), &["w0", "w1"]), owners).prop_map(|(mut metadata, owners)| {
+        for (which, blocks, life) in owners {
+            let kind = [Kind::ReplicaSet, Kind::Node][which];
+            let key = Key::new(kind, &metadata.namespace, ["rs0", "n1"][which]);
+            let known = metadata.owner_references.iter().any(|known| *known.name == *key.name);
+            if !known {
+                metadata.owner_references.push(owner(&key, life, blocks));
+            }
+        }
+        let mut object = Object::empty(widgets());
+        *object.meta_mut() = metadata;
+        object
     })
 }
 

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use crate::model::{
-    Deployment, Key, Kind, Node, Object, Part, Pod, ReplicaSet, Resource, Revision, Uid,
+    CustomResourceDefinition, Deployment, Key, Kind, Node, Object, Part, Pod, ReplicaSet, Resource,
+    Revision, Uid,
 };
 use crate::store::{Batch, Page, Quarantined, RecordChange};
 
@@ -149,6 +150,28 @@ impl World {
                     && namespace.as_ref().is_none_or(|namespace| key.namespace == *namespace)
             },
         )
+    }
+
+    /// Finds the custom kind that an `apiVersion` and a name speak of, if it is served.
+    pub fn custom_kind(&self, api_version: &str, name: &str) -> Option<Kind> {
+        let (group, version) = api_version.split_once('/')?;
+        let mut all = self.all::<CustomResourceDefinition>(None);
+        let found = all.find(|found| {
+            found.spec.group == group && found.spec.names.kind == name && found.is_established()
+        })?;
+        found.kind()?.at_version(version).map(Kind::Custom)
+    }
+
+    /// Lists the custom kinds of which there are objects, defined or not.
+    pub fn custom_kinds_kept(&self) -> impl Iterator<Item = Kind> {
+        // Behind every object of the built-in kinds; no namespace sorts behind "~".
+        let mut last = Kind::ALL[Kind::ALL.len() - 1];
+        std::iter::from_fn(move || {
+            let after = Key { kind: last, namespace: "~".into(), name: "".into() };
+            let mut rest = self.objects.range((Bound::Excluded(after), Bound::Unbounded));
+            last = rest.next()?.0.kind;
+            Some(last)
+        })
     }
 
     /// Lists the objects of a kind after a key, in key order; for paging.
@@ -332,6 +355,8 @@ fn node_of(object: &Object) -> Option<String> {
         Object::ClusterRole(_)
         | Object::ClusterRoleBinding(_)
         | Object::ConfigMap(_)
+        | Object::Custom(_)
+        | Object::CustomResourceDefinition(_)
         | Object::Deployment(_)
         | Object::Event(_)
         | Object::Namespace(_)

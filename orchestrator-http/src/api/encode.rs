@@ -1,9 +1,11 @@
 //! Objects and events as JSON bytes: each object is encoded once per revision however many lists and watches show it, and each
 //! event is one line whose bytes all its watches share.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use orchestrator_core::driver::Cluster;
-use orchestrator_core::model::{Key, Object, Revision};
+use orchestrator_core::model::{Key, Object, PrinterColumn, Revision};
 use orchestrator_core::world::ObjectChange;
 use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
@@ -22,16 +24,19 @@ const LINES_BYTES_MAX: usize = 8 << 20;
 pub(super) struct Encoder {
     /// Whose clock tells ages.
     cluster: Cluster,
-    objects: Memo<(Key, Revision)>,
+    /// The version too: custom objects read otherwise in each.
+    objects: Memo<(Key, &'static str, Revision)>,
     lines: Memo<LineKey>,
     encoded: Counter,
 }
 
 /// The form in which objects are shown.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Shape {
     pub(super) format: Format,
     pub(super) include: IncludeObject,
+    /// The columns of a custom kind's tables.
+    pub(super) columns: Option<Arc<[PrinterColumn]>>,
 }
 
 /// What a watch tells.
@@ -62,6 +67,7 @@ impl Event {
 struct LineKey {
     revision: Revision,
     key: Key,
+    api_version: &'static str,
     event: Event,
     is_whole: bool,
 }
@@ -74,19 +80,21 @@ impl Encoder {
 
     /// Encodes a whole object of the world.
     pub(super) fn object(&self, object: &Object) -> Bytes {
-        let name = (object.key(), object.meta().resource_version);
+        let key = object.key();
+        let name = (key.clone(), key.kind.api_version(), object.meta().resource_version);
         self.objects.get(&name, || self.encode(object))
     }
 
     /// Encodes an object in the form a list or watch shows it.
-    pub(super) fn shaped(&self, object: &Object, shape: Shape, with_columns: bool) -> Bytes {
+    pub(super) fn shaped(&self, object: &Object, shape: &Shape, with_columns: bool) -> Bytes {
         match shape.format {
             Format::Json => self.object(object),
             Format::Metadata => table::partial(object).to_string().into(),
             Format::Table => {
+                let own = shape.columns.as_deref();
                 let columns =
-                    if with_columns { table::columns(object.kind()) } else { Value::Null };
-                let row = table::row(object, shape.include, self.cluster.now().to_time());
+                    if with_columns { table::columns(object.kind(), own) } else { Value::Null };
+                let row = table::row(object, shape.include, own, self.cluster.now().to_time());
                 let metadata =
                     json!({ "resourceVersion": object.meta().resource_version.to_string() });
                 table::table(&metadata, &columns, vec![row]).to_string().into()
@@ -100,14 +108,20 @@ impl Encoder {
         change: &ObjectChange,
         event: Event,
         object: &Object,
-        shape: Shape,
+        shape: &Shape,
     ) -> Option<Bytes> {
         let is_whole = match shape.format {
             Format::Json => true,
             Format::Metadata => false,
             Format::Table => return None,
         };
-        let key = LineKey { revision: change.revision, key: change.key.clone(), event, is_whole };
+        let key = LineKey {
+            revision: change.revision,
+            key: change.key.clone(),
+            api_version: object.kind().api_version(),
+            event,
+            is_whole,
+        };
         let make = || line(event, &self.told(change, event, object, shape, false));
         Some(self.lines.get(&key, make))
     }
@@ -119,7 +133,7 @@ impl Encoder {
         change: &ObjectChange,
         event: Event,
         object: &Object,
-        shape: Shape,
+        shape: &Shape,
         with_columns: bool,
     ) -> Bytes {
         if event != Event::Deleted {

@@ -13,6 +13,7 @@ use super::permit::Permit;
 use super::snapshots::Resume;
 use super::{Api, json, typed};
 use crate::body::Body;
+use crate::custom;
 use crate::negotiate::{self, Format};
 use crate::query::{ListOptions, Query, RevisionMatch};
 use crate::status::Failure;
@@ -75,7 +76,7 @@ pub(super) fn shape(query: &Query, accept: Option<&str>) -> Result<Shape, Failur
             return Err(Failure::bad_request(message));
         }
     };
-    Ok(Shape { format, include })
+    Ok(Shape { format, include, columns: None })
 }
 
 impl Api {
@@ -88,7 +89,8 @@ impl Api {
         accept: Option<&str>,
         permit: &Permit,
     ) -> Result<Response<Body>, Failure> {
-        let shape = shape(query, accept)?;
+        let columns = custom::of_kind(&self.inner.cluster.world(), kind);
+        let shape = Shape { columns, ..shape(query, accept)? };
         let options = ListOptions::read(query, kind)?;
         let selection = Selection { kind, namespace, options };
         if selection.options.watch {
@@ -174,7 +176,10 @@ impl Api {
             }
         }
         match shape.format {
-            Format::Json => Ok(self.json_list(selection.kind, &metadata, &items).await),
+            Format::Json => {
+                let list_kind = custom::list_kind(world, selection.kind);
+                Ok(self.json_list(&list_kind, selection.kind, &metadata, &items).await)
+            }
             Format::Metadata => {
                 let items: Vec<_> =
                     items.iter().map(|stored| table::partial(&stored.object)).collect();
@@ -190,18 +195,28 @@ impl Api {
             }
             Format::Table => {
                 let now = self.now();
-                let row = |stored: &&Stored| table::row(&stored.object, shape.include, now);
+                let own = shape.columns.as_deref();
+                let row = |stored: &&Stored| {
+                    let object = stored.object.at_version_of(selection.kind);
+                    table::row(&object, shape.include, own, now)
+                };
                 let rows = items.iter().map(row).collect();
-                let columns = table::columns(selection.kind);
+                let columns = table::columns(selection.kind, own);
                 Ok(json(StatusCode::OK, &table::table(&metadata, &columns, rows)))
             }
         }
     }
 
-    async fn json_list(&self, kind: Kind, metadata: &Value, items: &[&Stored]) -> Response<Body> {
+    async fn json_list(
+        &self,
+        list_kind: &str,
+        kind: Kind,
+        metadata: &Value,
+        items: &[&Stored],
+    ) -> Response<Body> {
         let mut bytes = BytesMut::new();
         let head = format!(
-            r#"{{"kind":"{kind}List","apiVersion":"{}","metadata":{metadata},"items":["#,
+            r#"{{"kind":"{list_kind}","apiVersion":"{}","metadata":{metadata},"items":["#,
             kind.api_version()
         );
         bytes.put_slice(head.as_bytes());
@@ -212,7 +227,7 @@ impl Api {
             if index % YIELD_EVERY == YIELD_EVERY - 1 {
                 tokio::task::yield_now().await;
             }
-            bytes.put_slice(&self.inner.encoder.object(&stored.object));
+            bytes.put_slice(&self.inner.encoder.object(&stored.object.at_version_of(kind)));
         }
         bytes.put_slice(b"]}");
         typed("application/json", bytes.freeze())

@@ -34,10 +34,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use orchestrator_core::api::{Caller, WriteOptions};
 use orchestrator_core::driver::Cluster;
 use orchestrator_core::model::{Part, Time};
+use orchestrator_core::world::World;
 use serde_json::Value;
 
 use crate::audit::AuditLog;
 use crate::body::{self, Body};
+use crate::custom;
 use crate::discovery;
 use crate::negotiate::{self, DiscoveryFormat};
 use crate::openapi;
@@ -150,7 +152,10 @@ impl Api {
     {
         let started = Instant::now();
         let method = request.method().clone();
-        let route = path::parse(request.uri().path());
+        let path = request.uri().path();
+        let route = path::parse(path).or_else(|failure| {
+            custom::route(&self.inner.cluster.world(), path).unwrap_or(Err(failure))
+        });
         let resource = route.as_ref().map_or("unknown", Route::resource);
         let audited = Mutex::new(None);
         let outcome = self.answer(request, route, transport, &audited);
@@ -223,7 +228,16 @@ impl Api {
         }
         let permit = Permit::ask(&self.inner.cluster, &caller, attributes)?;
         let call = Call { parts, query, body, caller, permit };
-        self.dispatch(route, call).await.map(|response| ticket.keep_for(response))
+        let deprecated = match &route {
+            Route::Collection { kind, .. } => Some(*kind),
+            Route::Object { key } | Route::Sub { key, .. } => Some(key.kind),
+            _ => None,
+        };
+        let deprecated =
+            deprecated.and_then(|kind| custom::deprecation(&self.inner.cluster.world(), kind));
+        let mut response = self.dispatch(route, call).await?;
+        write::warn(&mut response, deprecated.into_iter());
+        Ok(ticket.keep_for(response))
     }
 
     async fn dispatch<B>(&self, route: Route, mut call: Call<B>) -> Result<Response<Body>, Failure>
@@ -296,28 +310,39 @@ impl Api {
     /// Answers what is asked about the server itself.
     fn about(&self, route: Route, accept: Option<&str>) -> Result<Response<Body>, Failure> {
         let ok = |value: &Value| Ok(json(StatusCode::OK, value));
+        let world = self.inner.cluster.world();
         match route {
             Route::CoreVersions | Route::Groups => {
                 let core = route == Route::CoreVersions;
                 match negotiate::discovery(accept) {
-                    DiscoveryFormat::Aggregated(version) => Ok(aggregated(version, core)),
+                    DiscoveryFormat::Aggregated(version) => Ok(aggregated(&world, version, core)),
                     DiscoveryFormat::Legacy if core => ok(&discovery::core_versions()),
-                    DiscoveryFormat::Legacy => ok(&discovery::group_list()),
+                    DiscoveryFormat::Legacy => {
+                        let mut list = discovery::group_list();
+                        custom::add_groups(&world, &mut list);
+                        ok(&list)
+                    }
                 }
+            }
+            Route::CustomGroup { group } => ok(&custom::group(&world, &group)),
+            Route::CustomOpenApi { group, version } => {
+                Ok(openapi_document(&custom::document(&world, &group, &version)))
+            }
+            Route::CustomResources { group, version } => {
+                ok(&custom::resource_list(&world, &group, &version))
             }
             Route::Explain { pod } => self.explain(&pod),
             Route::Group { group } => ok(&discovery::group(group)),
             Route::Metrics => Ok(self.inner.metrics.render()),
             Route::OpenApi => Ok(typed(discovery::OPENAPI_V2_TYPE, discovery::OPENAPI_V2)),
-            Route::OpenApiIndex => ok(&openapi::index()),
+            Route::OpenApiIndex => {
+                let mut index = openapi::index();
+                custom::add_to_index(&world, &mut index);
+                ok(&index)
+            }
             Route::OpenApiOf { group } => {
                 let document = openapi::of_group(group).ok_or_else(Failure::no_such_path)?;
-                let mut response = typed("application/json", document.content.clone());
-                let tag = format!("\"{}\"", document.hash);
-                if let Ok(tag) = HeaderValue::from_str(&tag) {
-                    response.headers_mut().insert(ETAG, tag);
-                }
-                Ok(response)
+                Ok(openapi_document(document))
             }
             Route::Resources { group } => ok(&discovery::resource_list(group)),
             Route::Version => ok(&discovery::version()),
@@ -347,11 +372,23 @@ fn json(status: StatusCode, value: &Value) -> Response<Body> {
     response
 }
 
-fn aggregated(version: &'static str, core: bool) -> Response<Body> {
+fn openapi_document(document: &openapi::Document) -> Response<Body> {
+    let mut response = typed("application/json", document.content.clone());
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", document.hash)) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
+}
+
+fn aggregated(world: &World, version: &'static str, core: bool) -> Response<Body> {
     // A client that asked for this form reads anything else as an empty list.
     let media_type = match version {
         "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
         _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
     };
-    typed(media_type, discovery::aggregated(version, core).to_string())
+    let mut document = discovery::aggregated(version, core);
+    if !core {
+        custom::add_aggregated(world, &mut document);
+    }
+    typed(media_type, document.to_string())
 }

@@ -111,6 +111,9 @@ pub(super) fn attributes(route: &Route, method: &Method, query: &Query, path: &s
             Attributes::of_key(verb, key, sub.name())
         }
         Route::CoreVersions
+        | Route::CustomGroup { .. }
+        | Route::CustomOpenApi { .. }
+        | Route::CustomResources { .. }
         | Route::Group { .. }
         | Route::Groups
         | Route::Health

@@ -3,10 +3,12 @@
 use http::{Response, StatusCode};
 use orchestrator_core::model::Key;
 
+use super::encode::Shape;
 use super::list::{self, Selection};
 use super::permit::Permit;
 use super::{Api, json, typed};
 use crate::body::Body;
+use crate::custom;
 use crate::query::{ListOptions, Query};
 use crate::status::Failure;
 
@@ -19,7 +21,8 @@ impl Api {
         accept: Option<&str>,
         permit: &Permit,
     ) -> Result<Response<Body>, Failure> {
-        let shape = list::shape(query, accept)?;
+        let columns = custom::of_kind(&self.inner.cluster.world(), key.kind);
+        let shape = Shape { columns, ..list::shape(query, accept)? };
         let options = ListOptions::read(query, key.kind)?;
         if options.watch {
             let fields = options.fields.and_name(&key.name);
@@ -30,7 +33,8 @@ impl Api {
         }
         let world = self.world_at(options.revision.unwrap_or_default()).await?;
         let stored = world.get(key).ok_or_else(|| Failure::not_found(key))?;
-        Ok(typed("application/json", self.inner.encoder.shaped(&stored.object, shape, true)))
+        let object = stored.object.at_version_of(key.kind);
+        Ok(typed("application/json", self.inner.encoder.shaped(&object, &shape, true)))
     }
 
     /// Answers with where a pod could run, and why not elsewhere.

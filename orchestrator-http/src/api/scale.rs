@@ -4,12 +4,14 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
 use orchestrator_core::api::{Caller, FieldValidation, Request, WriteOptions};
-use orchestrator_core::model::{Key, Object};
+use orchestrator_core::model::{Key, Kind, Object};
+use orchestrator_core::world::World;
 use serde_json::{Value, json};
 
 use super::write::{parse, preconditions, warn};
 use super::{Api, Call, json};
 use crate::body::{self, Body};
+use crate::custom;
 use crate::negotiate::{self, BodyFormat, PatchFormat};
 use crate::status::Failure;
 
@@ -22,7 +24,7 @@ impl Api {
     fn current_scale(&self, key: &Key) -> Result<Value, Failure> {
         let world = self.inner.cluster.world();
         let stored = world.get(key).ok_or_else(|| Failure::not_found(key))?;
-        scale_of(&stored.object)
+        scale_of(&world, key.kind, &stored.object)
     }
 
     pub(super) async fn put_scale<B>(
@@ -99,23 +101,29 @@ impl Api {
             )));
         }
         let preconditions = preconditions(scale.get("metadata"))?;
+        let kind = key.kind;
         let request = Request::Scale { key, replicas, preconditions, options };
         let effect = self.inner.cluster.submit(caller, request).await?;
-        let mut response = json(StatusCode::OK, &scale_of(&effect.reply)?);
+        let mut response =
+            json(StatusCode::OK, &scale_of(&self.inner.cluster.world(), kind, &effect.reply)?);
         warn(&mut response, effect.warnings.into_iter());
         Ok(response)
     }
 }
 
-fn scale_of(object: &Object) -> Result<Value, Failure> {
+fn scale_of(world: &World, kind: Kind, object: &Object) -> Result<Value, Failure> {
     let (wanted, there, selector) = match object {
+        Object::Custom(object) => {
+            custom::scale_of(world, kind, object).ok_or_else(Failure::no_such_path)?
+        }
         Object::Deployment(deployment) => (
-            deployment.spec.replicas.unwrap_or(1),
-            deployment.status.replicas,
+            i64::from(deployment.spec.replicas.unwrap_or(1)),
+            i64::from(deployment.status.replicas),
             deployment.spec.selector.to_string(),
         ),
         Object::ReplicaSet(set) => {
-            (set.spec.replicas.unwrap_or(1), set.status.replicas, set.spec.selector.to_string())
+            let wanted = i64::from(set.spec.replicas.unwrap_or(1));
+            (wanted, i64::from(set.status.replicas), set.spec.selector.to_string())
         }
         _ => return Err(Failure::no_such_path()),
     };

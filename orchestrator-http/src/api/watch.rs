@@ -228,7 +228,8 @@ impl Watch {
                     initial.after = Some(key);
                 }
                 let with_columns = !self.columns_sent;
-                let encoded = self.api.inner.encoder.shaped(&object, self.shape, with_columns);
+                let object = object.at_version_of(self.selection.kind);
+                let encoded = self.api.inner.encoder.shaped(&object, &self.shape, with_columns);
                 self.columns_sent = true;
                 self.lines.push_back(line(Event::Added, &encoded));
             }
@@ -265,10 +266,11 @@ impl Watch {
             (Some(_), Some(object)) => (Event::Modified, object),
             (Some(last), None) => (Event::Deleted, last),
         };
-        let encoder = &self.api.inner.encoder;
-        let line = encoder.shared_line(change, event, object, self.shape).unwrap_or_else(|| {
+        let object = &object.at_version_of(self.selection.kind);
+        let (encoder, shape) = (&self.api.inner.encoder, &self.shape);
+        let line = encoder.shared_line(change, event, object, shape).unwrap_or_else(|| {
             let with_columns = !self.columns_sent;
-            line(event, &encoder.told(change, event, object, self.shape, with_columns))
+            line(event, &encoder.told(change, event, object, shape, with_columns))
         });
         self.columns_sent = true;
         self.lines.push_back(line);

@@ -166,7 +166,7 @@ impl Api {
         for (key, object) in selected {
             let request = Request::Delete { key, options };
             match self.inner.cluster.submit(&call.caller, request).await {
-                Ok(_) => items.push(object.to_value()),
+                Ok(_) => items.push(object.at_version_of(kind).to_value()),
                 // Somebody else was faster.
                 Err(Rejection::NotFound { .. }) => {}
                 Err(rejection) => return Err(rejection.into()),

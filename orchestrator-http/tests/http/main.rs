@@ -4,6 +4,7 @@ mod absent;
 mod access;
 mod client;
 mod crowds;
+mod custom;
 mod dispatch;
 mod fairness;
 mod fixture;

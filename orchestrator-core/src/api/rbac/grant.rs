@@ -40,6 +40,8 @@ pub(in crate::api) fn may_grant(
         (
             _,
             Object::ConfigMap(_)
+            | Object::Custom(_)
+            | Object::CustomResourceDefinition(_)
             | Object::Deployment(_)
             | Object::Event(_)
             | Object::Namespace(_)

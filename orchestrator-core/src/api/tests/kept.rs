@@ -17,6 +17,8 @@ fn check(kind: Kind, pointer: &str, field: &str, value: Value) {
         Kind::ClusterRole
         | Kind::ClusterRoleBinding
         | Kind::ConfigMap
+        | Kind::Custom(_)
+        | Kind::CustomResourceDefinition
         | Kind::Namespace
         | Kind::Pod
         | Kind::PodDisruptionBudget

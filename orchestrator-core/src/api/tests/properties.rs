@@ -188,6 +188,7 @@ fn valid(kind: Kind) -> Value {
     match kind {
         Kind::ClusterRole
         | Kind::ConfigMap
+        | Kind::Custom(_)
         | Kind::Namespace
         | Kind::Role
         | Kind::Secret
@@ -198,6 +199,17 @@ fn valid(kind: Kind) -> Value {
             "metadata": { "name": "web" },
             "roleRef": { "kind": "ClusterRole", "name": "view" },
             "subjects": [{ "kind": "User", "name": "jane" }],
+        }),
+        Kind::CustomResourceDefinition => json!({
+            "metadata": { "name": "webs.example.com" },
+            "spec": {
+                "group": "example.com", "scope": "Namespaced",
+                "names": { "kind": "Web", "plural": "webs" },
+                "versions": [{
+                    "name": "v1", "served": true, "storage": true,
+                    "schema": { "openAPIV3Schema": { "type": "object" } },
+                }],
+            },
         }),
         Kind::Deployment => deployment("web"),
         Kind::Event => {

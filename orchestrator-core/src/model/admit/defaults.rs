@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 
+use super::definition;
 use super::rights::complete_binding;
 use crate::model::{
     Container, CountOrPercent, DEFAULT_SCHEDULER, Deployment, ImagePullPolicy, NAMESPACE_FINALIZER,
@@ -22,6 +23,7 @@ pub(super) fn complete(object: &mut Object) {
     match object {
         Object::ClusterRole(_)
         | Object::ConfigMap(_)
+        | Object::Custom(_)
         | Object::Event(_)
         | Object::Node(_)
         | Object::PodDisruptionBudget(_)
@@ -31,6 +33,7 @@ pub(super) fn complete(object: &mut Object) {
             let binding = Arc::make_mut(binding);
             complete_binding(&mut binding.role_ref, &mut binding.subjects);
         }
+        Object::CustomResourceDefinition(new) => definition::complete(Arc::make_mut(new)),
         Object::Deployment(deployment) => complete_deployment(Arc::make_mut(deployment)),
         Object::Namespace(namespace) => complete_namespace(Arc::make_mut(namespace)),
         Object::Pod(pod) => complete_pod_spec(Arc::make_mut(&mut Arc::make_mut(pod).spec)),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::defaults::complete_pod_spec;
+use super::definition;
 use super::errors::{Errors, Path};
 use crate::model::{
     ConfigMap, FieldError, LabelSelector, Object, ObjectMeta, Pod, RoleRef, Secret, Service,
@@ -17,6 +18,11 @@ pub(super) fn compare(old: &Object, new: &Object, errors: &mut Errors) {
     compare_meta(old.meta(), new.meta(), errors);
     match (old, new) {
         (Object::ConfigMap(old), Object::ConfigMap(new)) => compare_config_map(old, new, errors),
+        (Object::CustomResourceDefinition(old), Object::CustomResourceDefinition(new)) => {
+            definition::compare(old, new, errors);
+            definition::compare_versions(old, new, errors);
+        }
+        (Object::Custom(old), Object::Custom(new)) if old.kind == new.kind => {}
         (Object::Deployment(old), Object::Deployment(new)) => {
             compare_selector(&old.spec.selector, &new.spec.selector, errors);
         }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::errors::{Errors, Path};
 use crate::model::{
-    FOREGROUND_FINALIZER, FieldError, Kind, LabelSelector, NAMESPACE_FINALIZER, ORPHAN_FINALIZER,
-    Object, ObjectMeta, OwnerReference, SelectorOperator, StringMap, is_dns_label, is_label_name,
-    is_label_value,
+    CLEANUP_FINALIZER, FOREGROUND_FINALIZER, FieldError, Kind, LabelSelector, NAMESPACE_FINALIZER,
+    ORPHAN_FINALIZER, Object, ObjectMeta, OwnerReference, SelectorOperator, StringMap,
+    is_dns_label, is_label_name, is_label_value,
 };
 
 /// The most bytes that names and values of an object's annotations may have together.
@@ -65,6 +65,8 @@ fn name(kind: Kind, name: &str, at: &Path<'_>, errors: &mut Errors) {
         Kind::ClusterRole
         | Kind::ClusterRoleBinding
         | Kind::ConfigMap
+        | Kind::Custom(_)
+        | Kind::CustomResourceDefinition
         | Kind::Event
         | Kind::Namespace
         | Kind::Node
@@ -84,6 +86,8 @@ fn name(kind: Kind, name: &str, at: &Path<'_>, errors: &mut Errors) {
         Kind::Service if is_dns_label(name) => "must begin with a letter, as names of services do",
         Kind::Service => DNS_LABEL,
         Kind::ConfigMap
+        | Kind::Custom(_)
+        | Kind::CustomResourceDefinition
         | Kind::Deployment
         | Kind::Event
         | Kind::Node
@@ -164,7 +168,7 @@ fn finalizers(meta: &ObjectMeta, at: &Path<'_>, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
     for (index, name) in meta.finalizers.iter().enumerate() {
         let at = at.index(index);
-        let own = [FOREGROUND_FINALIZER, ORPHAN_FINALIZER, NAMESPACE_FINALIZER];
+        let own = [CLEANUP_FINALIZER, FOREGROUND_FINALIZER, NAMESPACE_FINALIZER, ORPHAN_FINALIZER];
         if !is_label_name(name) {
             errors.push(FieldError::invalid(at, &**name, LABEL_NAME));
         } else if !name.contains('/') && !own.contains(&&**name) {

@@ -8,6 +8,7 @@ mod budget;
 mod container;
 mod data;
 mod defaults;
+mod definition;
 mod errors;
 mod immutable;
 mod inherit;
@@ -27,6 +28,7 @@ pub use container::{COMMAND_MAX, ENV_MAX, PORTS_MAX};
 pub use data::DATA_BYTES_MAX;
 pub use defaults::complete_new_pod;
 pub(crate) use defaults::complete_pod_spec;
+pub use definition::VERSIONS_MAX;
 pub use errors::ERRORS_MAX;
 pub use meta::{ANNOTATIONS_BYTES_MAX, FINALIZERS_MAX, LABELS_MAX, OWNERS_MAX};
 pub use node::TAINTS_MAX;
@@ -46,6 +48,9 @@ use errors::{Errors, Path};
 pub fn admit(old: Option<&Object>, mut new: Object) -> Result<Object, Vec<FieldError>> {
     match (old, &mut new) {
         (Some(old), new) => inherit::inherit(old, new),
+        (None, Object::CustomResourceDefinition(new)) => {
+            definition::complete_new(Arc::make_mut(new));
+        }
         (None, Object::Pod(pod)) => complete_new_pod(Arc::make_mut(pod)),
         (None, _) => {}
     }
@@ -81,11 +86,13 @@ fn validate(object: &Object, errors: &mut Errors) {
             rights::validate_cluster_role_binding(binding, errors);
         }
         Object::ConfigMap(map) => data::validate_config_map(map, errors),
+        Object::CustomResourceDefinition(new) => definition::validate(new, errors),
         Object::Deployment(deployment) => {
             workload::validate_deployment(&deployment.spec, &spec, errors);
         }
         Object::Event(event) => data::validate_event(event, errors),
-        Object::Namespace(_) | Object::ServiceAccount(_) => {}
+        // What a definition says of its objects is checked where the definition is known.
+        Object::Custom(_) | Object::Namespace(_) | Object::ServiceAccount(_) => {}
         Object::Node(node) => {
             node::validate(&node.spec, &spec, errors);
             node::validate_status(&node.status, errors);

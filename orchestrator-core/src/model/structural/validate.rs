@@ -1,0 +1,264 @@
+//! What is wrong with a document, in the words Kubernetes has for it.
+
+use regex_lite::Regex;
+use serde_json::{Map, Value};
+
+use super::{OF_OBJECTS, below, flag, format, is_whole_object, of_field, parts, text};
+use crate::model::FieldError;
+use crate::model::admit::ERRORS_MAX;
+
+/// Says what is wrong with a document (an object without its type and metadata), at most [`ERRORS_MAX`] entries.
+pub fn validate(schema: &Value, document: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    walk(schema, document, "", true, &mut errors);
+    errors.truncate(ERRORS_MAX);
+    errors
+}
+
+/// Says what is wrong with a value that lies below an object, such as a default.
+pub(super) fn validate_part(schema: &Value, value: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    walk(schema, value, "", false, &mut errors);
+    errors
+}
+
+fn walk(schema: &Value, value: &Value, path: &str, is_root: bool, errors: &mut Vec<FieldError>) {
+    if errors.len() >= ERRORS_MAX || (value.is_null() && flag(schema, "nullable")) {
+        return;
+    }
+    if !has_type(schema, value) {
+        let right = format!("{} in body must be of type {}", shown(path), wanted(schema));
+        errors.push(FieldError::invalid(path, type_of(value), &right));
+        return;
+    }
+    one_of_values(schema, value, path, errors);
+    let name = text(schema, "format");
+    if !name.is_empty() && !format::has(name, value) {
+        let right = format!("{} in body must be of type {name}", shown(path));
+        errors.push(FieldError::invalid(path, value.clone(), &right));
+    }
+    match value {
+        Value::Array(list) => in_list(schema, list, path, errors),
+        Value::Number(number) => in_number(schema, number, path, errors),
+        Value::Object(map) => {
+            let has_type = is_root || is_whole_object(schema);
+            in_map(schema, map, path, has_type, errors);
+        }
+        Value::String(found) => in_text(schema, found, path, errors),
+        Value::Bool(_) | Value::Null => {}
+    }
+    combined(schema, value, path, is_root, errors);
+}
+
+fn shown(path: &str) -> &str {
+    if path.is_empty() { "<root>" } else { path }
+}
+
+fn wanted(schema: &Value) -> &str {
+    if flag(schema, "x-kubernetes-int-or-string") { "integer,string" } else { text(schema, "type") }
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Array(_) => "array",
+        Value::Bool(_) => "boolean",
+        Value::Null => "null",
+        Value::Number(number) if is_whole(number) => "integer",
+        Value::Number(_) => "number",
+        Value::Object(_) => "object",
+        Value::String(_) => "string",
+    }
+}
+
+fn is_whole(number: &serde_json::Number) -> bool {
+    number.as_f64().is_some_and(|number| number.fract() == 0.0)
+}
+
+fn has_type(schema: &Value, value: &Value) -> bool {
+    let found = type_of(value);
+    if flag(schema, "x-kubernetes-int-or-string") {
+        return matches!(found, "integer" | "string");
+    }
+    match text(schema, "type") {
+        "" => true,
+        "number" => matches!(found, "integer" | "number"),
+        wanted => wanted == found,
+    }
+}
+
+fn one_of_values(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let Some(known) = schema.get("enum").and_then(Value::as_array) else { return };
+    if known.contains(value) {
+        return;
+    }
+    let known: Vec<String> = known
+        .iter()
+        .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        .collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    errors.push(FieldError::not_supported(path, value.clone(), &known));
+}
+
+/// A bound that a schema sets, if it does.
+fn bound(schema: &Value, keyword: &str) -> Option<usize> {
+    schema.get(keyword).and_then(Value::as_u64).and_then(|bound| usize::try_from(bound).ok())
+}
+
+fn in_text(schema: &Value, found: &str, path: &str, errors: &mut Vec<FieldError>) {
+    let mut wrong = |right: String| {
+        let right = format!("{} in body {right}", shown(path));
+        errors.push(FieldError::invalid(path, found, &right));
+    };
+    let chars = found.chars().count();
+    if let Some(least) = bound(schema, "minLength").filter(|least| chars < *least) {
+        wrong(format!("should be at least {least} chars long"));
+    }
+    if let Some(most) = bound(schema, "maxLength").filter(|most| chars > *most) {
+        wrong(format!("should be at most {most} chars long"));
+    }
+    let pattern = text(schema, "pattern");
+    // A pattern that is none was refused with its definition.
+    if !pattern.is_empty() && Regex::new(pattern).is_ok_and(|pattern| !pattern.is_match(found)) {
+        wrong(format!("should match '{pattern}'"));
+    }
+}
+
+fn in_number(
+    schema: &Value,
+    number: &serde_json::Number,
+    path: &str,
+    errors: &mut Vec<FieldError>,
+) {
+    let Some(found) = number.as_f64() else { return };
+    let mut wrong = |right: String| {
+        let right = format!("{} in body {right}", shown(path));
+        errors.push(FieldError::invalid(path, number.clone(), &right));
+    };
+    let bound = |keyword: &str| Some((schema.get(keyword)?, schema.get(keyword)?.as_f64()?));
+    if let Some((least, bound)) = bound("minimum") {
+        match flag(schema, "exclusiveMinimum") {
+            true if found <= bound => wrong(format!("should be greater than {least}")),
+            false if found < bound => wrong(format!("should be greater than or equal to {least}")),
+            true | false => {}
+        }
+    }
+    if let Some((most, bound)) = bound("maximum") {
+        match flag(schema, "exclusiveMaximum") {
+            true if found >= bound => wrong(format!("should be less than {most}")),
+            false if found > bound => wrong(format!("should be less than or equal to {most}")),
+            true | false => {}
+        }
+    }
+    if let Some((step, by)) = bound("multipleOf")
+        && by > 0.0
+        && ((found / by) - (found / by).round()).abs() > 1e-9
+    {
+        wrong(format!("should be a multiple of {step}"));
+    }
+}
+
+fn in_list(schema: &Value, list: &[Value], path: &str, errors: &mut Vec<FieldError>) {
+    if let Some(least) = bound(schema, "minItems").filter(|least| list.len() < *least) {
+        let right = format!("{} in body should have at least {least} items", shown(path));
+        errors.push(FieldError::invalid(path, list.len(), &right));
+    }
+    if let Some(most) = bound(schema, "maxItems").filter(|most| list.len() > *most) {
+        errors.push(FieldError::too_many(path, list.len(), most));
+        return;
+    }
+    if let Some(items) = schema.get("items") {
+        for (index, element) in list.iter().enumerate() {
+            walk(items, element, &format!("{path}[{index}]"), false, errors);
+        }
+    }
+    let keys: Vec<&str> =
+        parts(schema, "x-kubernetes-list-map-keys").filter_map(Value::as_str).collect();
+    let identity = |element: &Value| match text(schema, "x-kubernetes-list-type") {
+        "map" => {
+            let key = |key: &&str| Some(((*key).to_owned(), element.get(*key)?.clone()));
+            Some(Value::Object(keys.iter().filter_map(key).collect()))
+        }
+        "set" => Some(element.clone()),
+        _ => None,
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    for (index, element) in list.iter().enumerate() {
+        let Some(identity) = identity(element) else { return };
+        if !seen.insert(identity.to_string()) {
+            errors.push(FieldError::duplicate(format!("{path}[{index}]"), identity));
+        }
+    }
+}
+
+fn in_map(
+    schema: &Value,
+    map: &Map<String, Value>,
+    path: &str,
+    has_type: bool,
+    errors: &mut Vec<FieldError>,
+) {
+    for name in parts(schema, "required").filter_map(Value::as_str) {
+        let is_given = has_type && path.is_empty() && OF_OBJECTS.contains(&name);
+        if !map.contains_key(name) && !is_given {
+            errors.push(FieldError::required(below(path, name), ""));
+        }
+    }
+    if has_type && !path.is_empty() {
+        for name in ["apiVersion", "kind"] {
+            if map.get(name).and_then(Value::as_str).is_none_or(str::is_empty) {
+                errors.push(FieldError::required(below(path, name), "must not be empty"));
+            }
+        }
+    }
+    if let Some(least) = bound(schema, "minProperties").filter(|least| map.len() < *least) {
+        let right = format!("{} in body should have at least {least} properties", shown(path));
+        errors.push(FieldError::invalid(path, map.len(), &right));
+    }
+    if let Some(most) = bound(schema, "maxProperties").filter(|most| map.len() > *most) {
+        errors.push(FieldError::too_many(path, map.len(), most));
+    }
+    for (name, value) in map {
+        if let Some(schema) = of_field(schema, name) {
+            walk(schema, value, &below(path, name), false, errors);
+        }
+    }
+}
+
+/// `allOf`, `anyOf`, `oneOf` and `not`.
+fn combined(
+    schema: &Value,
+    value: &Value,
+    path: &str,
+    is_root: bool,
+    errors: &mut Vec<FieldError>,
+) {
+    let holds = |schema: &Value| {
+        let mut inner = Vec::new();
+        walk(schema, value, path, is_root, &mut inner);
+        inner.is_empty()
+    };
+    for part in parts(schema, "allOf") {
+        walk(part, value, path, is_root, errors);
+    }
+    let mut wrong = |right: String| {
+        errors.push(FieldError::invalid(path, type_of(value), &right));
+    };
+    let at = shown(path);
+    if schema.get("anyOf").is_some() && !parts(schema, "anyOf").any(holds) {
+        wrong(format!("{at:?} must validate at least one schema (anyOf)"));
+    }
+    if schema.get("oneOf").is_some() {
+        match parts(schema, "oneOf").filter(|part| holds(part)).count() {
+            1 => {}
+            found => {
+                let found = if found == 0 { "none".to_owned() } else { found.to_string() };
+                wrong(format!(
+                    "{at:?} must validate one and only one schema (oneOf). Found {found} valid"
+                ));
+            }
+        }
+    }
+    if schema.get("not").is_some_and(holds) {
+        wrong(format!("{at:?} must not validate the schema (not)"));
+    }
+}
