@@ -37,8 +37,8 @@ fn look(target: Target, input: &[u8], what: &str) -> bool {
     outcome.unwrap_or_else(|panic| {
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{}", target.name));
         let kept = std::fs::write(&file, input).map(|()| file.display().to_string());
-        eprintln!("{}: {what} fails; the input: {kept:?}", target.name);
-        std::panic::resume_unwind(panic)
+        let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+        panic!("{}: {what} fails: {text}; the input: {kept:?}", target.name);
     })
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::agent::{Agent, AgentConfig, AgentHandle};
 use super::clock::{Clock, SystemClock};
-use super::cluster::{Cluster, Inner, OwnNode, Tasks, embedder};
+use super::cluster::{Cluster, Inner, OwnNode, Tasks};
 use super::control::{COMMANDS_MAX, Command, Control, load};
 use super::history::History;
 use super::local_link::LocalLink;
@@ -172,7 +172,7 @@ impl ClusterBuilder {
         let control = tokio::spawn(control.run());
         let (clock, uids) = (Arc::clone(&self.clock), self.uids.clone());
         let submitter = Submitter { clock, uids, store, history, commands };
-        let id = match set_up(&submitter, &embedder()).await {
+        let id = match set_up(&submitter).await {
             Ok(id) => id,
             Err(rejection) => {
                 let _ = submitter.commands.send(Command::Stop).await;

@@ -297,6 +297,6 @@ impl Cluster {
     }
 }
 
-pub(super) fn embedder() -> Caller {
+fn embedder() -> Caller {
     Caller::Admin { name: "embedder".to_owned() }
 }

@@ -1,20 +1,33 @@
 //! What every cluster has from the start: namespaces, and the built-in roles and bindings.
 
 use super::submit::Submitter;
-use crate::api::{
-    AUTO_UPDATE_ANNOTATION, Caller, Patch, Preconditions, Rejection, Request, WriteOptions,
-    built_in_access,
+use crate::api::{AUTO_UPDATE_ANNOTATION, Rejection, built_in_access};
+use crate::model::{
+    ClusterRole, ClusterRoleBinding, NAMESPACE_FINALIZER, Namespace, NamespacePhase, Object,
+    ObjectMeta,
 };
-use crate::model::{ClusterRole, ClusterRoleBinding, Namespace, Object, ObjectMeta, Part};
-use crate::world::World;
+use crate::world::{Proposal, World};
 
 /// The namespaces every cluster has.
 const NAMESPACES: [&str; 2] = ["default", "kube-system"];
+/// The label with a namespace's own name.
+const LABEL_NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// Records what is missing, in one transaction, and returns the cluster's id: from the uid of `kube-system`, as is
 /// customary for Kubernetes clusters.
-pub(super) async fn set_up(submitter: &Submitter, caller: &Caller) -> Result<String, Rejection> {
-    submitter.submit_all(caller, missing).await?;
+pub(super) async fn set_up(submitter: &Submitter) -> Result<String, Rejection> {
+    submitter
+        .propose(|world, now| {
+            let mut all = Proposal::default();
+            for mut object in namespaces().chain(built_in_access()) {
+                let meta = object.meta_mut();
+                meta.uid = (submitter.uids.0)();
+                meta.creation_timestamp = Some(now.to_time());
+                all = all.and(wanted(world, object));
+            }
+            all
+        })
+        .await?;
     let world = submitter.history.world();
     let system = world.find::<Namespace>("", NAMESPACES[1]);
     let uid = system.map(|namespace| namespace.metadata.uid.to_string()).unwrap_or_default();
@@ -22,61 +35,51 @@ pub(super) async fn set_up(submitter: &Submitter, caller: &Caller) -> Result<Str
     Ok(format!("c{}", &uid[uid.len().saturating_sub(12)..]))
 }
 
-/// What a world lacks.
-fn missing(world: &World) -> Vec<Request> {
-    let namespaces = NAMESPACES.map(|name| {
-        Object::from(Namespace {
-            metadata: ObjectMeta { name: name.to_owned(), ..ObjectMeta::default() },
-            ..Namespace::default()
-        })
-    });
-    let all = namespaces.into_iter().chain(built_in_access());
-    all.filter_map(|object| match world.get(&object.key()) {
-        None => Some(create(&object)),
-        Some(stored) => repair(&stored.object, &object),
-    })
-    .collect()
-}
-
-fn create(object: &Object) -> Request {
-    Request::Create {
-        kind: object.kind(),
-        namespace: String::new(),
-        object: object.to_value(),
-        options: WriteOptions::default(),
+/// What has to be written for an object to be there with all it needs.
+fn wanted(world: &World, object: Object) -> Proposal {
+    match world.get(&object.key()) {
+        None if world.is_quarantined(&object.key()) => Proposal::default(),
+        None => Proposal::create(object),
+        Some(stored) => match repaired(&stored.object, &object) {
+            Some(repaired) => Proposal::put_main(stored, repaired),
+            None => Proposal::default(),
+        },
     }
 }
 
+fn namespaces() -> impl Iterator<Item = Object> {
+    NAMESPACES.into_iter().map(|name| {
+        let mut namespace = Namespace::default();
+        namespace.metadata = ObjectMeta { generation: 1, ..ObjectMeta::named("", name) };
+        namespace.metadata.labels.insert(LABEL_NAMESPACE_NAME.to_owned(), name.to_owned());
+        namespace.spec.finalizers.push(NAMESPACE_FINALIZER.to_owned());
+        namespace.status.phase = Some(NamespacePhase::Active);
+        namespace.into()
+    })
+}
+
 /// Gives a built-in role or binding back what it is missing, unless it says to be left alone.
-fn repair(found: &Object, built_in: &Object) -> Option<Request> {
+fn repaired(found: &Object, built_in: &Object) -> Option<Object> {
     let meta = found.meta();
     let is_own = meta.annotations.get(AUTO_UPDATE_ANNOTATION).is_some_and(|it| it != "true");
     if is_own || meta.is_deleting() {
         return None;
     }
-    let change = match (found, built_in) {
+    match (found, built_in) {
         // The rules of a role that consists of others are its controller's to write.
         (Object::ClusterRole(found), Object::ClusterRole(built_in)) => {
             let ClusterRole { rules, aggregation_rule: None, .. } = &**built_in else {
                 return None;
             };
             let rules = completed(&found.rules, rules)?;
-            serde_json::json!({ "rules": rules })
+            Some(ClusterRole { rules, ..(**found).clone() }.into())
         }
         (Object::ClusterRoleBinding(found), Object::ClusterRoleBinding(built_in)) => {
-            let ClusterRoleBinding { subjects, .. } = &**built_in;
-            let subjects = completed(&found.subjects, subjects)?;
-            serde_json::json!({ "subjects": subjects })
+            let subjects = completed(&found.subjects, &built_in.subjects)?;
+            Some(ClusterRoleBinding { subjects, ..(**found).clone() }.into())
         }
-        _ => return None,
-    };
-    Some(Request::Patch {
-        key: found.key(),
-        part: Part::Main,
-        patch: Patch::Merge(change),
-        preconditions: Preconditions::default(),
-        options: WriteOptions::default(),
-    })
+        _ => None,
+    }
 }
 
 /// Returns what was found together with what it lacks; `None` when it lacks nothing.
@@ -94,6 +97,16 @@ mod tests {
 
     fn role<'w>(world: &'w World, name: &str) -> &'w ClusterRole {
         world.find::<ClusterRole>("", name).expect("built in")
+    }
+
+    #[test]
+    fn what_is_set_up_is_as_admission_would_leave_it() {
+        for mut object in namespaces().chain(built_in_access()) {
+            object.meta_mut().uid = crate::model::Uid::from_uuid(uuid::Uuid::from_u128(1));
+            let admitted = crate::model::admit::admit(None, object.clone()).expect("valid");
+            assert_eq!(admitted, object);
+            assert_eq!(object.meta().generation, i64::from(object.kind().has_status()));
+        }
     }
 
     #[tokio::test]

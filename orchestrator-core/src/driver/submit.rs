@@ -10,7 +10,7 @@ use super::clock::Clock;
 use super::control::{Command, newest};
 use super::history::History;
 use crate::api::{Caller, Effect, Rejection, Request, decide};
-use crate::model::{Key, Revision, Uid};
+use crate::model::{Key, Revision, Timestamp, Uid};
 use crate::store::{CommitOutcome, StateStore};
 use crate::world::{Proposal, World};
 
@@ -93,25 +93,17 @@ impl Submitter {
         Err(kept_changing())
     }
 
-    /// Commits what several requests come to as one transaction; `wanted` says which, of the newest world. They must concern
-    /// different objects.
-    pub(super) async fn submit_all(
+    /// Commits what is wanted of the newest world, however often others come first.
+    pub(super) async fn propose(
         &self,
-        caller: &Caller,
-        wanted: impl Fn(&World) -> Vec<Request>,
+        mut wanted: impl FnMut(&World, Timestamp) -> Proposal,
     ) -> Result<(), Rejection> {
         for _ in 0..ATTEMPTS_MAX {
-            let world = self.history.world();
-            let mut all = Proposal::default();
-            for request in wanted(&world) {
-                let fresh = (self.uids.0)();
-                let effect = decide(&world, caller, &request, self.clock.now(), fresh)?;
-                all = all.and(effect.proposal.unwrap_or_default());
-            }
-            if all == Proposal::default() {
+            let wanted = wanted(&self.history.world(), self.clock.now());
+            if wanted == Proposal::default() {
                 return Ok(());
             }
-            let outcome = self.commit(&all).await?;
+            let outcome = self.commit(&wanted).await?;
             let reached = match outcome {
                 CommitOutcome::Committed(revision) => revision,
                 CommitOutcome::Conflict { current: Some(revision), .. } => revision,
