@@ -26,7 +26,8 @@ pub(crate) fn merge(place: Place, live: &mut Value, applied: &Value) {
 }
 
 /// Merges a list by the identity of its elements. Those that were there come in the order in which they are applied, in the
-/// places they have had among the others; new ones come last.
+/// places they have had among the others; a new one comes behind the one it is applied behind, so that the same again changes
+/// nothing. With nothing that was there, new ones come last.
 fn merge_list(place: Place, live: &mut Vec<Value>, applied: &[Value]) {
     let mut places = BTreeMap::new();
     for (index, element) in live.iter().enumerate() {
@@ -34,24 +35,37 @@ fn merge_list(place: Place, live: &mut Vec<Value>, applied: &[Value]) {
             places.entry(branch).or_insert(index);
         }
     }
-    let (mut slots, mut known, mut new) = (Vec::new(), Vec::new(), Vec::new());
+    // Each run is an element that was there, and the new ones behind it; the first run has only new ones.
+    let (mut slots, mut runs) = (Vec::new(), vec![Vec::new()]);
     for element in applied {
         // A place is taken once.
         let branch = branch_of(place.ownership, element);
-        let Some(index) = branch.and_then(|branch| places.remove(&branch)) else {
-            new.push(element.clone());
-            continue;
-        };
-        let mut value = live[index].clone();
-        merge(place.element(), &mut value, element);
-        slots.push(index);
-        known.push(value);
+        let mut value = element.clone();
+        if let Some(index) = branch.and_then(|branch| places.remove(&branch)) {
+            value.clone_from(&live[index]);
+            merge(place.element(), &mut value, element);
+            slots.push(index);
+            runs.push(Vec::new());
+        }
+        if let Some(run) = runs.last_mut() {
+            run.push(value);
+        }
     }
     slots.sort_unstable();
-    for (slot, value) in slots.into_iter().zip(known) {
-        live[slot] = value;
+    let (mut slots, mut runs) = (slots.into_iter().peekable(), runs.into_iter());
+    let first = runs.next().unwrap_or_default();
+    let mut merged = Vec::with_capacity(live.len() + applied.len());
+    let mut before = Some(first);
+    for (index, element) in std::mem::take(live).into_iter().enumerate() {
+        if slots.next_if_eq(&index).is_some() {
+            merged.extend(before.take().into_iter().flatten());
+            merged.extend(runs.next().into_iter().flatten());
+        } else {
+            merged.push(element);
+        }
     }
-    live.extend(new);
+    merged.extend(before.into_iter().flatten());
+    *live = merged;
 }
 
 /// Takes the places of a set out of a document. An element of a list in which somebody owns something stays, with its key.

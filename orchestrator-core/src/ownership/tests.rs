@@ -99,8 +99,12 @@ fn elements_of_lists_are_owned_one_by_one() {
         .apply("b", template(json!([side, { "name": "main", "tty": true }])), false)
         .expect("others");
     let containers = bench.live.pointer("/spec/template/spec/containers").cloned();
-    let both = json!([{ "name": "main", "image": "m:1", "tty": true }, side]);
-    assert_eq!(containers, Some(both), "in their old places, new ones last");
+    let both = json!([side, { "name": "main", "image": "m:1", "tty": true }]);
+    assert_eq!(
+        containers,
+        Some(both),
+        "as they are applied, so that the same again changes nothing"
+    );
     let theirs = bench.apply("a", template(json!([{ "name": "side", "image": "s:2" }])), false);
     let field = ".spec.template.spec.containers[name=\"side\"].image";
     assert_eq!(theirs, Err(vec![format!("\"b\": {field}")]));
