@@ -52,6 +52,8 @@ impl Kubectl {
         command.args(words(line)).env_clear().current_dir(&self.home);
         command.env("KUBECONFIG", &self.kubeconfig).env("HOME", &self.home);
         command.env("EDITOR", "/bin/sh editor");
+        // An edit that fails leaves a file behind.
+        command.env("TMPDIR", &self.home);
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.kill_on_drop(true);
