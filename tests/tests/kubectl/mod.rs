@@ -74,7 +74,7 @@ spec:
 }
 
 /// Runs a scenario with a kubectl, and takes orchd and its pods down.
-async fn with_kubectl<S, F>(rig: Arc<Rig>, scenario: S)
+pub(crate) async fn with_kubectl<S, F>(rig: Arc<Rig>, scenario: S)
 where
     S: FnOnce(Arc<Kubectl>) -> F,
     F: Future<Output = ()>,
