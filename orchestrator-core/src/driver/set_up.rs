@@ -49,8 +49,8 @@ fn wanted(world: &World, object: Object) -> Proposal {
 
 fn namespaces() -> impl Iterator<Item = Object> {
     NAMESPACES.into_iter().map(|name| {
-        let mut namespace = Namespace::default();
-        namespace.metadata = ObjectMeta { generation: 1, ..ObjectMeta::named("", name) };
+        let metadata = ObjectMeta { generation: 1, ..ObjectMeta::named("", name) };
+        let mut namespace = Namespace { metadata, ..Namespace::default() };
         namespace.metadata.labels.insert(LABEL_NAMESPACE_NAME.to_owned(), name.to_owned());
         namespace.spec.finalizers.push(NAMESPACE_FINALIZER.to_owned());
         namespace.status.phase = Some(NamespacePhase::Active);
