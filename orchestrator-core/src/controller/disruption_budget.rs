@@ -221,8 +221,8 @@ mod tests {
     }
 
     fn set(replicas: i32) -> ReplicaSet {
-        let mut set = ReplicaSet::default();
-        set.metadata = ObjectMeta::named("default", "web");
+        let metadata = ObjectMeta::named("default", "web");
+        let mut set = ReplicaSet { metadata, ..ReplicaSet::default() };
         set.metadata.uid = uid_of(&Key::new(Kind::ReplicaSet, "default", "web"), 1);
         set.spec.replicas = Some(replicas);
         set
