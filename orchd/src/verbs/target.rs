@@ -158,7 +158,7 @@ mod tests {
             (&[][..], "which kind? the kinds are"),
             (
                 &["gadgets"],
-                "unknown kind \"gadgets\"; the kinds are clusterroles, clusterrolebindings, configmaps (cm), deployments",
+                "unknown kind \"gadgets\"; the kinds are clusterroles, clusterrolebindings, configmaps (cm)",
             ),
             (&["pod/a", "b"], "\"b\" is not KIND/NAME"),
             (&["pod/"], "is not KIND/NAME"),
