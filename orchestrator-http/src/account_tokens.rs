@@ -100,7 +100,8 @@ impl AccountTokens {
             }
         };
         let mut rules = Validation::new(Algorithm::ES256);
-        rules.set_audience(&[ISSUER]);
+        // Whom a token is for is compared with who asks.
+        rules.validate_aud = false;
         rules.set_issuer(&[ISSUER]);
         rules.set_required_spec_claims(&["aud", "exp", "iss", "nbf", "sub"]);
         // Times are compared with the caller's clock.
@@ -149,6 +150,16 @@ impl AccountTokens {
 
     /// Whose a token is; `None` when it is none of ours, not for us, or over.
     pub(crate) fn holder(&self, token: &str, now: Time) -> Option<Holder> {
+        self.holder_for(token, &[ISSUER.to_owned()], now).map(|(holder, _)| holder)
+    }
+
+    /// Whose a token is, and for whom of these it is; `None` when it is none of ours, for none of them, or over.
+    pub(crate) fn holder_for(
+        &self,
+        token: &str,
+        audiences: &[String],
+        now: Time,
+    ) -> Option<(Holder, Vec<String>)> {
         if token.len() > TOKEN_BYTES_MAX {
             return None;
         }
@@ -166,10 +177,16 @@ impl AccountTokens {
         if now >= claims.exp.saturating_add(leeway) || now.saturating_add(leeway) < claims.nbf {
             return None;
         }
+        let meant = audiences.iter().filter(|audience| claims.aud.contains(audience));
+        let audiences: Vec<String> = meant.cloned().collect();
+        if audiences.is_empty() {
+            return None;
+        }
         let Kubernetes { namespace, serviceaccount, pod, secret } = claims.kubernetes;
         let bound = |kind| move |Named { name, uid }: Named| Bound { kind, name, uid };
         let bound = pod.map(bound(Kind::Pod)).or(secret.map(bound(Kind::Secret)));
-        Some(Holder { namespace, name: serviceaccount.name, uid: serviceaccount.uid, bound })
+        let (name, uid) = (serviceaccount.name, serviceaccount.uid);
+        Some((Holder { namespace, name, uid, bound }, audiences))
     }
 }
 
@@ -220,6 +237,9 @@ mod tests {
         assert_eq!(tokens.holder(&token, NOW), None);
         let token = tokens.issue(&holder(), vec!["vault".to_owned()], NOW, 600).expect("signed");
         assert_eq!(tokens.holder(&token, NOW), None, "it is for somebody else");
+        let both = ["vault".to_owned(), "other".to_owned()];
+        let (found, audiences) = tokens.holder_for(&token, &both, NOW).expect("it is for one");
+        assert_eq!((found, audiences), (holder(), vec!["vault".to_owned()]));
         let token = tokens.issue(&holder(), Vec::new(), NOW, 600).expect("signed");
         let (head, signature) = token.rsplit_once('.').expect("three parts");
         let (header, claims) = head.split_once('.').expect("three parts");

@@ -47,8 +47,14 @@ impl AuditLog {
         let line = format!("{entry}\n");
         let mut open_file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if open_file.bytes >= FILE_BYTES_MAX {
-            self.put_aside()?;
-            *open_file = open(&self.path)?;
+            match self.put_aside().and_then(|()| open(&self.path)) {
+                Ok(new) => *open_file = new,
+                Err(error) => {
+                    // Better a long file than no line; it is tried again when as much has come again.
+                    tracing::error!(%error, "a full audit log cannot be put aside");
+                    open_file.bytes = 0;
+                }
+            }
         }
         open_file.file.write_all(line.as_bytes())?;
         open_file.bytes += line.len() as u64;

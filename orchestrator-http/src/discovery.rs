@@ -260,7 +260,11 @@ mod tests {
                 .filter(|name| !name.contains('/'))
                 .collect();
             let aggregated = aggregated("v2", core);
-            let new: Vec<_> = aggregated["items"][0]["versions"][0]["resources"]
+            let mut items = aggregated["items"].as_array().expect("groups").iter();
+            let item =
+                items.find(|item| item["metadata"]["name"].as_str().unwrap_or_default() == group);
+            let item = item.expect("the group");
+            let new: Vec<_> = item["versions"][0]["resources"]
                 .as_array()
                 .expect("rows")
                 .iter()

@@ -48,7 +48,9 @@ config.load_kube_config(KUBECONFIG)
 core, apps = client.CoreV1Api(), client.AppsV1Api()
 assert client.VersionApi().get_code().major == "1"
 assert client.AuthorizationV1Api().create_self_subject_access_review(
-    client.V1SelfSubjectAccessReview(spec=client.V1SelfSubjectAccessReviewSpec())).status.allowed
+    client.V1SelfSubjectAccessReview(spec=client.V1SelfSubjectAccessReviewSpec(
+        resource_attributes=client.V1ResourceAttributes(verb="create", resource="pods", namespace=NAMESPACE)))
+).status.allowed
 
 # Create, read, change, list by pages.
 for number in range(5):

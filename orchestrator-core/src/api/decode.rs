@@ -48,8 +48,10 @@ pub(super) fn decode(
         (None, Some(defined), Some(map)) => custom::shape(defined, map),
         _ => Vec::new(),
     };
-    let object =
-        Object::from_value(kind, value).map_err(|error| cannot_be_handled(kind, &error))?;
+    let object = Object::from_value(kind, value).map_err(|error| match kind {
+        Kind::Secret => cannot_be_handled(kind, &masked(&error.to_string())),
+        _ => cannot_be_handled(kind, &error),
+    })?;
     let kept_before: BTreeMap<_, _> =
         before.map(Object::residuals).unwrap_or_default().into_iter().collect();
     let kept = object.residuals().into_iter();
@@ -114,6 +116,29 @@ fn strict(kind: Kind, unknown: &[String]) -> Rejection {
         names.push(format!("and {} more", unknown.len() - NAMED_MAX));
     }
     cannot_be_handled(kind, &format!("strict decoding error: {}", names.join(", ")))
+}
+
+/// Returns a message without the values that it quotes (S41).
+fn masked(message: &str) -> String {
+    let mut text = String::with_capacity(message.len());
+    let mut quote = None;
+    for c in message.chars() {
+        match quote {
+            None => {
+                text.push(c);
+                if matches!(c, '`' | '"') {
+                    text.push('…');
+                    quote = Some(c);
+                }
+            }
+            Some(end) if c == end => {
+                text.push(c);
+                quote = None;
+            }
+            Some(_) => {}
+        }
+    }
+    text
 }
 
 fn cannot_be_handled(kind: Kind, reason: &dyn std::fmt::Display) -> Rejection {

@@ -21,44 +21,36 @@ pub(crate) struct Credentials {
     pub(crate) accounts: AccountTokens,
 }
 
-/// Who asks.
-#[derive(Debug)]
-pub(super) struct Identity {
-    /// By whose rights.
-    pub(super) caller: Caller,
-    /// Who they really are, if those are somebody else's.
-    pub(super) impersonated_by: Option<String>,
-}
-
 impl Api {
-    /// Finds out who asks, and for whom.
-    pub(super) fn identify(
+    /// Finds out whose rights somebody asks to be given, if it is not their own.
+    ///
+    /// # Errors
+    /// 403 when they may not be that user.
+    pub(super) fn impersonated(
+        &self,
+        caller: &Caller,
+        headers: &HeaderMap,
+    ) -> Result<Option<Caller>, Failure> {
+        let Some(Impersonated { name, groups }) = impersonated(headers)? else { return Ok(None) };
+        let mut wanted = vec![as_user(&name)];
+        wanted.extend(groups.iter().map(|group| impersonate("groups", "", group)));
+        for attributes in wanted {
+            Permit::ask(&self.inner.cluster, caller, attributes)?;
+        }
+        Ok(Some(match ServiceAccount::of_user(&name) {
+            Some((namespace, name)) if groups.is_empty() => {
+                Caller::service_account(namespace, name)
+            }
+            _ => Caller::user(name, groups),
+        }))
+    }
+
+    /// Finds out who asks.
+    pub(super) fn authenticate(
         &self,
         headers: &HeaderMap,
         transport: Transport,
-    ) -> Result<Identity, Failure> {
-        let caller = self.authenticate(headers, transport)?;
-        match impersonated(headers)? {
-            None => Ok(Identity { caller, impersonated_by: None }),
-            Some(Impersonated { name, groups }) => {
-                let mut wanted = vec![as_user(&name)];
-                wanted.extend(groups.iter().map(|group| impersonate("groups", "", group)));
-                for attributes in wanted {
-                    Permit::ask(&self.inner.cluster, &caller, attributes)?;
-                }
-                let impersonated_by = Some(caller.user_name());
-                let caller = match account(&name) {
-                    Some((namespace, name)) if groups.is_empty() => {
-                        Caller::service_account(namespace, name)
-                    }
-                    _ => Caller::user(name, groups),
-                };
-                Ok(Identity { caller, impersonated_by })
-            }
-        }
-    }
-
-    fn authenticate(&self, headers: &HeaderMap, transport: Transport) -> Result<Caller, Failure> {
+    ) -> Result<Caller, Failure> {
         let admin = || Caller::Admin { name: "admin".to_owned() };
         let known = match (transport, &self.inner.credentials) {
             (Transport::Unix, _) | (Transport::Tcp, None) => return Ok(admin()),
@@ -118,13 +110,8 @@ fn impersonated(headers: &HeaderMap) -> Result<Option<Impersonated>, Failure> {
     Ok(Some(Impersonated { name: name.to_owned(), groups }))
 }
 
-/// The namespace and name of the service account that a user is.
-fn account(user: &str) -> Option<(&str, &str)> {
-    user.strip_prefix("system:serviceaccount:")?.split_once(':')
-}
-
 fn as_user(name: &str) -> Attributes {
-    match account(name) {
+    match ServiceAccount::of_user(name) {
         Some((namespace, name)) => impersonate("serviceaccounts", namespace, name),
         None => impersonate("users", "", name),
     }

@@ -23,7 +23,7 @@ mod watch;
 mod write;
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -49,11 +49,10 @@ use crate::registry::{self, Subresource};
 use crate::status::Failure;
 use crate::stopping::Stopping;
 use crate::stream::ExecQuery;
-use audited::Audited;
+use audited::Noted;
 use encode::Encoder;
 use fairness::{Class, Fairness};
 pub(crate) use identity::Credentials;
-use identity::Identity;
 use metrics::Metrics;
 use permit::Permit;
 use snapshots::Snapshots;
@@ -157,8 +156,8 @@ impl Api {
             custom::route(&self.inner.cluster.world(), path).unwrap_or(Err(failure))
         });
         let resource = route.as_ref().map_or("unknown", Route::resource);
-        let audited = Mutex::new(None);
-        let outcome = self.answer(request, route, transport, &audited);
+        let noted = Noted::new(self);
+        let outcome = self.answer(request, route, transport, &noted);
         let outcome = AssertUnwindSafe(outcome).catch_unwind();
         let limit = Duration::from_secs(REQUEST_SECONDS_MAX);
         let outcome = match tokio::time::timeout(limit, outcome).await {
@@ -174,10 +173,7 @@ impl Api {
             }
         };
         let response = outcome.unwrap_or_else(Failure::into_response);
-        let audited = audited.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if let Some(audited) = audited {
-            self.put_down(&audited, &response);
-        }
+        noted.answered(&response);
         self.inner.metrics.request(&method, resource, response.status(), started.elapsed());
         tracing::debug!(%method, resource, status = response.status().as_u16(), "request");
         response
@@ -202,7 +198,7 @@ impl Api {
         request: Request<B>,
         route: Result<Route, Failure>,
         transport: Transport,
-        audited: &Mutex<Option<Audited>>,
+        noted: &Noted<'_>,
     ) -> Result<Response<Body>, Failure>
     where
         B: http_body::Body<Data = Bytes> + Send,
@@ -213,8 +209,18 @@ impl Api {
             // Constants, so that nobody without a token learns anything.
             return Ok(plain("ok"));
         }
-        let Identity { caller, impersonated_by } = self.identify(&parts.headers, transport)?;
+        let caller = self.authenticate(&parts.headers, transport)?;
         let query = Query::parse(parts.uri.query());
+        if let (Ok(route), Ok(query)) = (&route, &query) {
+            noted.begin(&caller, route, query, &parts);
+        }
+        let caller = match self.impersonated(&caller, &parts.headers)? {
+            Some(other) => {
+                noted.act_for(&other);
+                other
+            }
+            None => caller,
+        };
         let class = match (&route, &query) {
             (Ok(route), Ok(query)) => Class::of(&parts.method, route, query),
             _ => Class::Request,
@@ -222,10 +228,6 @@ impl Api {
         let ticket = self.inner.fairness.admit(&fairness::identity(&caller), class).await?;
         let (route, query) = (route?, query?);
         let attributes = permit::attributes(&route, &parts.method, &query, parts.uri.path());
-        if self.inner.audit.is_some() && Audited::concerns(&route, &parts.method) {
-            let about = Audited::new(&caller, impersonated_by, &attributes, &query, &parts);
-            *audited.lock().unwrap_or_else(PoisonError::into_inner) = Some(about);
-        }
         let permit = Permit::ask(&self.inner.cluster, &caller, attributes)?;
         let call = Call { parts, query, body, caller, permit };
         let deprecated = match &route {

@@ -81,7 +81,8 @@ pub(super) fn attributes(route: &Route, method: &Method, query: &Query, path: &s
             };
             let namespace = namespace.as_deref().unwrap_or_default();
             let mut attributes = Attributes::collection(verb, *kind, namespace);
-            if let (Asked::Resource { name, .. }, Some(one)) = (&mut attributes.asked, one(query)) {
+            let one = if is_read { one(query) } else { None };
+            if let (Asked::Resource { name, .. }, Some(one)) = (&mut attributes.asked, one) {
                 one.clone_into(name);
             }
             attributes

@@ -43,15 +43,25 @@ impl Api {
                 })
             }
             AnswerKind::Token => {
-                let holder = self.inner.credentials.as_ref().and_then(|credentials| {
-                    credentials.accounts.holder(text("/spec/token"), self.now())
+                let audiences = asked.pointer("/spec/audiences").and_then(Value::as_array);
+                let mut audiences: Vec<String> = audiences
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|audience| audience.as_str().map(str::to_owned))
+                    .collect();
+                if audiences.is_empty() {
+                    audiences.push(ISSUER.to_owned());
+                }
+                let found = self.inner.credentials.as_ref().and_then(|credentials| {
+                    let token = text("/spec/token");
+                    credentials.accounts.holder_for(token, &audiences, self.now())
                 });
-                match holder.filter(|holder| is_alive(&world, holder)) {
-                    Some(holder) => {
+                match found.filter(|(holder, _)| is_alive(&world, holder)) {
+                    Some((holder, audiences)) => {
                         let who = Caller::service_account(&holder.namespace, &holder.name);
                         let mut user = user_info(&who);
                         user["uid"] = holder.uid.to_string().into();
-                        json!({ "authenticated": true, "user": user, "audiences": [ISSUER] })
+                        json!({ "authenticated": true, "user": user, "audiences": audiences })
                     }
                     None => json!({
                         "authenticated": false,

@@ -349,3 +349,22 @@ async fn what_changes_something_is_put_down_and_no_secret_with_it() {
     assert!(!text.contains("hush") && !text.contains("aHVzaC1odXNo"), "{text}");
     stop(cluster, server).await;
 }
+
+#[tokio::test]
+async fn what_is_refused_is_put_down_too_under_the_names_that_count() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (cluster, server, config) = serve(directory.path()).await;
+    let admin = client(&config);
+    let last = || -> Value {
+        let text = std::fs::read_to_string(directory.path().join("audit.log")).expect("readable");
+        serde_json::from_str(text.lines().last().expect("a line")).expect("JSON")
+    };
+    // What somebody says in a query is not what the object is called.
+    let path = format!("{MAPS}?fieldSelector=metadata.name=innocent");
+    admin.post(&path, &config_map("evil", &json!({}))).await.expect("made");
+    assert_eq!(last()["name"], "evil");
+    let masked = ClientConfig { token: Some(Token::new("wrong")), ..config.clone() };
+    client(&masked).post(MAPS, &config_map("a", &json!({}))).await.expect_err("unknown");
+    assert_eq!(last()["name"], "evil", "who is nobody cannot fill the log");
+    stop(cluster, server).await;
+}

@@ -45,11 +45,13 @@ impl Attributes {
 
     /// Asks for an object, or for a subresource of it.
     pub fn of_key(verb: &str, key: &Key, subresource: &str) -> Self {
+        // A namespace counts as in itself: who may look at all that is in it may look at it.
+        let namespace = if key.kind == Kind::Namespace { &key.name } else { &key.namespace };
         let asked = Asked::Resource {
             group: key.kind.group().to_owned(),
             resource: key.kind.plural().to_owned(),
             subresource: subresource.to_owned(),
-            namespace: key.namespace.to_string(),
+            namespace: namespace.to_string(),
             name: key.name.to_string(),
         };
         Self { verb: verb.to_owned(), asked }

@@ -3,7 +3,7 @@
 use super::rules::{everything, missing};
 use super::{Attributes, Who, cluster_rules, permits, rules_of};
 use crate::api::{Caller, Context, Rejection, find};
-use crate::model::{Key, Kind, Object, PolicyRule, RoleRef, Subject};
+use crate::model::{Key, Kind, Object, PolicyRule, Revision, RoleRef, Subject};
 
 /// Refuses a role or binding that would give rights its writer does not hold. Writers of anything else, and of what gives
 /// nothing new, need no more than the right to write it.
@@ -15,13 +15,14 @@ pub(in crate::api) fn may_grant(
     let Caller::User { name, groups } = context.caller else { return Ok(()) };
     let grant = Grant { context, who: Who { name, groups }, key: new.key() };
     match (old, new) {
-        (Some(Object::Role(old)), Object::Role(new)) if old.rules == new.rules => Ok(()),
-        (_, Object::Role(new)) => grant.role(&new.rules),
-        (Some(Object::ClusterRole(old)), Object::ClusterRole(new))
-            if old.rules == new.rules && old.aggregation_rule == new.aggregation_rule =>
+        // A role's labels are rights too: with them it becomes part of others. As in Kubernetes, only what the garbage
+        // collector writes is free.
+        (Some(old @ (Object::Role(_) | Object::ClusterRole(_))), new)
+            if is_same_but_owners(old, new) =>
         {
             Ok(())
         }
+        (_, Object::Role(new)) => grant.role(&new.rules),
         // Whoever labels a role later would add to this one.
         (_, Object::ClusterRole(new)) if new.aggregation_rule.is_some() => grant.role(everything()),
         (_, Object::ClusterRole(new)) => grant.role(&new.rules),
@@ -54,6 +55,20 @@ pub(in crate::api) fn may_grant(
             | Object::ServiceAccount(_),
         ) => Ok(()),
     }
+}
+
+/// Whether an object differs in nothing but its owners and finalizers (and what the API itself keeps of it).
+fn is_same_but_owners(old: &Object, new: &Object) -> bool {
+    let bare = |object: &Object| {
+        let mut object = object.clone();
+        let meta = object.meta_mut();
+        meta.finalizers.clear();
+        meta.managed_fields.clear();
+        meta.owner_references.clear();
+        meta.resource_version = Revision::ZERO;
+        object
+    };
+    bare(old) == bare(new)
 }
 
 /// Whether everybody of `new` was there already. (The role of a binding cannot change.)

@@ -130,7 +130,7 @@ impl<'a> Who<'a> {
             "User" => subject.name == self.name,
             "Group" => self.groups.contains(&subject.name),
             "ServiceAccount" => {
-                ServiceAccount::user_name(&subject.namespace, &subject.name) == self.name
+                ServiceAccount::of_user(self.name) == Some((&subject.namespace, &subject.name))
             }
             _ => false,
         })

@@ -286,6 +286,37 @@ fn a_role_that_others_add_to_is_for_those_who_hold_everything() {
 }
 
 #[test]
+fn a_label_that_makes_a_role_a_part_of_others_is_a_right() {
+    let mut bench = bench("nothing");
+    let rules = json!([{
+        "verbs": ["get", "patch", "create"], "apiGroups": ["rbac.authorization.k8s.io"],
+        "resources": ["clusterroles"],
+    }]);
+    bench.create(Kind::ClusterRole, "", role("labeller", rules));
+    bench.create(Kind::ClusterRoleBinding, "", binding("jane", "ClusterRole", "labeller"));
+    bench.caller = jane();
+    let label = json!({ "metadata": {
+        "labels": { "rbac.authorization.k8s.io/aggregate-to-view": "true" },
+    } });
+    let target = Key::cluster(Kind::ClusterRole, "cluster-admin");
+    let refused = bench.refuse(&merge(&target, label.clone()));
+    assert!(refused.contains("not currently held"), "{refused}");
+    let own = Key::cluster(Kind::ClusterRole, "labeller");
+    bench.submit(&merge(&own, label)).expect("she holds all of it");
+    let owners = json!({ "metadata": { "finalizers": ["example.com/x"] } });
+    bench.submit(&merge(&target, owners)).expect("gives nothing");
+}
+
+#[test]
+fn who_may_look_at_a_namespace_may_look_at_it_itself() {
+    let view = bench("view");
+    check(&view, "get", &Key::cluster(Kind::Namespace, "default"), "", true);
+    check(&view, "get", &Key::cluster(Kind::Namespace, "other"), "", false);
+    check(&view, "list", &Key::cluster(Kind::Namespace, ""), "", false);
+    check(&view, "delete", &Key::cluster(Kind::Namespace, "default"), "", false);
+}
+
+#[test]
 fn what_is_listed_is_what_is_permitted() {
     let bench = bench("view");
     let rules = permitted_rules(&bench.world, &jane(), "default");

@@ -255,6 +255,13 @@ fn no_answer_repeats_the_value_of_a_secret() {
     let refused = bench.decide(&request);
     assert!(!format!("{refused:?}").contains("canary"), "{refused:?}");
     assert!(bench.refuse(&request).contains("data[a]: Invalid value: \"…\": must be base64"));
+    // Manifests often have a number where a text is meant.
+    for value in [json!(27_182_818), json!(["canary"]), json!({ "canary": true })] {
+        let object = json!({ "metadata": { "name": "s" }, "stringData": { "pin": value } });
+        let refused = bench.refuse(&create(Kind::Secret, "default", object));
+        assert!(refused.contains("stringData.pin: invalid type"), "{refused}");
+        assert!(!refused.contains("27182818") && !refused.contains("canary"), "{refused}");
+    }
 }
 
 #[test]
