@@ -109,7 +109,23 @@ fn kinds_that_are_not_generated_are_read_and_written_the_same() {
         "metadata": { "name": "w", "namespace": "default" },
         "spec": { "type": "ClusterIP", "selector": { "a": "b" }, "ports": [{ "port": 80, "protocol": "TCP", "targetPort": "http" }] },
     });
-    for (kind, value) in [(Kind::Secret, secret), (Kind::Service, service)] {
+    let rule = json!({ "apiGroups": [""], "resources": ["pods"], "verbs": ["get"] });
+    let role = json!({ "metadata": { "name": "r", "namespace": "default" }, "rules": [rule] });
+    let group = "rbac.authorization.k8s.io";
+    let binding = json!({
+        "metadata": { "name": "b", "namespace": "default" },
+        "roleRef": { "apiGroup": group, "kind": "Role", "name": "r" },
+        "subjects": [{ "apiGroup": group, "kind": "User", "name": "jane" }],
+    });
+    let account = json!({ "metadata": { "name": "a", "namespace": "default" } });
+    for (kind, value) in [
+        (Kind::Secret, secret),
+        (Kind::Service, service),
+        (Kind::Role, role),
+        (Kind::RoleBinding, binding.clone()),
+        (Kind::ClusterRoleBinding, binding),
+        (Kind::ServiceAccount, account),
+    ] {
         let object = Object::from_value(kind, value).expect("well-formed");
         check(&object).unwrap_or_else(|error| panic!("{error}"));
     }
