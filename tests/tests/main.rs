@@ -5,6 +5,8 @@ mod bad_input;
 mod clients;
 #[cfg(feature = "kubectl")]
 mod custom;
+#[cfg(feature = "clients")]
+mod custom_kube_rs;
 mod demo;
 #[cfg(feature = "docker")]
 mod docker_runtime;
