@@ -150,11 +150,14 @@ impl Schema {
     /// Finds the message of a kind, such as (`apps/v1`, `Deployment`) or (`v1`, `Pod`).
     pub fn of_kind(&self, api_version: &str, kind: &str) -> Option<&Message> {
         match api_version.split_once('/') {
-            // Groups such as `rbac.authorization.k8s.io` are in packages such as `rbac`.
-            Some((group, version)) => {
-                let package = group.split('.').next().unwrap_or(group);
-                self.find(&format!("{package}/{version}.{kind}"))
-            }
+            // Groups such as `rbac.authorization.k8s.io` are in packages such as `rbac`. Of those of others nothing is known.
+            Some((group, version)) => match group.split_once('.') {
+                Some((package, rest)) if rest == "k8s.io" || rest.ends_with(".k8s.io") => {
+                    self.find(&format!("{package}/{version}.{kind}"))
+                }
+                Some(_) => None,
+                None => self.find(&format!("{group}/{version}.{kind}")),
+            },
             None => self.find(&format!("core/{api_version}.{kind}")),
         }
     }

@@ -31,6 +31,17 @@ fn every_kind_that_is_served_is_in_it() {
 }
 
 #[test]
+fn a_kind_of_somebody_elses_group_is_not_taken_for_a_built_in_one() {
+    assert!(schema().of_kind("apps/v1", "Deployment").is_some());
+    assert!(schema().of_kind("rbac.authorization.k8s.io/v1", "Role").is_some());
+    for group in ["apps.example.com/v1", "rbac.example.com/v1", "apps.k8s.io.example.com/v1"] {
+        assert!(
+            schema().of_kind(group, "Deployment").or(schema().of_kind(group, "Role")).is_none()
+        );
+    }
+}
+
+#[test]
 fn fields_have_the_facts_that_clients_rely_on() {
     let containers = field("core/v1.PodSpec", "containers");
     assert_eq!((containers.number, containers.shape), (2, Shape::List));
