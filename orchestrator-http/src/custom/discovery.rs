@@ -6,7 +6,8 @@ use orchestrator_core::world::World;
 use serde_json::{Value, json};
 
 use super::{Served, by_preference, served};
-use crate::registry::{Subresource, VERBS};
+use crate::discovery::{self, Entry};
+use crate::registry::VERBS;
 
 /// The groups of custom kinds, by name.
 fn groups(world: &World) -> BTreeSet<&'static str> {
@@ -43,61 +44,10 @@ pub(crate) fn add_groups(world: &World, list: &mut Value) {
     }
 }
 
-/// Group, version and kind of what a subresource answers with.
-fn sub_kind<'s>(served: &'s Served<'_>, sub: Subresource) -> (&'s str, &'s str, &'s str) {
-    match sub {
-        Subresource::Scale => ("autoscaling", "v1", "Scale"),
-        _ => (served.kind.group(), &served.version.name, served.kind.name()),
-    }
-}
-
 /// `/apis/{group}/{version}`.
 pub(crate) fn resource_list(world: &World, group: &str, version: &str) -> Value {
-    let mut rows = Vec::new();
     let api_version = format!("{group}/{version}");
-    for served in served(world).filter(|served| served.kind.api_version() == api_version) {
-        let (kind, names) = (served.kind, &served.definition.status.accepted_names);
-        let mut row = json!({
-            "name": kind.plural(),
-            "singularName": names.singular,
-            "namespaced": kind.is_namespaced(),
-            "kind": kind.name(),
-            "verbs": VERBS,
-        });
-        add_names(&served, &mut row);
-        rows.push(row);
-        for sub in served.subresources() {
-            let (sub_group, sub_version, sub_kind) = sub_kind(&served, sub);
-            let mut row = json!({
-                "name": format!("{}/{}", kind.plural(), sub.name()),
-                "singularName": "",
-                "namespaced": kind.is_namespaced(),
-                "kind": sub_kind,
-                "verbs": sub.verbs(),
-            });
-            if sub_group != group {
-                row["group"] = sub_group.into();
-                row["version"] = sub_version.into();
-            }
-            rows.push(row);
-        }
-    }
-    json!({
-        "kind": "APIResourceList",
-        "apiVersion": "v1",
-        "groupVersion": api_version,
-        "resources": rows,
-    })
-}
-
-fn add_names(served: &Served<'_>, row: &mut Value) {
-    let names = &served.definition.status.accepted_names;
-    if !names.short_names.is_empty() {
-        row["shortNames"] = json!(names.short_names);
-    }
-    if !names.categories.is_empty() {
-        row["categories"] = json!(names.categories);
-    }
+    discovery::list_of(&api_version, entries(world, &api_version))
 }
 
 /// Adds to the aggregated document of all groups but the core group.
@@ -108,42 +58,30 @@ pub(crate) fn add_aggregated(world: &World, document: &mut Value) {
             .iter()
             .map(|version| {
                 let api_version = format!("{group}/{version}");
-                let resources: Vec<_> = served(world)
-                    .filter(|served| served.kind.api_version() == api_version)
-                    .map(|served| aggregated_resource(&served))
-                    .collect();
-                json!({ "version": version, "freshness": "Current", "resources": resources })
+                discovery::aggregated_version(version, entries(world, &api_version))
             })
             .collect();
         items.push(json!({ "metadata": { "name": group }, "versions": versions }));
     }
 }
 
-fn aggregated_resource(served: &Served<'_>) -> Value {
-    let kind = served.kind;
-    let subresources: Vec<_> = served
-        .subresources()
-        .map(|sub| {
-            let (group, version, sub_kind) = sub_kind(served, sub);
-            json!({
-                "subresource": sub.name(),
-                "responseKind": { "group": group, "version": version, "kind": sub_kind },
-                "verbs": sub.verbs(),
-            })
-        })
-        .collect();
-    let mut row = json!({
-        "resource": kind.plural(),
-        "responseKind": {
-            "group": kind.group(), "version": served.version.name, "kind": kind.name(),
-        },
-        "scope": if kind.is_namespaced() { "Namespaced" } else { "Cluster" },
-        "singularResource": served.definition.status.accepted_names.singular,
-        "verbs": VERBS,
-    });
-    add_names(served, &mut row);
-    if !subresources.is_empty() {
-        row["subresources"] = json!(subresources);
+/// The kinds of a group in a version.
+fn entries<'w>(world: &'w World, api_version: &str) -> impl Iterator<Item = Entry<'w>> {
+    served(world).filter(move |served| served.kind.api_version() == api_version).map(entry)
+}
+
+fn entry(served: Served<'_>) -> Entry<'_> {
+    let names = &served.definition.status.accepted_names;
+    Entry {
+        group: served.kind.group(),
+        version: &served.version.name,
+        kind: served.kind.name(),
+        plural: served.kind.plural(),
+        singular: names.singular.as_str().into(),
+        is_namespaced: served.kind.is_namespaced(),
+        verbs: VERBS.to_vec(),
+        short_names: names.short_names.iter().map(String::as_str).collect(),
+        categories: names.categories.iter().map(String::as_str).collect(),
+        subresources: served.subresources().collect(),
     }
-    row
 }
