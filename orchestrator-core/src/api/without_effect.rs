@@ -24,24 +24,10 @@ pub(super) fn is_so_anyway(path: &str, value: &Value) -> bool {
 
 /// The values an object has that Kubernetes acts on and we do not, each with its whole path.
 pub(super) fn values_without_effect(object: &Object) -> Vec<String> {
-    let (at, spec) = match object {
-        Object::Deployment(object) => ("spec.template.spec", &object.spec.template.spec),
-        Object::Pod(object) => ("spec", &object.spec),
-        Object::ReplicaSet(object) => ("spec.template.spec", &object.spec.template.spec),
-        Object::ClusterRole(_)
-        | Object::ClusterRoleBinding(_)
-        | Object::ConfigMap(_)
-        | Object::Custom(_)
-        | Object::CustomResourceDefinition(_)
-        | Object::Event(_)
-        | Object::Namespace(_)
-        | Object::Node(_)
-        | Object::PodDisruptionBudget(_)
-        | Object::Role(_)
-        | Object::RoleBinding(_)
-        | Object::Secret(_)
-        | Object::Service(_)
-        | Object::ServiceAccount(_) => return Vec::new(),
+    let (at, spec) = match (object, object.workload()) {
+        (Object::Pod(pod), _) => ("spec", &pod.spec),
+        (_, Some(workload)) => ("spec.template.spec", &workload.template.spec),
+        (_, None) => return Vec::new(),
     };
     let mut found = Vec::new();
     for (index, container) in spec.containers.iter().enumerate() {

@@ -7,9 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Change, Controller, Decision};
 use crate::model::{
-    Condition, ConditionStatus, CountOrPercent, Deployment, Key, Kind, Object, Pod,
-    PodDisruptionBudget, PodDisruptionBudgetSpec, ReplicaSet, Resource, Timestamp, Uid,
-    set_condition,
+    Condition, ConditionStatus, CountOrPercent, Key, Kind, Object, Pod, PodDisruptionBudget,
+    PodDisruptionBudgetSpec, Resource, Timestamp, Uid, set_condition,
 };
 use crate::world::{Proposal, Stored, World};
 
@@ -26,24 +25,9 @@ impl Controller for DisruptionBudgets {
     fn interest(&self, change: &Change, keys: &mut BTreeSet<Key>) {
         let Change::Object(change) = change else { return };
         let (before, after) = (change.before.as_ref(), change.after.as_ref());
-        let concerns = match change.key.kind {
-            Kind::Pod => standing(before) != standing(after),
-            Kind::Deployment | Kind::ReplicaSet => wanted(before) != wanted(after),
-            Kind::PodDisruptionBudget => true,
-            Kind::ClusterRole
-            | Kind::ClusterRoleBinding
-            | Kind::ConfigMap
-            | Kind::Custom(_)
-            | Kind::CustomResourceDefinition
-            | Kind::Event
-            | Kind::Namespace
-            | Kind::Node
-            | Kind::Role
-            | Kind::RoleBinding
-            | Kind::Secret
-            | Kind::Service
-            | Kind::ServiceAccount => false,
-        };
+        let concerns = change.key.kind == Kind::PodDisruptionBudget
+            || standing(before) != standing(after)
+            || wanted(before) != wanted(after);
         if concerns {
             keys.insert(Key::cluster(Kind::Namespace, &change.key.namespace));
         }
@@ -77,25 +61,7 @@ fn standing(
 
 /// How many pods a workload wants.
 fn wanted(object: Option<&Object>) -> Option<i32> {
-    match object? {
-        Object::Deployment(deployment) => Some(deployment.spec.replicas.unwrap_or(1)),
-        Object::ReplicaSet(set) => Some(set.spec.replicas.unwrap_or(1)),
-        Object::ClusterRole(_)
-        | Object::ClusterRoleBinding(_)
-        | Object::ConfigMap(_)
-        | Object::Custom(_)
-        | Object::CustomResourceDefinition(_)
-        | Object::Event(_)
-        | Object::Namespace(_)
-        | Object::Node(_)
-        | Object::Pod(_)
-        | Object::PodDisruptionBudget(_)
-        | Object::Role(_)
-        | Object::RoleBinding(_)
-        | Object::Secret(_)
-        | Object::Service(_)
-        | Object::ServiceAccount(_) => None,
-    }
+    Some(object?.workload()?.replicas)
 }
 
 /// Proposes the status of a budget if it changes.
@@ -186,19 +152,19 @@ fn scale(pods: &[&Pod], world: &World) -> Result<i32, String> {
 /// The workload that a pod belongs to in the end, and how many it wants.
 fn workload(pod: &Pod, world: &World) -> Option<(Uid, i32)> {
     let owner = pod.metadata.controller()?;
-    let set = ReplicaSet::from_object(&world.by_uid(owner.uid)?.object)?;
-    let above = set.metadata.controller().and_then(|owner| world.by_uid(owner.uid));
-    let object = match above.and_then(|stored| Deployment::from_object(&stored.object)) {
-        Some(deployment) => Object::Deployment(deployment.clone()),
-        None => Object::ReplicaSet(set.clone()),
-    };
-    Some((object.meta().uid, wanted(Some(&object))?))
+    let owned = &world.by_uid(owner.uid)?.object;
+    let above = owned.meta().controller().and_then(|owner| world.by_uid(owner.uid));
+    let above = above.map(|stored| &stored.object).filter(|object| object.workload().is_some());
+    let workload = above.unwrap_or(owned);
+    Some((workload.meta().uid, wanted(Some(workload))?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{LabelSelector, ObjectMeta, OwnerReference, PodPhase, StringMap};
+    use crate::model::{
+        LabelSelector, ObjectMeta, OwnerReference, PodPhase, ReplicaSet, StringMap,
+    };
     use crate::testkit::objects::uid_of;
     use crate::testkit::sandbox::Sandbox;
 

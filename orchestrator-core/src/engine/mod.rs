@@ -14,7 +14,6 @@ mod events;
 mod gate;
 mod placement;
 mod queue;
-mod roll_up;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +23,7 @@ use std::sync::Arc;
 
 use crate::api::{Effect, Rejection};
 use crate::controller::{Controller, Recheck, TimerReason};
-use crate::model::{Key, Kind, Revision, Timestamp};
+use crate::model::{Key, Kind, Revision, Timestamp, Workload};
 use crate::mutants::{self, Mutant};
 use crate::scheduler::{ClusterView, Scheduler};
 use crate::store::{Batch, CommitOutcome, Txn};
@@ -34,7 +33,6 @@ use events::EventRecorder;
 pub use events::{EVENT_REFILL_MS, EVENTS_BURST_MAX, EVENTS_PENDING_MAX};
 use placement::Placer;
 use queue::{Queue, Work};
-use roll_up::rolled_up;
 
 /// The least time between two roll-ups of one object's status, unless a condition changes.
 pub const ROLL_UP_MS: i64 = 200;
@@ -403,10 +401,10 @@ impl Engine {
         let [ObjectWrite::PutStatus { object, .. }] = proposal.writes.as_slice() else {
             return None;
         };
-        let new = rolled_up(object)?;
+        let new = object.workload()?.conditions;
         let key = object.key();
-        let old = self.world.get(&key).and_then(|stored| rolled_up(&stored.object));
-        let same = old.is_some_and(|old| {
+        let old = self.world.get(&key).and_then(|stored| stored.object.workload());
+        let same = old.is_some_and(|Workload { conditions: old, .. }| {
             old.len() == new.len()
                 && old.iter().zip(new).all(|(old, new)| {
                     old.kind == new.kind && old.status == new.status && old.reason == new.reason

@@ -38,6 +38,7 @@ pub mod structural;
 mod tests;
 mod time;
 mod values;
+mod workload;
 
 pub use config_map::ConfigMap;
 pub use container::{
@@ -100,3 +101,4 @@ pub use service::{Service, ServicePort, ServiceSpec, ServiceStatus};
 pub use service_account::ServiceAccount;
 pub use time::{InvalidTime, Time, Timestamp};
 pub use values::{DOCUMENT_VALUES_MAX, TooManyValues, count_values};
+pub use workload::Workload;

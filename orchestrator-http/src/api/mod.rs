@@ -41,7 +41,7 @@ use crate::audit::AuditLog;
 use crate::body::{self, Body};
 use crate::custom;
 use crate::discovery;
-use crate::negotiate::{self, DiscoveryFormat};
+use crate::negotiate::{self, BodyFormat, DiscoveryFormat};
 use crate::openapi;
 use crate::path::{self, Route};
 use crate::query::Query;
@@ -107,6 +107,28 @@ impl<B> Call<B> {
 
     fn write_options(&self) -> Result<WriteOptions, Failure> {
         self.query.write_options(self.header(USER_AGENT))
+    }
+}
+
+/// A request to write whose body has come.
+struct Received {
+    options: WriteOptions,
+    format: BodyFormat,
+    bytes: Bytes,
+    caller: Caller,
+}
+
+impl<B> Call<B>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: std::fmt::Display,
+{
+    /// Reads how to write, and the object to be written.
+    async fn receive(self) -> Result<Received, Failure> {
+        let options = self.write_options()?;
+        let format = negotiate::object_body(self.header(CONTENT_TYPE))?;
+        let bytes = body::read(self.body).await?;
+        Ok(Received { options, format, bytes, caller: self.caller })
     }
 }
 

@@ -4,12 +4,12 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
 use orchestrator_core::api::{Caller, FieldValidation, Request, WriteOptions};
-use orchestrator_core::model::{Key, Kind, Object};
+use orchestrator_core::model::{Key, Kind, Object, Workload};
 use orchestrator_core::world::World;
 use serde_json::{Value, json};
 
 use super::write::{parse, preconditions, warn};
-use super::{Api, Call, json};
+use super::{Api, Call, Received, json};
 use crate::body::{self, Body};
 use crate::custom;
 use crate::negotiate::{self, BodyFormat, PatchFormat};
@@ -36,11 +36,9 @@ impl Api {
         B: http_body::Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let options = call.write_options()?;
-        let format = negotiate::object_body(call.header(CONTENT_TYPE))?;
-        let bytes = body::read(call.body).await?;
+        let Received { options, format, bytes, caller } = call.receive().await?;
         let scale = parse(key.kind, format, &bytes, FieldValidation::Ignore)?.value;
-        self.write_scale(key, &scale, options, &call.caller).await
+        self.write_scale(key, &scale, options, &caller).await
     }
 
     pub(super) async fn patch_scale<B>(
@@ -116,16 +114,11 @@ fn scale_of(world: &World, kind: Kind, object: &Object) -> Result<Value, Failure
         Object::Custom(object) => {
             custom::scale_of(world, kind, object).ok_or_else(Failure::no_such_path)?
         }
-        Object::Deployment(deployment) => (
-            i64::from(deployment.spec.replicas.unwrap_or(1)),
-            i64::from(deployment.status.replicas),
-            deployment.spec.selector.to_string(),
-        ),
-        Object::ReplicaSet(set) => {
-            let wanted = i64::from(set.spec.replicas.unwrap_or(1));
-            (wanted, i64::from(set.status.replicas), set.spec.selector.to_string())
+        object => {
+            let Workload { replicas, replicas_there, selector, .. } =
+                object.workload().ok_or_else(Failure::no_such_path)?;
+            (i64::from(replicas), i64::from(replicas_there), selector.to_string())
         }
-        _ => return Err(Failure::no_such_path()),
     };
     let meta = object.meta();
     Ok(json!({

@@ -1,17 +1,15 @@
 //! `/token` of a service account: makes a token that its programs identify themselves with.
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
 use orchestrator_core::model::{Key, Kind, Resource, ServiceAccount, Time, Uid};
 use orchestrator_core::world::World;
 use serde_json::{Value, json};
 
 use super::write::read_object;
-use super::{Api, Call, json};
+use super::{Api, Call, Received, json};
 use crate::account_tokens::{Bound, Holder, ISSUER};
-use crate::body::{self, Body};
-use crate::negotiate;
+use crate::body::Body;
 use crate::status::Failure;
 
 /// How long a token is good when its request does not say, in seconds, as in Kubernetes.
@@ -34,10 +32,9 @@ impl Api {
         B: http_body::Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let options = call.write_options()?;
-        let format = negotiate::object_body(call.header(CONTENT_TYPE))?;
+        let Received { options, format, bytes, .. } = call.receive().await?;
         let is = ("authentication.k8s.io/v1", "TokenRequest");
-        let asked = read_object(format, &body::read(call.body).await?, is)?;
+        let asked = read_object(format, &bytes, is)?;
         let Some(credentials) = &self.inner.credentials else {
             return Err(Failure::not_implemented("making tokens without a server's keys"));
         };

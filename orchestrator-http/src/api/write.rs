@@ -11,7 +11,7 @@ use orchestrator_core::model::{Key, Kind, Part};
 use serde_json::{Value, json};
 
 use super::list::Selection;
-use super::{Api, Call, json};
+use super::{Api, Call, Received, json};
 use crate::audit::Named;
 use crate::body::{self, Body};
 use crate::negotiate::{self, BodyFormat, PatchFormat};
@@ -41,13 +41,11 @@ impl Api {
         B: http_body::Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let options = call.write_options()?;
-        let format = negotiate::object_body(call.header(CONTENT_TYPE))?;
-        let bytes = body::read(call.body).await?;
+        let Received { options, format, bytes, caller } = call.receive().await?;
         let Document { value: object, warnings } =
             decode(kind, format, &bytes, options.validation)?;
         let request = Request::Create { kind, namespace, object, options };
-        let effect = self.inner.cluster.submit(&call.caller, request).await?;
+        let effect = self.inner.cluster.submit(&caller, request).await?;
         Ok(answer(&effect, warnings))
     }
 
@@ -61,13 +59,11 @@ impl Api {
         B: http_body::Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let options = call.write_options()?;
-        let format = negotiate::object_body(call.header(CONTENT_TYPE))?;
-        let bytes = body::read(call.body).await?;
+        let Received { options, format, bytes, caller } = call.receive().await?;
         let Document { value: object, warnings } =
             decode(key.kind, format, &bytes, options.validation)?;
         let request = Request::Update { key, part, object, options };
-        let effect = self.inner.cluster.submit(&call.caller, request).await?;
+        let effect = self.inner.cluster.submit(&caller, request).await?;
         Ok(answer(&effect, warnings))
     }
 
@@ -187,9 +183,7 @@ impl Api {
         B: http_body::Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let options = call.write_options()?;
-        let format = negotiate::object_body(call.header(CONTENT_TYPE))?;
-        let bytes = body::read(call.body).await?;
+        let Received { options, format, bytes, caller } = call.receive().await?;
         let Document { value, .. } = parse(pod.kind, format, &bytes, FieldValidation::Ignore)?;
         let text = |path: &str| value.pointer(path).and_then(Value::as_str).unwrap_or_default();
         let node = text("/target/name");
@@ -201,7 +195,7 @@ impl Api {
             return Err(Failure::bad_request("dryRun: a binding cannot be tried"));
         }
         let request = Request::Bind { pod: pod.clone(), node: node.to_owned() };
-        let effect = self.inner.cluster.submit(&call.caller, request).await?;
+        let effect = self.inner.cluster.submit(&caller, request).await?;
         let uid = effect.reply.meta().uid.to_string();
         Ok(json(StatusCode::CREATED, &status::success(&pod, &uid)))
     }
