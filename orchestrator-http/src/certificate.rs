@@ -2,10 +2,8 @@
 //!
 //! Reads only what is needed of certificates that our own authority has signed, and that TLS has checked.
 
-use orchestrator_core::api::{Caller, GROUP_NODES};
+use orchestrator_core::api::{Caller, GROUP_NODES, NODE_USER_PREFIX};
 
-/// A user that is a node: its name follows.
-const NODE_PREFIX: &str = "system:node:";
 /// The object identifiers 2.5.4.3 (common name) and 2.5.4.10 (organization).
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 const ORGANIZATION: &[u8] = &[0x55, 0x04, 0x0a];
@@ -29,7 +27,7 @@ pub(crate) fn caller(certificate: &[u8]) -> Option<Caller> {
         }
     }
     let name = name.filter(|name| !name.is_empty())?;
-    match name.strip_prefix(NODE_PREFIX) {
+    match name.strip_prefix(NODE_USER_PREFIX) {
         Some(node) if groups.iter().any(|group| group == GROUP_NODES) => {
             Some(Caller::Node { name: node.to_owned() })
         }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use super::rbac::may_grant;
 use super::{Caller, Context, Rejection};
 use crate::model::{
-    Event, Key, Kind, LABEL_HOSTNAME, Node, NodeSpec, Object, ObjectMeta, Part, Pod, StringMap,
+    Event, Key, Kind, LABEL_HOSTNAME, Node, NodeSpec, Object, ObjectMeta, Part, Pod, Resource,
+    StringMap,
 };
 
 /// The labels a node may give itself besides [`LABEL_HOSTNAME`], which must be its name.
@@ -69,48 +70,13 @@ impl Action<'_> {
 /// Refuses what the caller may not do whatever the objects are, before anything is said about them.
 pub(super) fn may_try(caller: &Caller, verb: Verb, key: &Key) -> Result<(), Rejection> {
     let Caller::Node { name } = caller else { return Ok(()) };
+    let is_itself = key.kind == Kind::Node && *key.name == **name;
     let may = match verb {
         Verb::Bind => false,
-        Verb::Create => match key.kind {
-            Kind::Node => *key.name == **name,
-            Kind::Event => true,
-            Kind::ClusterRole
-            | Kind::ClusterRoleBinding
-            | Kind::ConfigMap
-            | Kind::Custom(_)
-            | Kind::CustomResourceDefinition
-            | Kind::Deployment
-            | Kind::Namespace
-            | Kind::Pod
-            | Kind::PodDisruptionBudget
-            | Kind::ReplicaSet
-            | Kind::Role
-            | Kind::RoleBinding
-            | Kind::Secret
-            | Kind::Service
-            | Kind::ServiceAccount => false,
-        },
+        Verb::Create => is_itself || key.kind == Kind::Event,
         Verb::Delete => key.kind == Kind::Pod,
-        Verb::UpdateMain => key.kind == Kind::Node && *key.name == **name,
-        Verb::UpdateStatus => match key.kind {
-            Kind::Node => *key.name == **name,
-            Kind::Pod => true,
-            Kind::ClusterRole
-            | Kind::ClusterRoleBinding
-            | Kind::ConfigMap
-            | Kind::Custom(_)
-            | Kind::CustomResourceDefinition
-            | Kind::Deployment
-            | Kind::Event
-            | Kind::Namespace
-            | Kind::PodDisruptionBudget
-            | Kind::ReplicaSet
-            | Kind::Role
-            | Kind::RoleBinding
-            | Kind::Secret
-            | Kind::Service
-            | Kind::ServiceAccount => false,
-        },
+        Verb::UpdateMain => is_itself,
+        Verb::UpdateStatus => is_itself || key.kind == Kind::Pod,
     };
     if may { Ok(()) } else { Err(forbidden(name, verb, key)) }
 }
@@ -178,26 +144,9 @@ fn node_may(context: &Context<'_>, name: &str, action: &Action<'_>) -> bool {
         }
         Action::UpdateMain { .. } => false,
         Action::UpdateStatus { old, new } => {
-            let is_own = match old {
-                Object::Node(old) => old.metadata.name == name,
-                Object::Pod(old) => old.node_name == name,
-                Object::ClusterRole(_)
-                | Object::ClusterRoleBinding(_)
-                | Object::ConfigMap(_)
-                | Object::Custom(_)
-                | Object::CustomResourceDefinition(_)
-                | Object::Deployment(_)
-                | Object::Event(_)
-                | Object::Namespace(_)
-                | Object::PodDisruptionBudget(_)
-                | Object::ReplicaSet(_)
-                | Object::Role(_)
-                | Object::RoleBinding(_)
-                | Object::Secret(_)
-                | Object::Service(_)
-                | Object::ServiceAccount(_) => false,
-            };
-            is_own && old.with_status_of(new) == **new
+            let is_itself = Node::from_object(old).is_some_and(|old| old.metadata.name == name);
+            let is_own = Pod::from_object(old).is_some_and(|old| old.node_name == name);
+            (is_itself || is_own) && old.with_status_of(new) == **new
         }
     }
 }
@@ -243,36 +192,21 @@ fn allowed_labels(name: &str, old: &StringMap, new: &StringMap) -> StringMap {
 
 fn may_create_event(context: &Context<'_>, name: &str, new: &Event) -> bool {
     let about = &new.involved_object;
-    let is_own = match Kind::from_name(&about.kind) {
-        Some(Kind::Node) => about.name == name && about.namespace.is_empty(),
-        Some(Kind::Pod) => context
+    let kind = Kind::from_name(&about.kind);
+    let is_itself = kind == Some(Kind::Node) && about.name == name && about.namespace.is_empty();
+    let is_own = kind == Some(Kind::Pod)
+        && context
             .world
             .find::<Pod>(&about.namespace, &about.name)
-            .is_some_and(|pod| pod.node_name == name && pod.metadata.uid == about.uid),
-        Some(
-            Kind::ClusterRole
-            | Kind::ClusterRoleBinding
-            | Kind::ConfigMap
-            | Kind::Custom(_)
-            | Kind::CustomResourceDefinition
-            | Kind::Deployment
-            | Kind::Event
-            | Kind::Namespace
-            | Kind::PodDisruptionBudget
-            | Kind::ReplicaSet
-            | Kind::Role
-            | Kind::RoleBinding
-            | Kind::Secret
-            | Kind::Service
-            | Kind::ServiceAccount,
-        )
-        | None => false,
-    };
+            .is_some_and(|pod| pod.node_name == name && pod.metadata.uid == about.uid);
     let meta = &new.metadata;
     let speaks_for_itself = [&new.source.host, &new.reporting_instance]
         .iter()
         .all(|who| who.is_empty() || **who == name);
-    is_own && speaks_for_itself && meta.finalizers.is_empty() && meta.owner_references.is_empty()
+    (is_itself || is_own)
+        && speaks_for_itself
+        && meta.finalizers.is_empty()
+        && meta.owner_references.is_empty()
 }
 
 fn forbidden(node: &str, verb: Verb, key: &Key) -> Rejection {

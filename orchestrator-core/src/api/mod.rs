@@ -33,7 +33,7 @@ pub use crate::ownership::ApplyConflict;
 pub use bind::bind_proposal;
 pub use rbac::{
     AUTO_UPDATE_ANNOTATION, Asked, Attributes, GROUP_AUTHENTICATED, GROUP_MASTERS, GROUP_NODES,
-    GROUP_SERVICE_ACCOUNTS, built_in_access, permits, permitted_rules,
+    GROUP_SERVICE_ACCOUNTS, NODE_USER_PREFIX, built_in_access, permits, permitted_rules,
 };
 pub use rejection::Rejection;
 pub use request::{

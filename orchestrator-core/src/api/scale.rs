@@ -1,7 +1,5 @@
 //! Scale: sets the number of replicas.
 
-use std::sync::Arc;
-
 use super::authorise::{Verb, may_try};
 use super::update::{Change, without_revision};
 use super::{Context, Effect, Preconditions, Rejection, WriteOptions, bad_request, custom, find};
@@ -17,32 +15,12 @@ pub(super) fn scale(
     may_try(context.caller, Verb::UpdateMain, key)?;
     let stored = find(context.world, key)?;
     let mut new = without_revision(&stored.object);
-    match &mut new {
-        Object::Custom(object) => {
-            let scaled = custom::scale(context.world, object, replicas)?;
-            new = Object::from(scaled).at_version_of(key.kind);
-        }
-        Object::Deployment(deployment) => {
-            Arc::make_mut(deployment).spec.replicas = Some(replicas);
-        }
-        Object::ReplicaSet(set) => Arc::make_mut(set).spec.replicas = Some(replicas),
-        Object::ClusterRole(_)
-        | Object::ClusterRoleBinding(_)
-        | Object::ConfigMap(_)
-        | Object::CustomResourceDefinition(_)
-        | Object::Event(_)
-        | Object::Namespace(_)
-        | Object::Node(_)
-        | Object::Pod(_)
-        | Object::PodDisruptionBudget(_)
-        | Object::Role(_)
-        | Object::RoleBinding(_)
-        | Object::Secret(_)
-        | Object::Service(_)
-        | Object::ServiceAccount(_) => {
-            let resource = key.kind.resource();
-            return Err(bad_request(format!("{resource} cannot be scaled: no replicas")));
-        }
+    if let Object::Custom(object) = &new {
+        let scaled = custom::scale(context.world, object, replicas)?;
+        new = Object::from(scaled).at_version_of(key.kind);
+    } else if !new.set_replicas(replicas) {
+        let resource = key.kind.resource();
+        return Err(bad_request(format!("{resource} cannot be scaled: no replicas")));
     }
     Change { stored, new, preconditions, options, warnings: Vec::new(), is_applied: false }
         .decide(context, Part::Main)

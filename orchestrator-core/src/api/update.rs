@@ -64,14 +64,13 @@ impl Change<'_> {
     fn decide_main(self, context: &Context<'_>, is_pinned: bool) -> Result<Effect, Rejection> {
         let (stored, old) = (self.stored, &self.stored.object);
         let key = old.key();
-        let own_status = custom::has_own_status(context.world, self.new.kind());
-        let new = match key.kind {
-            // Without a subresource of its own the status is a field like any other.
-            Kind::Custom(_) if !own_status => self.new.clone(),
-            _ => self.new.with_status_of(old),
-        };
+        // Without a subresource of its own the status is a field like any other.
+        let status_within = matches!(key.kind, Kind::Custom(_))
+            && !custom::has_own_status(context.world, self.new.kind());
+        let new = if status_within { self.new.clone() } else { self.new.with_status_of(old) };
         let mut new = admitted(context, Some(old), new)?;
-        let is_same = new.has_spec_of(old) && (own_status || new == new.with_status_of(old));
+        let changes_status = status_within && new != new.with_status_of(old);
+        let is_same = new.has_spec_of(old) && !changes_status;
         if old.meta().generation > 0 && !is_same {
             new.meta_mut().generation = old.meta().generation.saturating_add(1);
         }
@@ -88,7 +87,7 @@ impl Change<'_> {
         } else {
             let kept = custom::in_storage(context.world, &new);
             let mut proposal = Proposal::put_main(stored, kept.clone());
-            if new != new.with_status_of(old) {
+            if changes_status {
                 proposal = proposal.and(Proposal::put_status(stored, kept));
                 return Ok(effect(proposal, new, deleted, self.options, self.warnings));
             }

@@ -22,11 +22,12 @@ impl Controller for ClusterRoles {
     fn interest(&self, change: &Change, keys: &mut BTreeSet<Key>) {
         let Change::Object(change) = change else { return };
         if change.key.kind == Kind::ClusterRole {
-            keys.insert(change.key.clone());
+            // One key for all: which roles the changed one is or was a part of, it does not tell. No role has this name.
+            keys.insert(Key::cluster(Kind::ClusterRole, ""));
         }
     }
 
-    /// Looks at every role that consists of others: which of them the changed one is, or was, a part of, it does not tell.
+    /// Looks at every role that consists of others, whatever the key.
     fn reconcile(&self, key: &Key, world: &World, _now: Timestamp) -> Decision {
         let mut decision = Decision::nothing();
         if key.kind != Kind::ClusterRole {

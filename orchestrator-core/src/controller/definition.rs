@@ -204,10 +204,7 @@ fn empty(
 
 /// Whether there is a record of the kind that could not be read.
 fn has_unreadable(kind: CustomKind, world: &World) -> bool {
-    world.quarantined().any(|(record, _)| {
-        let key = record.trim_end_matches("#status").parse::<Key>();
-        key.is_ok_and(|key| key.kind == Kind::Custom(kind))
-    })
+    world.quarantined_keys().any(|key| key.kind == Kind::Custom(kind))
 }
 
 #[cfg(test)]
@@ -257,6 +254,15 @@ mod tests {
         let accepted = accepted.expect("a condition");
         assert_eq!(accepted.reason, "KindConflict");
         assert_eq!(accepted.message, "\"Widget\" is already in use");
+    }
+
+    #[test]
+    fn a_kind_is_found_in_whatever_version_a_reference_speaks_of_it() {
+        let sandbox = sandbox(&[definition("widgets", "Widget")]);
+        let served = sandbox.world().custom_kind("example.com/v1", "Widget").expect("served");
+        let invented = sandbox.world().custom_kind("example.com/never-heard-of", "Widget");
+        assert_eq!(invented, Some(served));
+        assert_eq!(invented.map(Kind::api_version), Some("example.com"), "the version is not kept");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Change, Controller, Decision};
+use super::{Change, Controller, DECISION_PROPOSALS_MAX, Decision};
 use crate::model::{
     Condition, ConditionStatus, CountOrPercent, Key, Kind, Object, Pod, PodDisruptionBudget,
     PodDisruptionBudgetSpec, Resource, Timestamp, Uid, set_condition,
@@ -38,13 +38,22 @@ impl Controller for DisruptionBudgets {
         if key.kind != Kind::Namespace {
             return decision;
         }
-        for (_, stored) in world.list(Kind::PodDisruptionBudget, Some(&key.name)) {
-            if let Some(budget) = PodDisruptionBudget::from_object(&stored.object)
-                && let Some(proposal) = settle(stored, budget, world, now)
-            {
-                decision.propose(proposal);
-            }
+        let budgets = || {
+            let found = world.list(Kind::PodDisruptionBudget, Some(&key.name));
+            found.filter_map(|(_, stored)| {
+                Some((stored, &**PodDisruptionBudget::from_object(&stored.object)?))
+            })
+        };
+        if budgets().next().is_none() {
+            return decision;
         }
+        let pods = world.all::<Pod>(Some(&key.name)).map(|pod| &**pod);
+        let pods: Vec<&Pod> = pods.filter(|pod| !pod.is_finished()).collect();
+        let settled = budgets()
+            .filter_map(|(stored, budget)| settle(stored, budget, &pods, world, now))
+            // The rest follow: each of these makes the namespace be looked at again.
+            .take(DECISION_PROPOSALS_MAX);
+        decision.proposals.extend(settled);
         decision
     }
 }
@@ -68,14 +77,12 @@ fn wanted(object: Option<&Object>) -> Option<i32> {
 fn settle(
     stored: &Stored,
     budget: &PodDisruptionBudget,
+    pods: &[&Pod],
     world: &World,
     now: Timestamp,
 ) -> Option<Proposal> {
-    let pods: Vec<&Pod> = world
-        .all::<Pod>(Some(&budget.metadata.namespace))
-        .filter(|pod| budget.spec.selects(pod) && !pod.is_finished())
-        .map(|pod| &**pod)
-        .collect();
+    let under = pods.iter().filter(|pod| budget.spec.selects(pod));
+    let pods: Vec<&Pod> = under.copied().collect();
     let healthy = pods.iter().filter(|pod| pod.is_ready() && !pod.metadata.is_deleting()).count();
     let mut status = budget.status.clone();
     status.observed_generation = budget.metadata.generation;

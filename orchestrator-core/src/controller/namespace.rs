@@ -71,10 +71,7 @@ fn empty(
             }
         }
     }
-    let unreadable = world.quarantined().any(|(record, _)| {
-        let record = record.trim_end_matches("#status");
-        record.parse::<Key>().is_ok_and(|key| &*key.namespace == name)
-    });
+    let unreadable = world.quarantined_keys().any(|key| &*key.namespace == name);
     if remaining.is_empty() && !unreadable {
         let mut released = namespace.clone();
         released.spec.finalizers.retain(|finalizer| finalizer != NAMESPACE_FINALIZER);

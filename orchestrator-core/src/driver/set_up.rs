@@ -3,15 +3,13 @@
 use super::submit::Submitter;
 use crate::api::{AUTO_UPDATE_ANNOTATION, Rejection, built_in_access};
 use crate::model::{
-    ClusterRole, ClusterRoleBinding, NAMESPACE_FINALIZER, Namespace, NamespacePhase, Object,
-    ObjectMeta,
+    ClusterRole, ClusterRoleBinding, LABEL_NAMESPACE_NAME, NAMESPACE_FINALIZER, Namespace,
+    NamespacePhase, Object, ObjectMeta,
 };
 use crate::world::{Proposal, World};
 
 /// The namespaces every cluster has.
 const NAMESPACES: [&str; 2] = ["default", "kube-system"];
-/// The label with a namespace's own name.
-const LABEL_NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// Records what is missing, in one transaction, and returns the cluster's id: from the uid of `kube-system`, as is
 /// customary for Kubernetes clusters.

@@ -64,24 +64,10 @@ impl Placer {
 
     /// Learns what a change means for pods that need a node.
     pub(super) fn note(&mut self, change: &ObjectChange) {
-        match change.key.kind {
-            Kind::Node => self.retry_all(),
-            Kind::Pod => self.note_pod(change),
-            Kind::ClusterRole
-            | Kind::ClusterRoleBinding
-            | Kind::ConfigMap
-            | Kind::Custom(_)
-            | Kind::CustomResourceDefinition
-            | Kind::Deployment
-            | Kind::Event
-            | Kind::Namespace
-            | Kind::PodDisruptionBudget
-            | Kind::ReplicaSet
-            | Kind::Role
-            | Kind::RoleBinding
-            | Kind::Secret
-            | Kind::Service
-            | Kind::ServiceAccount => {}
+        if change.key.kind == Kind::Node {
+            self.retry_all();
+        } else if change.key.kind == Kind::Pod {
+            self.note_pod(change);
         }
     }
 

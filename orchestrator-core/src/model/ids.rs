@@ -7,6 +7,8 @@ use std::sync::Arc;
 use super::custom_kind::CustomKind;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::role_binding::RBAC_GROUP;
+
 /// The kinds of objects this version knows. Ordered by dependency only in `ALL`; `Ord` is alphabetical.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -115,7 +117,7 @@ impl Kind {
             Self::Deployment | Self::ReplicaSet => "apps",
             Self::PodDisruptionBudget => "policy",
             Self::ClusterRole | Self::ClusterRoleBinding | Self::Role | Self::RoleBinding => {
-                "rbac.authorization.k8s.io"
+                RBAC_GROUP
             }
         }
     }

@@ -67,7 +67,8 @@ pub use meta::{
     ObjectMeta, OwnerReference, StringMap, condition_status, set_condition,
 };
 pub use namespace::{
-    NAMESPACE_FINALIZER, Namespace, NamespacePhase, NamespaceSpec, NamespaceStatus,
+    LABEL_NAMESPACE_NAME, NAMESPACE_FINALIZER, Namespace, NamespacePhase, NamespaceSpec,
+    NamespaceStatus,
 };
 pub use node::{
     LABEL_HOSTNAME, Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo,

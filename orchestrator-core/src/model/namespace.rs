@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::meta::{Condition, ObjectMeta};
 use super::residual::{Residual, keep_residual};
 
+/// The label with a namespace's own name.
+pub const LABEL_NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 /// The finalizer in `spec.finalizers` that holds a namespace until its objects are gone.
 pub const NAMESPACE_FINALIZER: &str = "kubernetes";
 

@@ -1,6 +1,8 @@
 //! `Workload`: what objects that keep pods of a template have in common.
 
 use super::Object;
+use std::sync::Arc;
+
 use super::meta::Condition;
 use super::pod::PodTemplate;
 use super::selector::LabelSelector;
@@ -21,6 +23,19 @@ pub struct Workload<'o> {
 }
 
 impl Object {
+    /// Sets how many pods a workload of a built-in kind wants; returns whether it is one.
+    pub fn set_replicas(&mut self, replicas: i32) -> bool {
+        if let Self::Deployment(object) = self {
+            Arc::make_mut(object).spec.replicas = Some(replicas);
+            return true;
+        }
+        if let Self::ReplicaSet(object) = self {
+            Arc::make_mut(object).spec.replicas = Some(replicas);
+            return true;
+        }
+        false
+    }
+
     /// The object as a workload, if it is one of a built-in kind.
     pub fn workload(&self) -> Option<Workload<'_>> {
         match self {
@@ -53,6 +68,22 @@ impl Object {
             | Self::Secret(_)
             | Self::Service(_)
             | Self::ServiceAccount(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Kind;
+
+    #[test]
+    fn what_is_a_workload_has_replicas_to_set_and_nothing_else_has() {
+        for kind in Kind::ALL {
+            let mut object = Object::empty(kind);
+            let was = object.workload().map(|workload| workload.replicas);
+            assert_eq!(object.set_replicas(7), was.is_some(), "{kind}");
+            assert_eq!(object.workload().map(|it| it.replicas), was.map(|_| 7), "{kind}");
         }
     }
 }

@@ -152,14 +152,21 @@ impl World {
         )
     }
 
-    /// Finds the custom kind that an `apiVersion` and a name speak of, if it is served.
+    /// Finds the custom kind that an `apiVersion` and a name speak of, in whatever version, if it is served. (A version is
+    /// anybody's to invent in an owner reference, and no part of what a kind is.)
     pub fn custom_kind(&self, api_version: &str, name: &str) -> Option<Kind> {
-        let (group, version) = api_version.split_once('/')?;
+        let (group, _) = api_version.split_once('/')?;
         let mut all = self.all::<CustomResourceDefinition>(None);
         let found = all.find(|found| {
             found.spec.group == group && found.spec.names.kind == name && found.is_established()
         })?;
-        found.kind()?.at_version(version).map(Kind::Custom)
+        found.kind().map(Kind::Custom)
+    }
+
+    /// Lists the keys of what could not be read, as far as those can.
+    pub fn quarantined_keys(&self) -> impl Iterator<Item = Key> {
+        self.quarantined()
+            .filter_map(|(record, _)| record.trim_end_matches(STATUS_MARK).parse().ok())
     }
 
     /// Lists the custom kinds of which there are objects, defined or not.
@@ -342,10 +349,13 @@ impl World {
     }
 }
 
+/// What tells the name of a status record in quarantine from that of its object.
+const STATUS_MARK: &str = "#status";
+
 fn quarantine_name(record: &RecordChange) -> String {
     match record.key.part {
         Part::Main => record.key.object.to_string(),
-        Part::Status => format!("{}#status", record.key.object),
+        Part::Status => format!("{}{STATUS_MARK}", record.key.object),
     }
 }
 

@@ -144,7 +144,7 @@ fn edit() -> Vec<PolicyRule> {
 fn admin() -> Vec<PolicyRule> {
     let all: Vec<&str> = READ.into_iter().chain(WRITE).collect();
     vec![
-        resources(&["rbac.authorization.k8s.io"], &["rolebindings", "roles"], &all),
+        resources(&[RBAC_GROUP], &["rolebindings", "roles"], &all),
         resources(&["authorization.k8s.io"], &["localsubjectaccessreviews"], &["create"]),
     ]
 }

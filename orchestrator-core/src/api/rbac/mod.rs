@@ -28,6 +28,8 @@ pub const GROUP_MASTERS: &str = "system:masters";
 pub const GROUP_AUTHENTICATED: &str = "system:authenticated";
 /// The group of nodes.
 pub const GROUP_NODES: &str = "system:nodes";
+/// What the names of users that are nodes begin with.
+pub const NODE_USER_PREFIX: &str = "system:node:";
 /// The group of all service accounts; with `:` and a namespace, of those of that namespace.
 pub const GROUP_SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 
@@ -56,7 +58,7 @@ impl Caller {
     pub fn user_name(&self) -> String {
         match self {
             Self::Admin { name } | Self::User { name, .. } => name.clone(),
-            Self::Node { name } => format!("system:node:{name}"),
+            Self::Node { name } => format!("{NODE_USER_PREFIX}{name}"),
         }
     }
 

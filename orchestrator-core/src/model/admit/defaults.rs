@@ -7,14 +7,12 @@ use base64::Engine as _;
 use super::definition;
 use super::rights::complete_binding;
 use crate::model::{
-    Container, CountOrPercent, DEFAULT_SCHEDULER, Deployment, ImagePullPolicy, NAMESPACE_FINALIZER,
-    Namespace, Object, Pod, PodSpec, PortOrName, Probe, Protocol, RestartPolicy, RollingUpdate,
-    Secret, Sensitive, Service, StrategyType, TAINT_NOT_READY, TAINT_UNREACHABLE, TaintEffect,
-    Toleration, TolerationOperator,
+    Container, CountOrPercent, DEFAULT_SCHEDULER, Deployment, ImagePullPolicy,
+    LABEL_NAMESPACE_NAME, NAMESPACE_FINALIZER, Namespace, Object, Pod, PodSpec, PortOrName, Probe,
+    Protocol, RestartPolicy, RollingUpdate, Secret, Sensitive, Service, StrategyType,
+    TAINT_NOT_READY, TAINT_UNREACHABLE, TaintEffect, Toleration, TolerationOperator,
 };
 
-/// The label with a namespace's own name.
-const LABEL_NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 /// How long a pod stays on a node that does not answer or is not ready, unless it says otherwise.
 const NOT_READY_SECONDS: i64 = 300;
 

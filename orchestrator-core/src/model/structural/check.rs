@@ -157,6 +157,9 @@ impl Check {
 
     fn pattern(&mut self, schema: &Value, path: &str) {
         let pattern = text(schema, "pattern");
+        if pattern.is_empty() {
+            return;
+        }
         let at = format!("{path}.pattern");
         if pattern.len() > PATTERN_BYTES_MAX {
             self.errors.push(FieldError::too_long(at, PATTERN_BYTES_MAX));
