@@ -92,6 +92,8 @@ pub(crate) struct Named {
     pub(crate) name: String,
     /// Its uid.
     pub(crate) uid: String,
+    /// Whether the body said that nothing is to happen.
+    pub(crate) dry_run: bool,
 }
 
 /// A call, as it is put down.

@@ -28,14 +28,19 @@ static DOCUMENTS: LazyLock<BTreeMap<&'static str, Document>> = LazyLock::new(|| 
 });
 
 impl Document {
-    pub(crate) fn new(value: &Value) -> Self {
+    fn new(value: &Value) -> Self {
         let content = Bytes::from(value.to_string());
-        // FNV-1a: it only has to differ when the content does.
-        let hash = content.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        Self { content, hash: format!("{hash:016X}") }
+        let hash = hash(&content);
+        Self { content, hash }
     }
+}
+
+/// FNV-1a: it only has to differ when what it is of does.
+pub(crate) fn hash(bytes: &[u8]) -> String {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016X}")
 }
 
 /// `/openapi/v3`: where the documents are.

@@ -1,8 +1,10 @@
 //! The grammar of paths: from `/apis/apps/v1/namespaces/default/deployments/web/scale` to what it names.
 
+use http::Method;
 use orchestrator_core::model::{Key, Kind, is_dns_label, is_dns_subdomain};
 
 use crate::absent::{self, Absent};
+use crate::query::Query;
 use crate::registry::{self, Answered, OWN_GROUP, SUBRESOURCES_ABSENT, Subresource, VERSION};
 use crate::status::Failure;
 
@@ -50,6 +52,18 @@ pub(crate) enum Route {
 }
 
 impl Route {
+    /// Whether a request for it is a watch: its answer goes on for as long as there may be news.
+    pub(crate) fn is_watch(&self, method: &Method, query: &Query) -> bool {
+        let may_be = matches!(
+            self,
+            Self::Absent { name: None, .. }
+                | Self::Collection { .. }
+                | Self::Object { .. }
+                | Self::Sub { sub: Subresource::Status, .. }
+        );
+        may_be && matches!(*method, Method::GET | Method::HEAD) && query.flag("watch") == Some(true)
+    }
+
     /// A word for metrics, the same for every object of a kind.
     pub(crate) const fn resource(&self) -> &'static str {
         match self {
@@ -211,20 +225,9 @@ fn in_group(group: &'static str, rest: &[&str]) -> Result<Route, Failure> {
             below(key(Kind::Namespace, "", name)?, sub)
         }
         (_, ["namespaces", namespace, plural, rest @ ..]) => {
-            let kind = kind(group, plural)?;
-            if !kind.is_namespaced() {
-                return Err(Failure::no_such_path());
-            }
-            check_namespace(namespace)?;
-            in_resource(kind, Some(namespace), rest)
+            in_resource(kind(group, plural)?, Some(namespace), rest)
         }
-        (_, [plural, rest @ ..]) => {
-            let kind = kind(group, plural)?;
-            if kind.is_namespaced() && !rest.is_empty() {
-                return Err(Failure::no_such_path());
-            }
-            in_resource(kind, None, rest)
-        }
+        (_, [plural, rest @ ..]) => in_resource(kind(group, plural)?, None, rest),
     }
 }
 
@@ -234,10 +237,29 @@ fn kind(group: &str, plural: &str) -> Result<Kind, Failure> {
 }
 
 fn in_resource(kind: Kind, namespace: Option<&str>, rest: &[&str]) -> Result<Route, Failure> {
+    below_resource(kind, namespace, rest, below)
+}
+
+/// Reads the end of the path of a kind: nothing, a name, or a name and what `below` knows below an object.
+pub(crate) fn below_resource(
+    kind: Kind,
+    namespace: Option<&str>,
+    rest: &[&str],
+    below: impl FnOnce(Key, &str) -> Result<Route, Failure>,
+) -> Result<Route, Failure> {
+    let is_right = match namespace {
+        Some(_) => kind.is_namespaced(),
+        None => !kind.is_namespaced() || rest.is_empty(),
+    };
+    if !is_right {
+        return Err(Failure::no_such_path());
+    }
+    namespace.map_or(Ok(()), check_namespace)?;
+    let key = |name| key(kind, namespace.unwrap_or_default(), name);
     match rest {
         [] => Ok(Route::Collection { kind, namespace: namespace.map(str::to_owned) }),
-        [name] => Ok(Route::Object { key: key(kind, namespace.unwrap_or_default(), name)? }),
-        [name, sub] => below(key(kind, namespace.unwrap_or_default(), name)?, sub),
+        [name] => Ok(Route::Object { key: key(name)? }),
+        [name, sub] => below(key(name)?, sub),
         _ => Err(Failure::no_such_path()),
     }
 }
@@ -253,7 +275,7 @@ fn below(key: Key, name: &str) -> Result<Route, Failure> {
     Err(Failure::no_such_path())
 }
 
-pub(crate) fn key(kind: Kind, namespace: &str, name: &str) -> Result<Key, Failure> {
+fn key(kind: Kind, namespace: &str, name: &str) -> Result<Key, Failure> {
     if kind.is_namespaced() {
         check_namespace(namespace)?;
     }
@@ -266,7 +288,7 @@ pub(crate) fn key(kind: Kind, namespace: &str, name: &str) -> Result<Key, Failur
     Ok(Key::new(kind, namespace, name))
 }
 
-pub(crate) fn check_namespace(namespace: &str) -> Result<(), Failure> {
+fn check_namespace(namespace: &str) -> Result<(), Failure> {
     if is_dns_label(namespace) {
         return Ok(());
     }

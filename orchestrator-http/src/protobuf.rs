@@ -22,7 +22,7 @@ const META_KINDS: [&str; 1] = ["DeleteOptions"];
 pub(crate) enum ProtobufError {
     #[error("it does not begin with \"k8s\\0\"")]
     NotKubernetes,
-    #[error("{0}: it ends in the middle")]
+    #[error("{0}: it ends in the middle, or is not protobuf")]
     Truncated(String),
     #[error("{field}: wire type {found} does not go with it")]
     WireType { field: String, found: u8 },

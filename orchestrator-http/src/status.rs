@@ -114,6 +114,11 @@ impl Failure {
             .with_details(json!({ "retryAfterSeconds": retry_after_seconds }))
     }
 
+    /// 500: the server is at fault.
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
+    }
+
     /// 501: Kubernetes has it, this server does not.
     pub fn not_implemented(what: &str) -> Self {
         let message = format!("{what} is not implemented by this server yet");
@@ -251,7 +256,7 @@ impl From<Rejection> for Failure {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
                     .with_details(json!({ "retryAfterSeconds": 1 }))
             }
-            _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message),
+            _ => Self::internal(message),
         }
     }
 }

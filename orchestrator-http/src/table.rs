@@ -161,7 +161,7 @@ pub(crate) fn row(
         IncludeObject::Object => object.to_value(),
     };
     let cells = match (object, own) {
-        (Object::Custom(object), Some(own)) => custom::cells(object, own, now),
+        (object @ Object::Custom(_), Some(own)) => custom::cells(object, own, now),
         _ => cells(object, now),
     };
     json!({ "cells": cells, "object": included })

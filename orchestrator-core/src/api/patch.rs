@@ -68,8 +68,18 @@ fn merged(object: &Object, change: &Value) -> Result<Value, Rejection> {
         return Err(bad_request("a merge patch must be a JSON object"));
     }
     let mut value = without_revision(object).to_value();
-    match merge_into(&mut value, change, PATCH_DEPTH_MAX) {
-        true => Ok(value),
+    merge_patch(&mut value, change)?;
+    Ok(value)
+}
+
+/// Changes a document as a JSON merge patch says (RFC 7386): objects are merged by field, `null` removes, everything else
+/// replaces.
+///
+/// # Errors
+/// [`Rejection::BadRequest`] when the patch is nested deeper than any object may be; the document is half changed then.
+pub fn merge_patch(target: &mut Value, patch: &Value) -> Result<(), Rejection> {
+    match merge_into(target, patch, PATCH_DEPTH_MAX) {
+        true => Ok(()),
         false => Err(bad_request(format!("the patch is nested deeper than {PATCH_DEPTH_MAX}"))),
     }
 }

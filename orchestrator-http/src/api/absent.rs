@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::encode::{Event, line};
 use super::list;
 use super::permit::Permit;
-use super::watch::{self, BOOKMARK_SECONDS, LOOK_EVERY};
+use super::watch::{self, BOOKMARK_SECONDS};
 use super::{Api, Call, json};
 use crate::absent::Absent;
 use crate::body::Body;
@@ -116,25 +116,21 @@ impl Waiting {
             return Some(first);
         }
         let mut stopping = self.api.inner.stopping.clone();
-        loop {
-            tokio::select! {
-                biased;
-                () = stopping.wait() => return None,
-                () = tokio::time::sleep_until(self.deadline) => {
-                    self.is_done = true;
-                    return self.bookmarks.then(|| bookmark(&self.api));
-                }
-                () = tokio::time::sleep(LOOK_EVERY), if self.permit.may_end() => {
-                    if !self.permit.holds() {
-                        self.is_done = true;
-                        let status = self.permit.refusal().to_value().to_string();
-                        return Some(line(Event::Error, status.as_bytes()));
-                    }
-                }
-                () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
-                    self.next_bookmark += Duration::from_secs(BOOKMARK_SECONDS);
-                    return Some(bookmark(&self.api));
-                }
+        tokio::select! {
+            biased;
+            () = stopping.wait() => None,
+            () = tokio::time::sleep_until(self.deadline) => {
+                self.is_done = true;
+                self.bookmarks.then(|| bookmark(&self.api))
+            }
+            () = self.permit.withdrawn() => {
+                self.is_done = true;
+                let status = self.permit.refusal().to_value().to_string();
+                Some(line(Event::Error, status.as_bytes()))
+            }
+            () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
+                self.next_bookmark = Instant::now() + Duration::from_secs(BOOKMARK_SECONDS);
+                Some(bookmark(&self.api))
             }
         }
     }

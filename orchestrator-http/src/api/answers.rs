@@ -1,17 +1,14 @@
 //! What is answered and never stored: reviews, and what nodes and pods use.
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use http::{Method, Response, StatusCode};
 use orchestrator_core::model::{Key, Kind, Node, ObjectMeta, Pod, Uid};
 use orchestrator_core::world::{ContainerUsage, NodeSignal, World};
 use serde_json::{Value, json};
 
 use super::list::Selection;
-use super::write::read_object;
 use super::{Api, Call, json};
-use crate::body::{self, Body};
-use crate::negotiate;
+use crate::body::Body;
 use crate::query::ListOptions;
 use crate::registry::{AnswerKind, Answered};
 use crate::status::Failure;
@@ -46,12 +43,10 @@ impl Api {
                 Err(Failure::method_not_allowed())
             }
             (_, None) if call.parts.method == Method::POST => {
-                let format = negotiate::object_body(call.header(CONTENT_TYPE))?;
-                let caller = call.caller.clone();
-                let version = answered.api_version();
-                let is = (version.as_str(), answered.kind_name);
-                let asked = read_object(format, &body::read(call.body).await?, is)?;
-                let review = self.review(answered, namespace.as_deref(), &caller, &asked)?;
+                let received = call.receive().await?;
+                let asked = received.object((&answered.api_version(), answered.kind_name))?;
+                let caller = &received.caller;
+                let review = self.review(answered, namespace.as_deref(), caller, &asked)?;
                 Ok(json(StatusCode::CREATED, &review))
             }
             (_, None) => Err(Failure::method_not_allowed()),

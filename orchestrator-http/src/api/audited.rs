@@ -1,13 +1,13 @@
 //! Which calls are put down in the audit log, and what of them.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::header::USER_AGENT;
 use http::request::Parts;
 use http::{Method, Response};
 use orchestrator_core::api::{Asked, Attributes, Caller};
 
-use super::{Api, permit, text};
+use super::{Api, text};
 use crate::audit::{Entry, Named};
 use crate::body::Body;
 use crate::path::Route;
@@ -34,7 +34,7 @@ struct About {
     impersonated_by: Option<String>,
     source: Option<String>,
     user_agent: String,
-    attributes: Attributes,
+    attributes: Arc<Attributes>,
     dry_run: bool,
 }
 
@@ -44,7 +44,14 @@ impl<'a> Noted<'a> {
     }
 
     /// Learns what is asked, and by whom, if that is of interest.
-    pub(super) fn begin(&self, caller: &Caller, route: &Route, query: &Query, parts: &Parts) {
+    pub(super) fn begin(
+        &self,
+        caller: &Caller,
+        route: &Route,
+        query: &Query,
+        attributes: &Arc<Attributes>,
+        parts: &Parts,
+    ) {
         if self.api.inner.audit.is_none() || !concerns(route, &parts.method) {
             return;
         }
@@ -54,7 +61,7 @@ impl<'a> Noted<'a> {
             impersonated_by: None,
             source: parts.extensions.get::<Source>().map(|Source(address)| address.to_string()),
             user_agent: agent.chars().take(USER_AGENT_CHARS_MAX).collect(),
-            attributes: permit::attributes(route, &parts.method, query, parts.uri.path()),
+            attributes: Arc::clone(attributes),
             dry_run: query.text("dryRun").is_some_and(|said| !said.is_empty()),
         };
         *self.about.lock().unwrap_or_else(PoisonError::into_inner) = Some(about);
@@ -131,7 +138,7 @@ impl Api {
             // What the object is called counts more than what was asked for.
             name: named.map_or(name, |named| &named.name),
             uid: named.map_or("", |named| &named.uid),
-            dry_run: about.dry_run,
+            dry_run: about.dry_run || named.is_some_and(|named| named.dry_run),
             code,
         };
         if let Err(error) = log.write(&entry.to_value()) {

@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Method, Response};
-use orchestrator_core::api::Caller;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -58,11 +57,6 @@ impl Default for FairnessLimits {
     }
 }
 
-/// Whose lane a request is in.
-pub(super) fn identity(caller: &Caller) -> String {
-    caller.user_name()
-}
-
 /// How a request is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
@@ -73,14 +67,13 @@ pub(super) enum Class {
 impl Class {
     /// Tells requests that end soon from those that last.
     pub(super) fn of(method: &Method, route: &Route, query: &Query) -> Self {
-        let flag = |name| *method == Method::GET && query.flag(name) == Some(true);
         let lasts = match route {
-            Route::Absent { .. } | Route::Collection { .. } => flag("watch"),
-            Route::Sub { sub: Subresource::Log, .. } => flag("follow"),
-            Route::Sub { sub, .. } => {
-                matches!(sub, Subresource::Attach | Subresource::Exec | Subresource::PortForward)
-            }
-            _ => false,
+            Route::Sub { sub: Subresource::Log, .. } => query.flag("follow") == Some(true),
+            Route::Sub {
+                sub: Subresource::Attach | Subresource::Exec | Subresource::PortForward,
+                ..
+            } => true,
+            route => route.is_watch(method, query),
         };
         if lasts { Self::Stream } else { Self::Request }
     }
@@ -157,6 +150,13 @@ fn is_upgrade(response: &Response<Body>) -> bool {
 
 impl Fairness {
     pub(super) fn new(limits: FairnessLimits, metrics: LimitMetrics) -> Self {
+        let countable = |number: usize| number.min(Semaphore::MAX_PERMITS);
+        let limits = FairnessLimits {
+            requests_in_flight_max: countable(limits.requests_in_flight_max),
+            requests_waiting_max: countable(limits.requests_waiting_max),
+            streams_max: countable(limits.streams_max),
+            ..limits
+        };
         let shared = Arc::new(Lane::new(&limits));
         Self { limits, metrics, lanes: Mutex::default(), shared }
     }
@@ -248,7 +248,7 @@ impl Fairness {
 
 impl Lane {
     fn new(limits: &FairnessLimits) -> Self {
-        let places = |number: usize| Arc::new(Semaphore::new(number.min(Semaphore::MAX_PERMITS)));
+        let places = |number| Arc::new(Semaphore::new(number));
         Self {
             in_flight: places(limits.requests_in_flight_max),
             waiting: places(limits.requests_waiting_max),

@@ -87,7 +87,7 @@ impl Api {
         namespace: Option<String>,
         query: &Query,
         accept: Option<&str>,
-        permit: &Permit,
+        permit: Permit,
     ) -> Result<Response<Body>, Failure> {
         let columns = custom::of_kind(&self.inner.cluster.world(), kind);
         let shape = Shape { columns, ..shape(query, accept)? };

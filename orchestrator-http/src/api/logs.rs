@@ -8,6 +8,7 @@ use orchestrator_core::model::{Key, Time};
 use orchestrator_core::runtime::{LogLine, LogOptions, LogStream};
 
 use super::Api;
+use super::permit::Permit;
 use crate::body::{self, Body, BrokenOff};
 use crate::query::Query;
 use crate::status::Failure;
@@ -15,7 +16,12 @@ use crate::stopping::Stopping;
 
 impl Api {
     /// Answers with a container's log.
-    pub(super) async fn logs(&self, pod: &Key, query: &Query) -> Result<Response<Body>, Failure> {
+    pub(super) async fn logs(
+        &self,
+        pod: &Key,
+        query: &Query,
+        permit: Permit,
+    ) -> Result<Response<Body>, Failure> {
         let options = LogOptions {
             follow: query.flag("follow").unwrap_or(false),
             tail_lines: at_least(query, "tailLines", 0)?,
@@ -30,6 +36,7 @@ impl Api {
             timestamps: query.flag("timestamps").unwrap_or(false),
             at_line_start: true,
             left: limit.unwrap_or(usize::MAX),
+            permit,
             stopping: self.inner.stopping.clone(),
         };
         let pieces = stream::unfold(log, |mut log| async move {
@@ -77,6 +84,7 @@ struct Log {
     at_line_start: bool,
     /// How many more bytes the client wants.
     left: usize,
+    permit: Permit,
     stopping: Stopping,
 }
 
@@ -90,6 +98,10 @@ impl Log {
             biased;
             () = self.stopping.wait() => {
                 return Err(BrokenOff("the server stops".to_owned()));
+            }
+            () = self.permit.withdrawn() => {
+                self.left = 0;
+                return Err(BrokenOff(self.permit.refusal().message));
             }
             line = self.lines.next() => line,
         };

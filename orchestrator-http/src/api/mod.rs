@@ -5,6 +5,7 @@
 mod absent;
 mod answers;
 mod audited;
+mod delete;
 mod encode;
 mod fairness;
 mod identity;
@@ -48,7 +49,7 @@ use crate::query::Query;
 use crate::registry::{self, Subresource};
 use crate::status::Failure;
 use crate::stopping::Stopping;
-use crate::stream::ExecQuery;
+use crate::stream::{ExecQuery, Takeover};
 use audited::Noted;
 use encode::Encoder;
 use fairness::{Class, Fairness};
@@ -112,6 +113,7 @@ impl<B> Call<B> {
 
 /// A request to write whose body has come.
 struct Received {
+    query: Query,
     options: WriteOptions,
     format: BodyFormat,
     bytes: Bytes,
@@ -123,12 +125,14 @@ where
     B: http_body::Body<Data = Bytes>,
     B::Error: std::fmt::Display,
 {
-    /// Reads how to write, and the object to be written.
+    /// Reads how to write, and what is sent along.
     async fn receive(self) -> Result<Received, Failure> {
         let options = self.write_options()?;
-        let format = negotiate::object_body(self.header(CONTENT_TYPE))?;
+        let format = negotiate::object_body(text(&self.parts.headers, CONTENT_TYPE));
         let bytes = body::read(self.body).await?;
-        Ok(Received { options, format, bytes, caller: self.caller })
+        // Nothing is of no type.
+        let format = if bytes.is_empty() { BodyFormat::Json } else { format? };
+        Ok(Received { query: self.query, options, format, bytes, caller: self.caller })
     }
 }
 
@@ -184,11 +188,9 @@ impl Api {
         let limit = Duration::from_secs(REQUEST_SECONDS_MAX);
         let outcome = match tokio::time::timeout(limit, outcome).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(Failure::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "InternalError",
-                "the request made the server panic; its log has more",
-            )),
+            Ok(Err(_)) => {
+                Err(Failure::internal("the request made the server panic; its log has more"))
+            }
             Err(_) => {
                 let message = format!("no answer within {REQUEST_SECONDS_MAX} s");
                 Err(Failure::timeout(message))
@@ -232,9 +234,14 @@ impl Api {
             return Ok(plain("ok"));
         }
         let caller = self.authenticate(&parts.headers, transport)?;
-        let query = Query::parse(parts.uri.query());
-        if let (Ok(route), Ok(query)) = (&route, &query) {
-            noted.begin(&caller, route, query, &parts);
+        // A query that cannot be read is refused further down, when it is known whose call it was.
+        let understood = route.and_then(|route| {
+            let query = Query::parse(parts.uri.query())?;
+            let attributes = permit::attributes(&route, &parts.method, &query, parts.uri.path());
+            Ok((route, query, Arc::new(attributes)))
+        });
+        if let Ok((route, query, attributes)) = &understood {
+            noted.begin(&caller, route, query, attributes, &parts);
         }
         let caller = match self.impersonated(&caller, &parts.headers)? {
             Some(other) => {
@@ -243,14 +250,14 @@ impl Api {
             }
             None => caller,
         };
-        let class = match (&route, &query) {
-            (Ok(route), Ok(query)) => Class::of(&parts.method, route, query),
-            _ => Class::Request,
+        let class = match &understood {
+            Ok((route, query, _)) => Class::of(&parts.method, route, query),
+            Err(_) => Class::Request,
         };
-        let ticket = self.inner.fairness.admit(&fairness::identity(&caller), class).await?;
-        let (route, query) = (route?, query?);
-        let attributes = permit::attributes(&route, &parts.method, &query, parts.uri.path());
+        let ticket = self.inner.fairness.admit(&caller.user_name(), class).await?;
+        let (route, query, attributes) = understood?;
         let permit = Permit::ask(&self.inner.cluster, &caller, attributes)?;
+        let mut right = permit.clone();
         let call = Call { parts, query, body, caller, permit };
         let deprecated = match &route {
             Route::Collection { kind, .. } => Some(*kind),
@@ -260,6 +267,7 @@ impl Api {
         let deprecated =
             deprecated.and_then(|kind| custom::deprecation(&self.inner.cluster.world(), kind));
         let mut response = self.dispatch(route, call).await?;
+        Takeover::until(response.extensions_mut(), async move { right.withdrawn().await });
         write::warn(&mut response, deprecated.into_iter());
         Ok(ticket.keep_for(response))
     }
@@ -280,8 +288,9 @@ impl Api {
             }
             Route::Collection { kind, namespace } => match method {
                 Method::GET => {
-                    let (accept, permit) = (call.header(ACCEPT), &call.permit);
-                    self.list_or_watch(kind, namespace, &call.query, accept, permit).await
+                    let Call { parts, query, permit, .. } = call;
+                    let accept = text(&parts.headers, ACCEPT);
+                    self.list_or_watch(kind, namespace, &query, accept, permit).await
                 }
                 // Objects of all namespaces are only read together.
                 _ if kind.is_namespaced() && namespace.is_none() => {
@@ -294,7 +303,7 @@ impl Api {
                 _ => Err(Failure::method_not_allowed()),
             },
             Route::Object { key } => match method {
-                Method::GET => self.get(&key, &call.query, call.header(ACCEPT), &call.permit).await,
+                Method::GET => self.get(&key, call).await,
                 Method::PUT => self.update(key, Part::Main, call).await,
                 Method::PATCH => self.patch(key, Part::Main, call).await,
                 Method::DELETE => self.delete(key, call).await,
@@ -311,16 +320,14 @@ impl Api {
                     let wish = ExecQuery::read(&call.query)?;
                     self.exec(&key, wish, &mut call.parts).await
                 }
-                (Subresource::Log, Method::GET) => self.logs(&key, &call.query).await,
+                (Subresource::Log, Method::GET) => self.logs(&key, &call.query, call.permit).await,
                 (Subresource::PortForward, Method::GET | Method::POST) => {
                     self.port_forward(&key, &call.query, &mut call.parts)
                 }
                 (Subresource::Scale, Method::GET) => self.scale(&key),
                 (Subresource::Scale, Method::PUT) => self.put_scale(key, call).await,
                 (Subresource::Scale, Method::PATCH) => self.patch_scale(key, call).await,
-                (Subresource::Status, Method::GET) => {
-                    self.get(&key, &call.query, call.header(ACCEPT), &call.permit).await
-                }
+                (Subresource::Status, Method::GET) => self.get(&key, call).await,
                 (Subresource::Status, Method::PUT) => self.update(key, Part::Status, call).await,
                 (Subresource::Token, Method::POST) => self.token(key, call).await,
                 (Subresource::Status, Method::PATCH) => self.patch(key, Part::Status, call).await,

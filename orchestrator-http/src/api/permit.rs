@@ -1,20 +1,29 @@
 //! What a request asks in the terms of roles, and whether it is permitted.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use http::Method;
 use orchestrator_core::api::{Asked, Attributes, Caller, permits};
 use orchestrator_core::driver::Cluster;
+use orchestrator_core::model::Revision;
 
 use crate::path::Route;
 use crate::query::Query;
 use crate::registry::{OWN_GROUP, Subresource};
 use crate::status::Failure;
 
+/// How often it is looked whether what lasts is still permitted.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// Somebody's right to something, as long as it lasts.
 #[derive(Clone, Debug)]
 pub(super) struct Permit {
     cluster: Cluster,
     caller: Caller,
-    attributes: Attributes,
+    attributes: Arc<Attributes>,
+    /// The newest world in which the right was there.
+    held_at: Option<Revision>,
 }
 
 impl Permit {
@@ -25,9 +34,10 @@ impl Permit {
     pub(super) fn ask(
         cluster: &Cluster,
         caller: &Caller,
-        attributes: Attributes,
+        attributes: impl Into<Arc<Attributes>>,
     ) -> Result<Self, Failure> {
-        let permit = Self { cluster: cluster.clone(), caller: caller.clone(), attributes };
+        let (cluster, caller) = (cluster.clone(), caller.clone());
+        let mut permit = Self { cluster, caller, attributes: attributes.into(), held_at: None };
         match permit.holds() {
             true => Ok(permit),
             false => Err(permit.refusal()),
@@ -40,13 +50,26 @@ impl Permit {
     }
 
     /// Whether the right is still there.
-    pub(super) fn holds(&self) -> bool {
-        permits(&self.cluster.world(), &self.caller, &self.attributes)
+    pub(super) fn holds(&mut self) -> bool {
+        let world = self.cluster.world();
+        let now = Some(world.revision());
+        if self.held_at == now {
+            return true;
+        }
+        let holds = permits(&world, &self.caller, &self.attributes);
+        self.held_at = if holds { now } else { None };
+        holds
     }
 
-    /// Whether it could ever be withdrawn.
-    pub(super) const fn may_end(&self) -> bool {
-        !matches!(self.caller, Caller::Admin { .. })
+    /// Waits until the right is withdrawn, for ever if it cannot be. Looks at once, and then from time to time. Cancel-safe.
+    pub(super) async fn withdrawn(&mut self) {
+        // An administrator's is not.
+        if matches!(self.caller, Caller::Admin { .. }) {
+            std::future::pending::<()>().await;
+        }
+        while self.holds() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 }
 
@@ -56,8 +79,8 @@ pub(super) fn attributes(route: &Route, method: &Method, query: &Query, path: &s
     match route {
         Route::Absent { absent, namespace, name } => {
             let verb = match *method {
+                _ if route.is_watch(method, query) => "watch",
                 _ if is_read && name.is_some() => "get",
-                _ if is_read && query.flag("watch") == Some(true) => "watch",
                 _ if is_read => "list",
                 Method::DELETE if name.is_none() => "deletecollection",
                 _ => verb_of(method),
@@ -74,7 +97,7 @@ pub(super) fn attributes(route: &Route, method: &Method, query: &Query, path: &s
         }
         Route::Collection { kind, namespace } => {
             let verb = match *method {
-                _ if is_read && query.flag("watch") == Some(true) => "watch",
+                _ if route.is_watch(method, query) => "watch",
                 _ if is_read => "list",
                 Method::DELETE => "deletecollection",
                 _ => verb_of(method),
@@ -96,7 +119,7 @@ pub(super) fn attributes(route: &Route, method: &Method, query: &Query, path: &s
         }
         Route::Object { key } => {
             let verb = match is_read {
-                true if query.flag("watch") == Some(true) => "watch",
+                true if route.is_watch(method, query) => "watch",
                 true => "get",
                 false => verb_of(method),
             };
@@ -106,6 +129,7 @@ pub(super) fn attributes(route: &Route, method: &Method, query: &Query, path: &s
             let verb = match sub {
                 // Who may read may not run programs: a WebSocket begins with a GET.
                 Subresource::Attach | Subresource::Exec | Subresource::PortForward => "create",
+                _ if route.is_watch(method, query) => "watch",
                 _ if is_read => "get",
                 _ => verb_of(method),
             };

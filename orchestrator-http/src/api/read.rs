@@ -1,29 +1,24 @@
 //! Reading one object, and why a pod is where it is.
 
+use http::header::ACCEPT;
 use http::{Response, StatusCode};
 use orchestrator_core::model::Key;
 
 use super::encode::Shape;
 use super::list::{self, Selection};
-use super::permit::Permit;
-use super::{Api, json, typed};
+use super::{Api, Call, json, text, typed};
 use crate::body::Body;
 use crate::custom;
-use crate::query::{ListOptions, Query};
+use crate::query::ListOptions;
 use crate::status::Failure;
 
 impl Api {
     /// Answers a GET of an object: the object, or with `watch=true` what becomes of it.
-    pub(super) async fn get(
-        &self,
-        key: &Key,
-        query: &Query,
-        accept: Option<&str>,
-        permit: &Permit,
-    ) -> Result<Response<Body>, Failure> {
+    pub(super) async fn get<B>(&self, key: &Key, call: Call<B>) -> Result<Response<Body>, Failure> {
+        let Call { parts, query, permit, .. } = call;
         let columns = custom::of_kind(&self.inner.cluster.world(), key.kind);
-        let shape = Shape { columns, ..list::shape(query, accept)? };
-        let options = ListOptions::read(query, key.kind)?;
+        let shape = Shape { columns, ..list::shape(&query, text(&parts.headers, ACCEPT))? };
+        let options = ListOptions::read(&query, key.kind)?;
         if options.watch {
             let fields = options.fields.and_name(&key.name);
             let options = ListOptions { fields, ..options };
@@ -40,10 +35,8 @@ impl Api {
     /// Answers with where a pod could run, and why not elsewhere.
     pub(super) fn explain(&self, pod: &Key) -> Result<Response<Body>, Failure> {
         let explanation = self.inner.cluster.explain(pod)?;
-        let mut value = serde_json::to_value(&explanation).map_err(|error| {
-            let message = format!("encoding the explanation: {error}");
-            Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
-        })?;
+        let mut value = serde_json::to_value(&explanation)
+            .map_err(|error| Failure::internal(format!("encoding the explanation: {error}")))?;
         if let Some(map) = value.as_object_mut() {
             map.insert("kind".to_owned(), "Explanation".into());
             map.insert("apiVersion".to_owned(), "orchestrator.dev/v1".into());

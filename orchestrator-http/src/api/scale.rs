@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
-use orchestrator_core::api::{Caller, FieldValidation, Request, WriteOptions};
+use orchestrator_core::api::{Caller, FieldValidation, Request, WriteOptions, merge_patch};
 use orchestrator_core::model::{Key, Kind, Object, Workload};
 use orchestrator_core::world::World;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ impl Api {
         B: http_body::Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let Received { options, format, bytes, caller } = call.receive().await?;
+        let Received { options, format, bytes, caller, .. } = call.receive().await?;
         let scale = parse(key.kind, format, &bytes, FieldValidation::Ignore)?.value;
         self.write_scale(key, &scale, options, &caller).await
     }
@@ -69,7 +69,7 @@ impl Api {
         if let Some(metadata) = scale.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("resourceVersion");
         }
-        merge(&mut scale, patch);
+        merge_patch(&mut scale, &patch)?;
         self.write_scale(key, &scale, options, &call.caller).await
     }
 
@@ -111,7 +111,7 @@ impl Api {
 
 fn scale_of(world: &World, kind: Kind, object: &Object) -> Result<Value, Failure> {
     let (wanted, there, selector) = match object {
-        Object::Custom(object) => {
+        Object::Custom(_) => {
             custom::scale_of(world, kind, object).ok_or_else(Failure::no_such_path)?
         }
         object => {
@@ -134,35 +134,4 @@ fn scale_of(world: &World, kind: Kind, object: &Object) -> Result<Value, Failure
         "spec": { "replicas": wanted },
         "status": { "replicas": there, "selector": selector },
     }))
-}
-
-/// RFC 7386.
-fn merge(target: &mut Value, patch: Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch;
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    let Some(map) = target.as_object_mut() else { return };
-    for (name, value) in patch {
-        if value.is_null() {
-            map.remove(&name);
-        } else {
-            merge(map.entry(name).or_insert(Value::Null), value);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_merge_patch_sets_replaces_and_removes() {
-        let mut target = json!({ "a": { "b": 1, "c": 2 }, "d": [1] });
-        merge(&mut target, json!({ "a": { "b": null, "e": {} }, "d": [2], "f": { "g": 1 } }));
-        assert_eq!(target, json!({ "a": { "c": 2, "e": {} }, "d": [2], "f": { "g": 1 } }));
-    }
 }

@@ -6,8 +6,7 @@ use orchestrator_core::model::{Key, Kind, Resource, ServiceAccount, Time, Uid};
 use orchestrator_core::world::World;
 use serde_json::{Value, json};
 
-use super::write::read_object;
-use super::{Api, Call, Received, json};
+use super::{Api, Call, json};
 use crate::account_tokens::{Bound, Holder, ISSUER};
 use crate::body::Body;
 use crate::status::Failure;
@@ -32,9 +31,8 @@ impl Api {
         B: http_body::Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let Received { options, format, bytes, .. } = call.receive().await?;
-        let is = ("authentication.k8s.io/v1", "TokenRequest");
-        let asked = read_object(format, &bytes, is)?;
+        let received = call.receive().await?;
+        let asked = received.object(("authentication.k8s.io/v1", "TokenRequest"))?;
         let Some(credentials) = &self.inner.credentials else {
             return Err(Failure::not_implemented("making tokens without a server's keys"));
         };
@@ -61,12 +59,10 @@ impl Api {
         if let Some(bound) = asked.pointer("/spec/boundObjectRef") {
             spec["boundObjectRef"] = bound.clone();
         }
-        if !options.dry_run {
+        if !received.options.dry_run {
             let token = credentials.accounts.issue(&holder, audiences, now, seconds);
-            let failed = |error: String| {
-                let message = format!("the token cannot be signed: {error}");
-                Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
-            };
+            let failed =
+                |error: String| Failure::internal(format!("the token cannot be signed: {error}"));
             status["token"] = token.map_err(failed)?.into();
         }
         Ok(json(

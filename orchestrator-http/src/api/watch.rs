@@ -36,8 +36,6 @@ const WATCH_SECONDS: u64 = 3_600;
 const WATCH_SECONDS_MAX: u64 = 24 * 3_600;
 /// How often a client that asked for bookmarks gets one.
 pub(super) const BOOKMARK_SECONDS: u64 = 60;
-/// How often it is looked whether a watch that has nothing to tell is still permitted.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How many bytes of events are handed over at once.
 const CHUNK_BYTES: usize = 32 << 10;
 
@@ -47,7 +45,7 @@ impl Api {
         &self,
         selection: Selection,
         shape: Shape,
-        permit: &Permit,
+        permit: Permit,
     ) -> Result<Response<Body>, Failure> {
         let options = &selection.options;
         let revision = options.revision.unwrap_or(Revision::ZERO);
@@ -65,8 +63,7 @@ impl Api {
             lines: VecDeque::new(),
             columns_sent: false,
             is_done: false,
-            permit: permit.clone(),
-            next_look: now + LOOK_EVERY,
+            permit,
             deadline,
             next_bookmark: now + Duration::from_secs(BOOKMARK_SECONDS),
             stopping: self.inner.stopping.clone(),
@@ -133,7 +130,6 @@ struct Watch {
     columns_sent: bool,
     is_done: bool,
     permit: Permit,
-    next_look: Instant,
     deadline: Instant,
     next_bookmark: Instant,
     stopping: Stopping,
@@ -158,9 +154,7 @@ impl Watch {
                 biased;
                 () = self.stopping.wait() => self.is_done = true,
                 () = tokio::time::sleep_until(self.deadline) => self.end(),
-                () = tokio::time::sleep_until(self.next_look), if self.permit.may_end() => {
-                    self.next_look = Instant::now() + LOOK_EVERY;
-                }
+                () = self.permit.withdrawn() => {}
                 () = tokio::time::sleep_until(bookmark), if self.selection.options.bookmarks => {
                     self.next_bookmark = Instant::now() + Duration::from_secs(BOOKMARK_SECONDS);
                     self.push_bookmark(self.changes.position(), false);
@@ -172,7 +166,7 @@ impl Watch {
 
     /// Ends the watch when the right to it is withdrawn: nothing is told after that (S39).
     fn look(&mut self) {
-        if self.permit.may_end() && !self.is_done && !self.permit.holds() {
+        if !self.is_done && !self.permit.holds() {
             let status = self.permit.refusal().to_value().to_string();
             self.lines.push_back(line(Event::Error, status.as_bytes()));
             self.is_done = true;

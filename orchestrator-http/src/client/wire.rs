@@ -21,10 +21,8 @@ pub(super) fn warning_text(value: &HeaderValue) -> String {
 }
 
 pub(super) fn collection_path(kind: Kind, namespace: Option<&str>) -> String {
-    let base = match kind.group() {
-        "" => "/api/v1".to_owned(),
-        group => format!("/apis/{group}/v1"),
-    };
+    let of = if kind.group().is_empty() { "api" } else { "apis" };
+    let base = format!("/{of}/{}", kind.api_version());
     match namespace.filter(|_| kind.is_namespaced()) {
         Some(namespace) => {
             format!("{base}/namespaces/{}/{}", percent_encode(namespace), kind.plural())

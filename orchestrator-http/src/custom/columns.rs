@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use orchestrator_core::model::{CustomObject, Kind, Object, PrinterColumn, Time};
+use orchestrator_core::model::{Kind, Object, PrinterColumn, Time};
 use orchestrator_core::world::World;
 use serde_json::{Value, json};
 
@@ -42,9 +42,9 @@ pub(crate) fn columns(own: &[PrinterColumn]) -> Value {
 }
 
 /// An object's cells.
-pub(crate) fn cells(object: &CustomObject, own: &[PrinterColumn], now: Time) -> Value {
-    let whole = Object::from(object.clone()).to_value();
-    let name = Value::from(object.metadata.name.clone());
+pub(crate) fn cells(object: &Object, own: &[PrinterColumn], now: Time) -> Value {
+    let whole = object.to_value();
+    let name = Value::from(object.meta().name.clone());
     let own = own.iter().map(|column| cell(&whole, column, now));
     std::iter::once(name).chain(own).collect()
 }

@@ -6,7 +6,7 @@ use orchestrator_core::world::World;
 use serde_json::{Map, Value, json};
 
 use super::{Served, served};
-use crate::openapi::{Document, add_metadata};
+use crate::openapi::{Document, add_metadata, hash};
 
 /// The schema of metadata, which the document brings along.
 const METADATA: &str = "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
@@ -33,12 +33,24 @@ pub(crate) fn document(world: &World, group: &str, version: &str) -> Document {
         paths.insert(path, json!({ "patch": patch }));
     }
     add_metadata(&mut schemas);
-    Document::new(&json!({
+    let document = json!({
         "openapi": "3.0.0",
         "info": { "title": "orchd", "version": env!("CARGO_PKG_VERSION") },
         "paths": paths,
         "components": { "schemas": schemas },
-    }))
+    });
+    Document { content: document.to_string().into(), hash: hash_of(world, group, version) }
+}
+
+/// What differs whenever the document of a group and version may: the program and the definitions it is made of.
+fn hash_of(world: &World, group: &str, version: &str) -> String {
+    let api_version = format!("{group}/{version}");
+    let mut sources = env!("CARGO_PKG_VERSION").to_owned();
+    for served in served(world).filter(|served| served.kind.api_version() == api_version) {
+        let meta = &served.definition.metadata;
+        sources.push_str(&format!(" {}/{}", meta.uid, meta.resource_version));
+    }
+    hash(sources.as_bytes())
 }
 
 /// Adds to what `/openapi/v3` answers.
@@ -46,7 +58,7 @@ pub(crate) fn add_to_index(world: &World, index: &mut Value) {
     let versions: BTreeSet<_> =
         served(world).map(|served| (served.kind.group(), served.version.name.as_str())).collect();
     for (group, version) in versions {
-        let hash = document(world, group, version).hash;
+        let hash = hash_of(world, group, version);
         let path = format!("apis/{group}/{version}");
         let url = format!("/openapi/v3/{path}?hash={hash}");
         index["paths"][path] = json!({ "serverRelativeURL": url });

@@ -3,7 +3,7 @@
 use orchestrator_core::world::World;
 
 use super::{Served, find, served};
-use crate::path::{Route, check_namespace, decoded, key};
+use crate::path::{Route, below_resource, decoded};
 use crate::status::Failure;
 
 /// Finds what a path names; `None` when it is not about a custom kind.
@@ -28,14 +28,11 @@ pub(crate) fn route(world: &World, path: &str) -> Option<Result<Route, Failure>>
             Some(Ok(Route::CustomResources { group, version }))
         }
         ["apis", group, version, "namespaces", namespace, plural, rest @ ..] => {
-            let served = find(world, group, version, plural)?;
-            let is_right = served.kind.is_namespaced();
-            is_right.then(|| in_resource(served, Some(namespace), rest))
+            find(world, group, version, plural)
+                .map(|served| in_resource(served, Some(namespace), rest))
         }
         ["apis", group, version, plural, rest @ ..] => {
-            let served = find(world, group, version, plural)?;
-            let is_right = !served.kind.is_namespaced() || rest.is_empty();
-            is_right.then(|| in_resource(served, None, rest))
+            find(world, group, version, plural).map(|served| in_resource(served, None, rest))
         }
         _ => None,
     }
@@ -46,19 +43,9 @@ fn in_resource(
     namespace: Option<&str>,
     rest: &[&str],
 ) -> Result<Route, Failure> {
-    let kind = served.kind;
-    if let Some(namespace) = namespace {
-        check_namespace(namespace)?;
-    }
-    let key = |name: &str| key(kind, namespace.unwrap_or_default(), name);
-    match rest {
-        [] => Ok(Route::Collection { kind, namespace: namespace.map(str::to_owned) }),
-        [name] => Ok(Route::Object { key: key(name)? }),
-        [name, sub] => {
-            let found = served.subresources().find(|found| found.name() == *sub);
-            let sub = found.ok_or_else(Failure::no_such_path)?;
-            Ok(Route::Sub { key: key(name)?, sub })
-        }
-        _ => Err(Failure::no_such_path()),
-    }
+    below_resource(served.kind, namespace, rest, |key, name| {
+        let found = served.subresources().find(|found| found.name() == name);
+        let sub = found.ok_or_else(Failure::no_such_path)?;
+        Ok(Route::Sub { key, sub })
+    })
 }

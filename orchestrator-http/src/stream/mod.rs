@@ -40,6 +40,21 @@ impl Takeover {
         }
     }
 
+    /// Ends the task when something else has happened.
+    pub(crate) fn until(
+        extensions: &mut Extensions,
+        happened: impl Future<Output = ()> + Send + 'static,
+    ) {
+        if let Some(task) = Self::take_from(extensions) {
+            extensions.insert(Self::new(async move {
+                tokio::select! {
+                    () = task => {}
+                    () = happened => {}
+                }
+            }));
+        }
+    }
+
     /// Takes the task out of an answer.
     pub(crate) fn take_from(extensions: &mut Extensions) -> Option<Task> {
         let takeover = extensions.remove::<Self>()?;

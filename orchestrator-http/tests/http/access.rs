@@ -1,17 +1,22 @@
 //! Who may do what over the API: roles, tokens, certificates, and what is put down of it.
 
 use std::path::Path;
+use std::time::Duration;
 
-use http::Method;
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Empty};
 use orchestrator_core::api::Caller;
 use orchestrator_core::driver::Cluster;
 use orchestrator_core::model::{Key, Kind};
 use orchestrator_http::{
-    Client, ClientConfig, Pki, Server, ServerConfig, Token, Transport, WriteParams, read_kubeconfig,
+    Client, ClientConfig, DeleteParams, Pki, Server, ServerConfig, Token, Transport, WriteParams,
+    read_kubeconfig,
 };
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, MAPS, cluster, config_map};
+use crate::logs::with_a_pod;
 use crate::watch::Events;
 
 const NAMESPACE: Option<&str> = Some("default");
@@ -103,6 +108,26 @@ async fn a_watch_ends_when_its_right_is_withdrawn() {
     f.config_map("after", &json!({})).await;
     assert_eq!(admins.next().await.expect("it goes on").1["metadata"]["name"], "before");
     assert_eq!(admins.next().await.expect("it goes on").1["metadata"]["name"], "after");
+}
+
+#[tokio::test]
+async fn a_log_that_is_followed_breaks_off_when_its_right_is_withdrawn() {
+    let f = with_a_pod().await;
+    f.post(BINDINGS, &binding("jane", "view")).await.expect(201);
+    let path = "/api/v1/namespaces/default/pods/a/log?follow=true";
+    let request = Request::get(path).body(Empty::<Bytes>::new()).expect("well-formed");
+    let answer = f.api.handle(request, Transport::Known(Caller::user("jane", []))).await;
+    assert_eq!(answer.status(), 200);
+    let mut log = answer.into_body();
+    for line in ["one\n", "two\n", "three\n"] {
+        let frame = log.frame().await.expect("it goes on").expect("whole");
+        assert_eq!(frame.into_data().expect("text"), line);
+    }
+    f.send(Method::DELETE, &format!("{BINDINGS}/jane"), &[], "").await.expect(200);
+    let last = tokio::time::timeout(Duration::from_secs(30), log.frame()).await;
+    let error = last.expect("it ends").expect("not as if it were whole").expect_err("an error");
+    assert!(error.to_string().contains("cannot get resource \"pods/log\""), "{error}");
+    f.cluster.shutdown(true).await;
 }
 
 #[tokio::test]
@@ -342,6 +367,7 @@ async fn what_changes_something_is_put_down_and_no_secret_with_it() {
         .expect_err("it is there");
     admin.delete(&key, &Default::default()).await.expect("deleted");
     let found = lines();
+    assert_eq!(found.last().expect("a line")["uid"], stored["metadata"]["uid"]);
     let told: Vec<_> = found.iter().map(|line| (&line["verb"], &line["code"])).collect();
     let (create, delete) = (json!("create"), json!("delete"));
     assert_eq!(told, [(&create, &json!(201)), (&create, &json!(409)), (&delete, &json!(200))]);
@@ -359,6 +385,14 @@ async fn what_is_refused_is_put_down_too_under_the_names_that_count() {
         let text = std::fs::read_to_string(directory.path().join("audit.log")).expect("readable");
         serde_json::from_str(text.lines().last().expect("a line")).expect("JSON")
     };
+    // That nothing is to happen may be said in a body too.
+    admin.post(MAPS, &config_map("tried", &json!({}))).await.expect("made");
+    assert_eq!(last()["dryRun"], Value::Null);
+    let options = DeleteParams { dry_run: true, ..DeleteParams::default() };
+    let tried = Key::new(Kind::ConfigMap, "default", "tried");
+    admin.delete(&tried, &options).await.expect("tried");
+    assert_eq!((&last()["verb"], &last()["dryRun"]), (&json!("delete"), &json!(true)));
+    admin.get(&tried).await.expect("still there");
     // What somebody says in a query is not what the object is called.
     let path = format!("{MAPS}?fieldSelector=metadata.name=innocent");
     admin.post(&path, &config_map("evil", &json!({}))).await.expect("made");

@@ -121,6 +121,23 @@ async fn bad_input_gets_a_precise_answer_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn bodies_in_yaml_that_are_no_objects_of_their_own_are_read_too() {
+    let f = Fixture::new().await;
+    f.config_map("a", &json!({})).await;
+    let (yaml, path) = ([("content-type", "application/yaml")], format!("{MAPS}/a"));
+    let wrong = f.send(Method::DELETE, &path, &yaml, "propagationPolicy: Sideways\n").await;
+    assert!(wrong.refused(400, "BadRequest").contains("Sideways"));
+    let tried = f.send(Method::DELETE, &path, &yaml, "dryRun: [All]\n").await;
+    tried.expect(200);
+    f.get(&path).await.expect(200);
+    let review = "spec:\n  resourceAttributes:\n    verb: get\n    resource: pods\n";
+    let reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let answer = f.send(Method::POST, reviews, &yaml, review).await.expect(201);
+    assert_eq!(answer["status"]["allowed"], true);
+    f.cluster.shutdown(false).await;
+}
+
+#[tokio::test]
 async fn unknown_fields_warn_unless_asked_to_be_strict() {
     let f = Fixture::new().await;
     let mut object = deployment("web");

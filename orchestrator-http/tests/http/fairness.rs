@@ -6,6 +6,7 @@ use http::{Method, Request};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use orchestrator_http::{Api, FairnessLimits, Transport};
+use serde_json::json;
 
 use crate::fixture::{Fixture, MAPS, cluster};
 
@@ -64,17 +65,21 @@ async fn a_watch_holds_a_place_of_a_stream_until_it_ends_and_none_of_a_request()
     let limits =
         FairnessLimits { requests_in_flight_max: 1, streams_max: 1, ..FairnessLimits::default() };
     let f = fixture(limits).await;
-    let watch = || {
-        let request = Request::get(format!("{MAPS}?watch=true&resourceVersion=0"));
-        request.body(http_body_util::Empty::<Bytes>::new()).expect("a well-formed request")
-    };
-    let first = f.api.handle(watch(), Transport::Unix).await;
-    assert_eq!(first.status(), 200);
-    let message = f.get(&format!("{MAPS}?watch=true")).await.refused(429, "TooManyRequests");
-    assert!(message.contains("streams_max is 1"), "{message}");
-    f.get(MAPS).await.expect(200);
-    drop(first);
-    assert_eq!(f.api.handle(watch(), Transport::Unix).await.status(), 200);
+    f.config_map("a", &json!({})).await;
+    let one = format!("{MAPS}/a");
+    for path in [MAPS, &one, "/apis/batch/v1/jobs"] {
+        let watch = || {
+            let request = Request::get(format!("{path}?watch=true&resourceVersion=0"));
+            request.body(http_body_util::Empty::<Bytes>::new()).expect("a well-formed request")
+        };
+        let first = f.api.handle(watch(), Transport::Unix).await;
+        assert_eq!(first.status(), 200);
+        let message = f.get(&format!("{path}?watch=true")).await.refused(429, "TooManyRequests");
+        assert!(message.contains("streams_max is 1"), "{path}: {message}");
+        f.get(path).await.expect(200);
+        drop(first);
+        assert_eq!(f.api.handle(watch(), Transport::Unix).await.status(), 200);
+    }
     f.cluster.shutdown(false).await;
 }
 

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use http::Method;
 use orchestrator_core::model::Pod;
 use orchestrator_http::{Listen, Server, ServerConfig};
+use serde_json::json;
 use tokio::net::UnixStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -107,6 +109,27 @@ async fn attaching_shows_nothing_of_before_and_ends_with_the_server() {
         served.connect(path, &[("sec-websocket-protocol", V5)]).await.expect("a session");
     served.stop().await;
     assert_eq!(next(&mut socket).await, None);
+}
+
+#[tokio::test]
+async fn a_session_ends_when_its_right_is_withdrawn() {
+    let served = serve().await;
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings";
+    let binding = json!({
+        "metadata": { "name": "jane" },
+        "roleRef": { "kind": "ClusterRole", "name": "edit" },
+        "subjects": [{ "kind": "User", "name": "jane" }],
+    });
+    served.fixture.post(bindings, &binding).await.expect(201);
+    let path = "a/exec?command=say&command=hello&stdin=true&stdout=true";
+    let headers = [("sec-websocket-protocol", V5), ("impersonate-user", "jane")];
+    let mut socket = served.connect(path, &headers).await.expect("a session");
+    assert_eq!(next(&mut socket).await.as_deref(), Some(&b"\x01say hello\n"[..]));
+    let binding = format!("{bindings}/jane");
+    served.fixture.send(Method::DELETE, &binding, &[], "").await.expect(200);
+    assert_eq!(next(&mut socket).await, None);
+    assert_eq!(served.refused(path, &headers).await, 403);
+    served.stop().await;
 }
 
 #[tokio::test]
