@@ -4,7 +4,10 @@ use regex_lite::Regex;
 use serde_json::Value;
 
 use super::validate::validate_part;
-use super::{SCHEMA_DEPTH_MAX, SCHEMA_PARTS_MAX, flag, keeps_unknown, parts, prune, text};
+use super::{
+    SCHEMA_DEPTH_MAX, SCHEMA_PARTS_MAX, flag, is_whole_object, keeps_unknown, merging, parts,
+    prune, text,
+};
 use crate::model::FieldError;
 
 /// The most bytes of a pattern.
@@ -13,7 +16,6 @@ const PATTERN_BYTES_MAX: usize = 4_096;
 const ERRORS_MAX: usize = 16;
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
-const LIST_TYPES: [&str; 3] = ["atomic", "map", "set"];
 const LOGIC: [&str; 3] = ["allOf", "anyOf", "oneOf"];
 /// Whatever may be said in a schema.
 const KEYWORDS: [&str; 38] = [
@@ -64,6 +66,10 @@ pub(in crate::model) fn check(schema: &Value, path: &str) -> Vec<FieldError> {
         let found = text(schema, "type");
         let right = "must be object at the root";
         check.errors.push(FieldError::invalid(format!("{path}.type"), found, right));
+    }
+    if is_whole_object(schema) {
+        let at = format!("{path}.x-kubernetes-embedded-resource");
+        check.errors.push(FieldError::forbidden(at, "must not be true at the root"));
     }
     check.walk(schema, path, SCHEMA_DEPTH_MAX, true);
     check.errors
@@ -173,20 +179,7 @@ impl Check {
         if is_structure && text(schema, "type") == "array" && schema.get("items").is_none() {
             self.errors.push(FieldError::required(format!("{path}.items"), "must be specified"));
         }
-        let kind = text(schema, "x-kubernetes-list-type");
-        if !kind.is_empty() && !LIST_TYPES.contains(&kind) {
-            let at = format!("{path}.x-kubernetes-list-type");
-            self.errors.push(FieldError::not_supported(at, kind, &LIST_TYPES));
-        }
-        let has_keys = parts(schema, "x-kubernetes-list-map-keys").next().is_some();
-        if (kind == "map") != has_keys {
-            let at = format!("{path}.x-kubernetes-list-map-keys");
-            let why = "goes with x-kubernetes-list-type: map";
-            self.errors.push(match kind {
-                "map" => FieldError::required(at, why),
-                _ => FieldError::forbidden(at, why),
-            });
-        }
+        merging::check(schema, path, &mut self.errors);
     }
 
     fn inner(&mut self, schema: &Value, path: &str, depth: usize, is_structure: bool) {

@@ -7,6 +7,8 @@
 mod check;
 mod complete;
 mod format;
+mod list_type;
+mod merging;
 mod prune;
 #[cfg(test)]
 mod tests;
@@ -16,6 +18,7 @@ use serde_json::Value;
 
 pub(super) use check::check;
 pub use complete::complete;
+pub(crate) use list_type::{ListKey, ListType};
 pub use prune::prune;
 pub use validate::validate;
 
@@ -43,12 +46,18 @@ fn keeps_unknown(schema: &Value) -> bool {
     flag(schema, "x-kubernetes-preserve-unknown-fields")
 }
 
-fn is_whole_object(schema: &Value) -> bool {
+/// Whether a whole object is to be where a schema is of.
+pub(crate) fn is_whole_object(schema: &Value) -> bool {
     flag(schema, "x-kubernetes-embedded-resource")
 }
 
+/// Whether a map is one value to those who own fields.
+pub(crate) fn is_atomic_map(schema: &Value) -> bool {
+    text(schema, "x-kubernetes-map-type") == "atomic"
+}
+
 /// The schema of a field: its own, or that of any field.
-fn of_field<'s>(schema: &'s Value, name: &str) -> Option<&'s Value> {
+pub(crate) fn of_field<'s>(schema: &'s Value, name: &str) -> Option<&'s Value> {
     let own = schema.get("properties").and_then(|properties| properties.get(name));
     own.or_else(|| schema.get("additionalProperties").filter(|any| any.is_object()))
 }

@@ -189,6 +189,114 @@ fn flawed(spec: Value, expected: &str) {
     assert!(texts.iter().any(|text| text.contains(expected)), "{expected:?} in {texts:?}");
 }
 
+/// A list whose elements are told apart by `name`, changed.
+fn map_list(change: impl FnOnce(&mut Value)) -> Value {
+    let mut list = json!({
+        "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+        "items": {
+            "type": "object", "required": ["name"],
+            "properties": { "name": { "type": "string" }, "labels": { "type": "object" } },
+        },
+    });
+    change(&mut list);
+    list
+}
+
+#[test]
+fn what_tells_elements_of_a_list_apart_must_be_there_and_be_one_value() {
+    assert_eq!(check(&schema(map_list(|_| {})), "s"), []);
+    let keys = "x-kubernetes-list-map-keys";
+    flawed(
+        map_list(|list| drop(list.as_object_mut().map(|list| list.remove(keys)))),
+        "s.properties[spec].x-kubernetes-list-map-keys: Required value: must be a list of names, not empty",
+    );
+    flawed(
+        map_list(|list| list[keys] = json!(["nam"])),
+        "Invalid value: [\"nam\"]: entries must all be names of item properties: nam",
+    );
+    flawed(
+        map_list(|list| list[keys] = json!(["name", "name"])),
+        "must not contain duplicate entries: name",
+    );
+    flawed(
+        map_list(|list| list[keys] = json!(["labels"])),
+        "[labels].type: Invalid value: \"object\"",
+    );
+    flawed(
+        map_list(|list| list["items"]["required"] = json!([])),
+        "s.properties[spec].items.properties[name].default: Required value: this property is in \
+         x-kubernetes-list-map-keys, so it must have a default or be a required property",
+    );
+    let with_default = map_list(|list| {
+        list["items"]["required"] = json!([]);
+        list["items"]["properties"]["name"]["default"] = json!("a");
+    });
+    assert_eq!(check(&schema(with_default), "s"), []);
+    flawed(map_list(|list| list["items"]["nullable"] = true.into()), "items.nullable: Forbidden");
+    flawed(
+        map_list(|list| list["items"]["properties"]["name"]["nullable"] = true.into()),
+        "[name].nullable: Forbidden",
+    );
+    flawed(
+        map_list(|list| list["x-kubernetes-list-type"] = "set".into()),
+        "x-kubernetes-list-type: Invalid value: \"set\": must be map",
+    );
+}
+
+#[test]
+fn how_lists_and_maps_merge_goes_with_what_they_are() {
+    let list = |list_type: &str, items: Value| json!({ "type": "array", "x-kubernetes-list-type": list_type, "items": items });
+    let map = |map_type: &str| json!({ "type": "object", "x-kubernetes-map-type": map_type });
+    let text = || json!({ "type": "string" });
+    for good in [
+        list("atomic", map("granular")),
+        list("set", text()),
+        list("set", map("atomic")),
+        list("set", list("atomic", text())),
+    ] {
+        assert_eq!(check(&schema(good), "s"), []);
+    }
+    flawed(
+        list("bag", text()),
+        "Unsupported value: \"bag\": supported values: \"atomic\", \"map\", \"set\"",
+    );
+    flawed(map("frozen"), "Unsupported value: \"frozen\"");
+    flawed(
+        list("set", map("granular")),
+        "items.x-kubernetes-map-type: Invalid value: \"granular\": must be atomic",
+    );
+    flawed(
+        list("set", list("set", text())),
+        "items.x-kubernetes-list-type: Invalid value: \"set\"",
+    );
+    flawed(
+        json!({ "type": "string", "x-kubernetes-list-type": "set" }),
+        "spec].type: Invalid value: \"string\": must be array if x-kubernetes-list-type is specified",
+    );
+    let root = json!({ "type": "object", "x-kubernetes-embedded-resource": true });
+    assert!(check(&root, "s")[0].to_string().contains("must not be true at the root"));
+}
+
+#[test]
+fn what_is_in_a_list_twice_is_told_with_its_value() {
+    let set =
+        json!({ "type": "array", "x-kubernetes-list-type": "set", "items": { "type": "string" } });
+    wrong(set, json!(["a", "b", "a"]), "spec[2]: Duplicate value: \"a\"");
+    let ports = json!({
+        "type": "array", "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["port", "protocol"],
+        "items": { "type": "object", "required": ["port"], "properties": {
+            "port": { "type": "integer" }, "protocol": { "type": "string", "default": "TCP" },
+        } },
+    });
+    wrong(ports.clone(), json!([{ "port": 1, "protocol": "UDP" }, { "port": 1 }]), "");
+    wrong(
+        ports,
+        json!([{ "port": 1, "protocol": "TCP" }, { "port": 1 }]),
+        "spec[1]: Duplicate value: {\"port\":1,\"protocol\":\"TCP\"}",
+    );
+}
+
 #[test]
 fn a_schema_that_is_not_structural_is_refused() {
     flawed(json!({}), "s.properties[spec].type: Required value");

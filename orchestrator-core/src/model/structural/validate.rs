@@ -1,11 +1,11 @@
 //! What is wrong with a document, in the words Kubernetes has for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use regex_lite::Regex;
 use serde_json::{Map, Value};
 
-use super::{OF_OBJECTS, below, flag, format, is_whole_object, of_field, parts, text};
+use super::{ListType, OF_OBJECTS, below, flag, format, is_whole_object, of_field, parts, text};
 use crate::model::FieldError;
 use crate::model::admit::ERRORS_MAX;
 
@@ -194,19 +194,10 @@ fn in_list(schema: &Value, list: &[Value], path: &str, run: &mut Run) {
             walk(items, element, &format!("{path}[{index}]"), false, run);
         }
     }
-    let keys: Vec<&str> =
-        parts(schema, "x-kubernetes-list-map-keys").filter_map(Value::as_str).collect();
-    let identity = |element: &Value| match text(schema, "x-kubernetes-list-type") {
-        "map" => {
-            let key = |key: &&str| Some(((*key).to_owned(), element.get(*key)?.clone()));
-            Some(Value::Object(keys.iter().filter_map(key).collect()))
-        }
-        "set" => Some(element.clone()),
-        _ => None,
-    };
-    let mut seen = std::collections::BTreeSet::new();
+    let list_type = ListType::of(schema);
+    let mut seen = BTreeSet::new();
     for (index, element) in list.iter().enumerate() {
-        let Some(identity) = identity(element) else { return };
+        let Some(identity) = list_type.identity(element) else { continue };
         if !seen.insert(identity.to_string()) {
             run.errors.push(FieldError::duplicate(format!("{path}[{index}]"), identity));
         }
