@@ -8,11 +8,12 @@ use super::create::record;
 use super::decode::{Decoded, decode};
 use super::update::{Change, check, without_revision};
 use super::{
-    Context, Effect, FieldValidation, Preconditions, Rejection, WriteOptions, bad_request,
+    Context, Effect, FieldValidation, Preconditions, Rejection, WriteOptions, bad_request, custom,
 };
 use crate::model::{Key, Object, Part};
 use crate::ownership::{self, Force};
-use crate::schema::{Place, schema, take_unknown};
+use crate::schema::{schema, take_unknown};
+use crate::world::World;
 
 /// Whose manifests an object may remember that were applied by the client.
 const KUBECTL: &str = "kubectl";
@@ -42,7 +43,8 @@ pub(super) fn apply(
     // Types and unknown fields are looked at in the whole, whatever of it counts.
     let Decoded { object, warnings } =
         decode(context.world, key.kind, wish.manifest.clone(), options.validation, None)?;
-    let manifest = prepare(key, wish.manifest)?;
+    let manifest = prepare(context.world, key, wish.manifest)?;
+    let form = custom::form(context.world, key.kind);
     let manager = context.manager(options);
     let now = context.now.to_time();
     let Some(stored) = stored else {
@@ -52,7 +54,7 @@ pub(super) fn apply(
         let mut object = object;
         let meta = object.meta_mut();
         (*key.name).clone_into(&mut meta.name);
-        meta.managed_fields = ownership::created(key.kind, manager, &manifest, now);
+        meta.managed_fields = ownership::created(form, manager, &manifest, now);
         return record(context, &key.namespace, Decoded { object, warnings }, options, true);
     };
     let live = without_revision(&stored.object).at_version_of(key.kind).to_value();
@@ -65,17 +67,13 @@ pub(super) fn apply(
                 false if manager == KUBECTL => Force::LastApplied(&last),
                 false => Force::None,
             };
-            let applied =
-                ownership::apply(key.kind, &live, entries, manager, &manifest, force, now);
+            let applied = ownership::apply(form, &live, entries, manager, &manifest, force, now);
             let applied = applied
                 .map_err(|conflicts| Rejection::ApplyConflict { key: key.clone(), conflicts })?;
             (applied.value, applied.managed)
         }
         // The status is a record of its own, of which nobody owns parts.
-        Part::Status => {
-            let place = Place::root(schema().of_kind(key.kind.api_version(), key.kind.name()));
-            (ownership::merged(place, live, &manifest), Vec::new())
-        }
+        Part::Status => (ownership::merged(form, live, &manifest), Vec::new()),
     };
     let mut merged =
         decode(context.world, key.kind, merged, FieldValidation::Ignore, Some(&stored.object))?
@@ -100,7 +98,7 @@ fn pin(merged: &mut Object, said: &Object) {
 }
 
 /// Returns the manifest without nulls and without what Kubernetes does not know.
-fn prepare(key: &Key, manifest: &Value) -> Result<Value, Rejection> {
+fn prepare(world: &World, key: &Key, manifest: &Value) -> Result<Value, Rejection> {
     let Value::Object(map) = manifest else {
         return Err(bad_request("a manifest must be a JSON object"));
     };
@@ -134,11 +132,14 @@ fn prepare(key: &Key, manifest: &Value) -> Result<Value, Rejection> {
     if let Some(map) = manifest.as_object_mut() {
         map.remove("apiVersion");
         map.remove("kind");
+        if let Some(defined) = key.kind.custom().and_then(|kind| custom::defined(world, kind)) {
+            custom::prune(defined, map);
+        }
     }
     if let Some(message) = schema().of_kind(key.kind.api_version(), key.kind.name()) {
         take_unknown(message, &mut manifest);
     }
-    if let Some((path, what)) = ownership::indistinct(key.kind, &manifest) {
+    if let Some((path, what)) = ownership::indistinct(custom::form(world, key.kind), &manifest) {
         return Err(bad_request(format!("{path}: {what}")));
     }
     Ok(manifest)

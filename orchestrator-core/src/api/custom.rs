@@ -10,6 +10,7 @@ use crate::model::{
     CustomKind, CustomObject, CustomResourceDefinition, DefinitionVersion, FieldError, Key, Kind,
     Object,
 };
+use crate::ownership::Form;
 use crate::schema::{schema, take_unknown};
 use crate::store::{Expect, Guard, RecordKey};
 use crate::world::{Stored, World};
@@ -52,16 +53,10 @@ pub(super) fn resolved_key<'k>(world: &World, key: &'k Key) -> Result<Cow<'k, Ke
     }
 }
 
-/// Takes out what the schema does not name, and fills in defaults. Returns the paths of what went.
-pub(super) fn shape(defined: Defined<'_>, map: &mut Map<String, Value>) -> Vec<String> {
+/// Takes out what the schema does not name. Returns the paths of what went.
+pub(super) fn prune(defined: Defined<'_>, map: &mut Map<String, Value>) -> Vec<String> {
     let metadata = map.remove("metadata");
-    let mut body = Value::Object(std::mem::take(map));
-    let schema_of_version = defined.version.schema();
-    let mut unknown = structural::prune(schema_of_version, &mut body);
-    structural::complete(schema_of_version, &mut body);
-    if let Value::Object(body) = body {
-        *map = body;
-    }
+    let mut unknown = in_body(map, |body| structural::prune(defined.version.schema(), body));
     if let Some(mut metadata) = metadata {
         if let Some(message) = schema().find("meta/v1.ObjectMeta") {
             let found = take_unknown(message, &mut metadata);
@@ -71,6 +66,32 @@ pub(super) fn shape(defined: Defined<'_>, map: &mut Map<String, Value>) -> Vec<S
     }
     unknown.sort();
     unknown
+}
+
+/// Takes out what the schema does not name, and fills in defaults. Returns the paths of what went.
+pub(super) fn shape(defined: Defined<'_>, map: &mut Map<String, Value>) -> Vec<String> {
+    let unknown = prune(defined, map);
+    let metadata = map.remove("metadata");
+    in_body(map, |body| structural::complete(defined.version.schema(), body));
+    map.extend(metadata.map(|metadata| ("metadata".to_owned(), metadata)));
+    unknown
+}
+
+fn in_body<T>(map: &mut Map<String, Value>, change: impl FnOnce(&mut Value) -> T) -> T {
+    let mut body = Value::Object(std::mem::take(map));
+    let outcome = change(&mut body);
+    if let Value::Object(body) = body {
+        *map = body;
+    }
+    outcome
+}
+
+/// What is known of the objects of a kind to those who ask who owns what.
+pub(super) fn form(world: &World, kind: Kind) -> Form<'_> {
+    let Kind::Custom(custom) = kind else { return Form::of_kind(kind) };
+    let version = defined(world, custom).map(|found| found.version);
+    let schema = version.map_or(&Value::Null, DefinitionVersion::schema);
+    Form::of_custom(custom, schema, version.is_none_or(DefinitionVersion::has_status))
 }
 
 /// Says what is wrong with an object by the schema of its kind.

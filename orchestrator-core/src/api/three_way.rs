@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use crate::model::Kind;
-use crate::ownership::branch_of;
-use crate::schema::{Ownership, Place, schema};
+use crate::model::structural::ListType;
+use crate::ownership::{TypeRef, branch_of};
+use crate::schema::{Place, schema};
 
 /// Merges `new` into `live`, given the manifest that was applied last.
 pub(super) fn three_way(kind: Kind, live: &Value, last: &Value, new: &Value) -> Value {
@@ -64,18 +65,19 @@ fn merge_list(
     new: &[Value],
 ) -> Vec<Value> {
     let last = last.map(Vec::as_slice).unwrap_or_default();
-    match place.ownership {
-        Ownership::Granular | Ownership::Atomic => return new.to_vec(),
-        Ownership::Set => {
+    let list_type = TypeRef::Table(place).list_type();
+    match list_type {
+        ListType::Atomic => return new.to_vec(),
+        ListType::Set => {
             let foreign = live.iter().filter(|one| !new.contains(one) && !last.contains(one));
             return new.iter().chain(foreign).cloned().collect();
         }
-        Ownership::ByKeys(_) => {}
+        ListType::Map(_) => {}
     }
     let places = |list: &[Value]| -> BTreeMap<String, usize> {
         let mut places = BTreeMap::new();
         for (index, one) in list.iter().enumerate() {
-            if let Some(id) = branch_of(place.ownership, one) {
+            if let Some(id) = branch_of(&list_type, one) {
                 places.entry(id).or_insert(index);
             }
         }
@@ -85,7 +87,7 @@ fn merge_list(
     let mut known = BTreeSet::new();
     let mut ids: Vec<String> = Vec::with_capacity(new.len());
     for one in new {
-        match branch_of(place.ownership, one) {
+        match branch_of(&list_type, one) {
             Some(id) if known.insert(id.clone()) => ids.push(id),
             // Without a key of its own an element cannot be matched: the list counts as a whole.
             Some(_) | None => return new.to_vec(),
@@ -103,7 +105,7 @@ fn merge_list(
         .collect();
     merged.extend(
         live.iter()
-            .filter(|one| match branch_of(place.ownership, one) {
+            .filter(|one| match branch_of(&list_type, one) {
                 Some(id) => !known.contains(&id) && !in_last.contains_key(&id),
                 None => false,
             })

@@ -119,10 +119,11 @@ impl Change<'_> {
             return Ok(());
         }
         let (before, after) = (old.at_version_of(new.kind()).to_value(), new.to_value());
+        let form = custom::form(context.world, new.kind());
         let manager = context.manager(self.options);
         let now = context.now.to_time();
         new.meta_mut().managed_fields =
-            ownership::updated(new.kind(), base, manager, &before, &after, now);
+            ownership::updated(form, base, manager, &before, &after, now);
         Ok(())
     }
 

@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::field_set::{FieldSet, printed};
-use crate::schema::{Ownership, Place, Shape};
-
-/// Fields of keys that have a value when they are left out.
-const KEY_DEFAULTS: [(&str, &str); 1] = [("protocol", "TCP")];
+use super::type_ref::{TypeRef, branch_of};
+use crate::model::structural::ListType;
 
 /// What two documents differ in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,61 +17,24 @@ pub(crate) struct Difference {
     pub removed: FieldSet,
 }
 
-/// Whether what is here changes hands as a whole.
-pub(super) fn is_atomic(place: Place, value: &Value) -> bool {
-    match value {
-        Value::Array(_) => !matches!(place.ownership, Ownership::ByKeys(_) | Ownership::Set),
-        Value::Object(_) => {
-            let is_struct = place.shape == Shape::One;
-            let message = place.message.filter(|_| is_struct);
-            place.ownership == Ownership::Atomic || message.is_some_and(|it| it.is_atomic)
-        }
-        Value::Bool(_) | Value::Null | Value::Number(_) | Value::String(_) => true,
-    }
-}
-
-/// The name of the branch of a list's element; `None` when it lacks a key that has no default.
-pub(crate) fn branch_of(ownership: Ownership, element: &Value) -> Option<String> {
-    match ownership {
-        Ownership::ByKeys(keys) => {
-            let element = element.as_object()?;
-            let default = |key: &str| KEY_DEFAULTS.iter().find(|(name, _)| *name == key);
-            let mut id = Map::new();
-            for key in keys.split(',') {
-                let value = match element.get(key).filter(|value| !value.is_null()) {
-                    Some(value) => value.clone(),
-                    None => default(key)?.1.into(),
-                };
-                id.insert(key.to_owned(), value);
-            }
-            Some(format!("k:{}", Value::Object(id)))
-        }
-        Ownership::Set => Some(format!("v:{element}")),
-        Ownership::Atomic | Ownership::Granular => None,
-    }
-}
-
 /// Adds every place that a document has.
-pub(crate) fn collect(place: Place, value: &Value, set: &mut FieldSet) {
+pub(crate) fn collect(of: TypeRef<'_>, value: &Value, set: &mut FieldSet) {
     match value {
-        _ if is_atomic(place, value) => set.is_member = true,
+        _ if of.is_atomic(value) => set.is_member = true,
         Value::Object(map) if map.is_empty() => set.is_member = true,
         Value::Object(map) => {
             for (name, value) in map {
-                collect(place.child(name), value, set.branch(format!("f:{name}")));
+                collect(of.child(name), value, set.branch(format!("f:{name}")));
             }
         }
         Value::Array(list) => {
+            let (list_type, of) = (of.list_type(), of.element());
             for element in list {
-                let Some(branch) = branch_of(place.ownership, element) else { continue };
+                let Some(branch) = branch_of(&list_type, element) else { continue };
                 let branch = set.branch(branch);
                 branch.is_member = true;
-                if let (Value::Object(map), false) = (element, is_atomic(place.element(), element))
-                {
-                    for (name, value) in map {
-                        let below = branch.branch(format!("f:{name}"));
-                        collect(place.element().child(name), value, below);
-                    }
+                if element.is_object() {
+                    collect(of, element, branch);
                 }
             }
         }
@@ -82,40 +43,39 @@ pub(crate) fn collect(place: Place, value: &Value, set: &mut FieldSet) {
 }
 
 /// Compares two documents.
-pub(crate) fn compare(place: Place, old: &Value, new: &Value) -> Difference {
+pub(crate) fn compare(of: TypeRef<'_>, old: &Value, new: &Value) -> Difference {
     let mut difference = Difference::default();
-    compare_into(place, Some(old), Some(new), &mut difference);
+    compare_into(of, Some(old), Some(new), &mut difference);
     prune_empty(&mut difference.changed);
     prune_empty(&mut difference.removed);
     difference
 }
 
 fn compare_into(
-    place: Place,
+    of: TypeRef<'_>,
     old: Option<&Value>,
     new: Option<&Value>,
     difference: &mut Difference,
 ) {
     match (old, new) {
         (None, None) => {}
-        (None, Some(new)) => collect(place, new, &mut difference.changed),
-        (Some(old), None) => collect(place, old, &mut difference.removed),
+        (None, Some(new)) => collect(of, new, &mut difference.changed),
+        (Some(old), None) => collect(of, old, &mut difference.removed),
         (Some(old), Some(new)) if old == new => {}
-        (Some(Value::Object(before)), Some(Value::Object(after)))
-            if !is_atomic(place, &Value::Object(Map::new())) =>
-        {
+        (Some(Value::Object(before)), Some(Value::Object(after))) if !of.has_atomic_map() => {
             for name in before.keys().chain(after.keys().filter(|name| !before.contains_key(*name)))
             {
                 let branch = format!("f:{name}");
                 descend(difference, branch, |below| {
-                    compare_into(place.child(name), before.get(name), after.get(name), below);
+                    compare_into(of.child(name), before.get(name), after.get(name), below);
                 });
             }
         }
         (Some(Value::Array(before)), Some(Value::Array(after)))
-            if !is_atomic(place, &Value::Array(Vec::new())) =>
+            if of.list_type() != ListType::Atomic =>
         {
-            let (before, after) = (by_branch(place, before), by_branch(place, after));
+            let list_type = of.list_type();
+            let (before, after) = (by_branch(&list_type, before), by_branch(&list_type, after));
             let ids: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
             for id in ids {
                 let (before, after) = (before.get(id).copied(), after.get(id).copied());
@@ -127,20 +87,26 @@ fn compare_into(
                     }
                     let is_struct = |side: Option<&Value>| side.is_some_and(Value::is_object);
                     if is_struct(before) || is_struct(after) {
-                        compare_into(place.element(), before, after, below);
+                        compare_into(of.element(), before, after, below);
                     }
                 });
             }
         }
-        (Some(_), Some(_)) => difference.changed.is_member = true,
+        (Some(old), Some(_)) => {
+            // Who owned parts of what is something else now owns them no more.
+            if !of.is_atomic(old) {
+                collect(of, old, &mut difference.removed);
+            }
+            difference.changed.is_member = true;
+        }
     }
 }
 
 /// The elements of a list by the names of their branches; of equals the first.
-pub(super) fn by_branch(place: Place, list: &[Value]) -> BTreeMap<String, &Value> {
+fn by_branch<'v>(list_type: &ListType<'_>, list: &'v [Value]) -> BTreeMap<String, &'v Value> {
     let mut found = BTreeMap::new();
     for element in list {
-        if let Some(branch) = branch_of(place.ownership, element) {
+        if let Some(branch) = branch_of(list_type, element) {
             found.entry(branch).or_insert(element);
         }
     }
@@ -149,13 +115,15 @@ pub(super) fn by_branch(place: Place, list: &[Value]) -> BTreeMap<String, &Value
 
 /// The first element of a list in a document that cannot be told from others: it is there twice, or lacks what tells it
 /// apart. Its path, and what is wrong.
-pub(crate) fn indistinct(place: Place, value: &Value) -> Option<(String, String)> {
+pub(crate) fn indistinct(of: TypeRef<'_>, value: &Value) -> Option<(String, String)> {
     match value {
-        Value::Array(list) if !is_atomic(place, value) => {
-            let mut seen = BTreeSet::new();
+        Value::Array(list) if !of.is_atomic(value) => {
+            let (list_type, mut seen) = (of.list_type(), BTreeSet::new());
             list.iter().enumerate().find_map(|(index, element)| {
-                match (branch_of(place.ownership, element), place.ownership) {
-                    (None, Ownership::ByKeys(keys)) => {
+                match (branch_of(&list_type, element), &list_type) {
+                    (None, ListType::Map(keys)) => {
+                        let keys: Vec<_> = keys.iter().map(|key| key.name).collect();
+                        let keys = keys.join(",");
                         let what = format!("an element of this list needs its key, {keys}");
                         Some((format!("[{index}]"), what))
                     }
@@ -165,13 +133,13 @@ pub(crate) fn indistinct(place: Place, value: &Value) -> Option<(String, String)
                     }
                     (branch, _) => {
                         seen.extend(branch);
-                        indistinct(place.element(), element)
+                        indistinct(of.element(), element)
                     }
                 }
             })
         }
-        Value::Object(map) if !is_atomic(place, value) => map.iter().find_map(|(name, value)| {
-            let (inner, what) = indistinct(place.child(name), value)?;
+        Value::Object(map) if !of.is_atomic(value) => map.iter().find_map(|(name, value)| {
+            let (inner, what) = indistinct(of.child(name), value)?;
             Some((format!(".{name}{inner}"), what))
         }),
         _ => None,

@@ -4,23 +4,23 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::compare::{branch_of, is_atomic};
 use super::field_set::FieldSet;
-use crate::schema::{Ownership, Place};
+use super::type_ref::{TypeRef, branch_of};
+use crate::model::structural::ListType;
 
 /// Puts what is applied into a document: what it names gets its value, all else stays.
-pub(crate) fn merge(place: Place, live: &mut Value, applied: &Value) {
+pub(crate) fn merge(of: TypeRef<'_>, live: &mut Value, applied: &Value) {
     match (live, applied) {
-        (live, applied) if is_atomic(place, applied) => live.clone_from(applied),
+        (live, applied) if of.is_atomic(applied) => live.clone_from(applied),
         (Value::Object(live), Value::Object(applied)) => {
             for (name, value) in applied {
                 match live.get_mut(name) {
-                    Some(live) => merge(place.child(name), live, value),
+                    Some(live) => merge(of.child(name), live, value),
                     None => drop(live.insert(name.clone(), value.clone())),
                 }
             }
         }
-        (Value::Array(live), Value::Array(applied)) => merge_list(place, live, applied),
+        (Value::Array(live), Value::Array(applied)) => merge_list(of, live, applied),
         (live, applied) => live.clone_from(applied),
     }
 }
@@ -28,10 +28,10 @@ pub(crate) fn merge(place: Place, live: &mut Value, applied: &Value) {
 /// Merges a list by the identity of its elements. Those that were there come in the order in which they are applied, in the
 /// places they have had among the others; a new one comes behind the one it is applied behind, so that the same again changes
 /// nothing. With nothing that was there, new ones come last.
-fn merge_list(place: Place, live: &mut Vec<Value>, applied: &[Value]) {
-    let mut places = BTreeMap::new();
+fn merge_list(of: TypeRef<'_>, live: &mut Vec<Value>, applied: &[Value]) {
+    let (list_type, mut places) = (of.list_type(), BTreeMap::new());
     for (index, element) in live.iter().enumerate() {
-        if let Some(branch) = branch_of(place.ownership, element) {
+        if let Some(branch) = branch_of(&list_type, element) {
             places.entry(branch).or_insert(index);
         }
     }
@@ -39,11 +39,11 @@ fn merge_list(place: Place, live: &mut Vec<Value>, applied: &[Value]) {
     let (mut slots, mut runs) = (Vec::new(), vec![Vec::new()]);
     for element in applied {
         // A place is taken once.
-        let branch = branch_of(place.ownership, element);
+        let branch = branch_of(&list_type, element);
         let mut value = element.clone();
         if let Some(index) = branch.and_then(|branch| places.remove(&branch)) {
             value.clone_from(&live[index]);
-            merge(place.element(), &mut value, element);
+            merge(of.element(), &mut value, element);
             slots.push(index);
             runs.push(Vec::new());
         }
@@ -70,7 +70,7 @@ fn merge_list(place: Place, live: &mut Vec<Value>, applied: &[Value]) {
 
 /// Takes the places of a set out of a document. An element of a list in which somebody owns something stays, with its key.
 pub(crate) fn remove(
-    place: Place,
+    of: TypeRef<'_>,
     value: &mut Value,
     dropped: &FieldSet,
     owned: Option<&FieldSet>,
@@ -85,7 +85,7 @@ pub(crate) fn remove(
                     map.remove(name);
                     continue;
                 }
-                remove(place.child(name), inner, below, owned);
+                remove(of.child(name), inner, below, owned);
                 // What held only what went goes too.
                 let is_empty = match inner {
                     Value::Array(list) => list.is_empty(),
@@ -98,15 +98,16 @@ pub(crate) fn remove(
             }
         }
         Value::Array(list) => {
+            let list_type = of.list_type();
             list.retain_mut(|element| {
-                let branch = branch_of(place.ownership, element).unwrap_or_default();
+                let branch = branch_of(&list_type, element).unwrap_or_default();
                 let Some(below) = dropped.below.get(&branch) else { return true };
                 let owned = owned.and_then(|owned| owned.below.get(&branch));
                 if below.is_member && owned.is_none() {
                     return false;
                 }
-                let key = key_of(place.ownership, element);
-                remove(place.element(), element, below, owned);
+                let key = key_of(&list_type, element);
+                remove(of.element(), element, below, owned);
                 if let Value::Object(map) = element {
                     map.extend(key);
                 }
@@ -118,8 +119,8 @@ pub(crate) fn remove(
 }
 
 /// The fields of an element by which it is known.
-fn key_of(ownership: Ownership, element: &Value) -> Vec<(String, Value)> {
-    let Ownership::ByKeys(keys) = ownership else { return Vec::new() };
-    let field = |key: &str| Some((key.to_owned(), element.get(key)?.clone()));
-    keys.split(',').filter_map(field).collect()
+fn key_of(list_type: &ListType<'_>, element: &Value) -> Vec<(String, Value)> {
+    let ListType::Map(keys) = list_type else { return Vec::new() };
+    let field = |name: &str| Some((name.to_owned(), element.get(name)?.clone()));
+    keys.iter().filter_map(|key| field(key.name)).collect()
 }

@@ -6,21 +6,26 @@
 //! (structured-merge-diff; KEP-555).
 //!
 //! Ownership is recorded from the first apply on: what was there before belongs to `before-first-apply`. What controllers
-//! and agents write is not recorded. Depends on `model` and `schema`.
+//! and agents write is not recorded. How lists and maps are owned says the field table, or the schema of a custom kind; what
+//! was recorded under an earlier schema is brought into the form of the present one (`reconcile`). Depends on `model` and
+//! `schema`.
 
 mod compare;
 mod field_set;
 mod merge;
+mod reconcile;
 #[cfg(test)]
 mod tests;
+mod type_ref;
 
 use serde_json::{Map, Value};
 
-use crate::model::{FieldsV1, Kind, ManagedBy, ManagedFieldsEntry, Time};
+use crate::model::{CustomKind, FieldsV1, Kind, ManagedBy, ManagedFieldsEntry, Time};
 use crate::schema::{Place, schema};
-pub(crate) use compare::branch_of;
 use compare::{collect, compare};
 use field_set::FieldSet;
+use reconcile::reconcile;
+pub(crate) use type_ref::{TypeRef, branch_of};
 
 /// The manager of what was there before anything was applied, as in Kubernetes.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
@@ -37,6 +42,42 @@ const NOBODYS: [&str; 10] = [
     "selfLink",
     "uid",
 ];
+
+/// What is known of the objects of a kind: the version in which they are spoken of, and who may own what of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Form<'s> {
+    api_version: &'static str,
+    root: TypeRef<'s>,
+    /// Whether the status is written by itself: then nobody owns parts of it.
+    is_status_apart: bool,
+}
+
+impl<'s> Form<'s> {
+    /// Of a kind, by the field table.
+    pub(crate) fn of_kind(kind: Kind) -> Self {
+        let root = Place::root(schema().of_kind(kind.api_version(), kind.name()));
+        Self { api_version: kind.api_version(), root: TypeRef::Table(root), is_status_apart: true }
+    }
+
+    /// Of a custom kind, by the schema of its version.
+    pub(crate) const fn of_custom(
+        kind: CustomKind,
+        schema: &'s Value,
+        is_status_apart: bool,
+    ) -> Self {
+        let root = TypeRef::of_object(schema);
+        Self { api_version: kind.api_version(), root, is_status_apart }
+    }
+
+    /// The fields of an object of which nobody owns parts.
+    const fn nobodys(self) -> &'static [&'static str] {
+        if self.is_status_apart {
+            &["apiVersion", "kind", "status"]
+        } else {
+            &["apiVersion", "kind"]
+        }
+    }
+}
 
 /// Somebody else owns a place that an apply would change.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,9 +116,9 @@ struct Manager {
 }
 
 impl Manager {
-    fn new(kind: Kind, name: &str, operation: ManagedBy, set: FieldSet) -> Self {
+    fn new(form: Form<'_>, name: &str, operation: ManagedBy, set: FieldSet) -> Self {
         let entry = ManagedFieldsEntry {
-            api_version: kind.api_version().to_owned(),
+            api_version: form.api_version.to_owned(),
             fields_type: "FieldsV1".to_owned(),
             manager: name.to_owned(),
             operation,
@@ -113,9 +154,11 @@ pub(crate) fn is_readable(entries: &[ManagedFieldsEntry]) -> bool {
     })
 }
 
-fn read(entries: &[ManagedFieldsEntry]) -> Vec<Manager> {
+/// Reads who owns what of an object, in the form that counts now.
+fn read(form: Form<'_>, entries: &[ManagedFieldsEntry], live: &Value) -> Vec<Manager> {
     let read = |entry: &ManagedFieldsEntry| {
-        let set = FieldSet::from_value(&entry.fields_v1.to_value()).unwrap_or_default();
+        let mut set = FieldSet::from_value(&entry.fields_v1.to_value()).unwrap_or_default();
+        reconcile(form.root, live, &mut set);
         Manager { entry: entry.clone(), set }
     };
     entries.iter().map(read).collect()
@@ -139,16 +182,12 @@ fn write(managers: Vec<Manager>, now: Time) -> Vec<ManagedFieldsEntry> {
     written
 }
 
-fn root(kind: Kind) -> Place {
-    Place::root(schema().of_kind(kind.api_version(), kind.name()))
-}
-
-/// What of an object somebody may own: all but its name, its type, its status and the control plane's marks.
-fn ownable(value: &Value) -> Value {
+/// What of an object somebody may own: all but its name, its type, a status that is apart, and the control plane's marks.
+fn ownable(form: Form<'_>, value: &Value) -> Value {
     let mut value = value.clone();
     if let Some(map) = value.as_object_mut() {
-        for field in ["apiVersion", "kind", "status"] {
-            map.remove(field);
+        for field in form.nobodys() {
+            map.remove(*field);
         }
         if let Some(Value::Object(metadata)) = map.get_mut("metadata") {
             metadata.retain(|name, _| !NOBODYS.contains(&name.as_str()));
@@ -160,23 +199,23 @@ fn ownable(value: &Value) -> Value {
     value
 }
 
-fn set_of(kind: Kind, value: &Value) -> FieldSet {
+fn set_of(form: Form<'_>, value: &Value) -> FieldSet {
     let mut set = FieldSet::default();
     if value.as_object().is_some_and(|map| !map.is_empty()) {
-        collect(root(kind), value, &mut set);
+        collect(form.root, value, &mut set);
     }
     set
 }
 
 /// Gives the fields of a new object to who applied it.
 pub(crate) fn created(
-    kind: Kind,
+    form: Form<'_>,
     manager: &str,
     applied: &Value,
     now: Time,
 ) -> Vec<ManagedFieldsEntry> {
-    let set = set_of(kind, &ownable(applied));
-    write(vec![Manager::new(kind, manager, ManagedBy::Apply, set)], now)
+    let set = set_of(form, &ownable(form, applied));
+    write(vec![Manager::new(form, manager, ManagedBy::Apply, set)], now)
 }
 
 /// Applies a manifest to an object.
@@ -184,7 +223,7 @@ pub(crate) fn created(
 /// # Errors
 /// What others own and the manifest would change, unless `force`.
 pub(crate) fn apply(
-    kind: Kind,
+    form: Form<'_>,
     whole: &Value,
     entries: &[ManagedFieldsEntry],
     manager: &str,
@@ -192,35 +231,35 @@ pub(crate) fn apply(
     force: Force<'_>,
     now: Time,
 ) -> Result<Applied, Vec<ApplyConflict>> {
-    let (live, applied) = (&ownable(whole), &ownable(applied));
-    let mut managers = read(entries);
+    let (live, applied) = (&ownable(form, whole), &ownable(form, applied));
+    let mut managers = read(form, entries, live);
     if managers.is_empty() {
-        let set = set_of(kind, live);
-        managers.push(Manager::new(kind, BEFORE_FIRST_APPLY, ManagedBy::Update, set));
+        let set = set_of(form, live);
+        managers.push(Manager::new(form, BEFORE_FIRST_APPLY, ManagedBy::Update, set));
     }
     let index = managers.iter().position(|known| known.is(manager, ManagedBy::Apply));
     let mut own = match index {
         Some(index) => managers.remove(index),
-        None => Manager::new(kind, manager, ManagedBy::Apply, FieldSet::default()),
+        None => Manager::new(form, manager, ManagedBy::Apply, FieldSet::default()),
     };
     let mut value = live.clone();
-    merge::merge(root(kind), &mut value, applied);
-    let wanted = set_of(kind, applied);
+    merge::merge(form.root, &mut value, applied);
+    let wanted = set_of(form, applied);
     let mut owned = wanted.clone();
     managers.iter().for_each(|other| owned.add(&other.set));
     let mut dropped = own.set.clone();
     dropped.subtract(&owned);
-    merge::remove(root(kind), &mut value, &dropped, Some(&owned));
-    let difference = compare(root(kind), live, &value);
+    merge::remove(form.root, &mut value, &dropped, Some(&owned));
+    let difference = compare(form.root, live, &value);
     let mut contested = match force {
         Force::All => FieldSet::default(),
         Force::LastApplied(_) | Force::None => difference.changed.clone(),
     };
     if let Force::LastApplied(last) = force {
         // What was applied by the client and nobody has changed since.
-        let last = ownable(last);
-        let mut own = set_of(kind, &last);
-        own.subtract(&compare(root(kind), &last, live).changed);
+        let last = ownable(form, last);
+        let mut own = set_of(form, &last);
+        own.subtract(&compare(form.root, &last, live).changed);
         contested.subtract(&own);
     }
     let mut conflicts = Vec::new();
@@ -230,24 +269,27 @@ pub(crate) fn apply(
             conflicts.push(ApplyConflict { manager: label.clone(), field: field.to_owned() });
         });
     }
-    managers.iter_mut().for_each(|other| other.set.subtract(&difference.changed));
+    for other in &mut managers {
+        other.set.subtract(&difference.changed);
+        other.set.subtract(&difference.removed);
+    }
     if !conflicts.is_empty() {
         conflicts.sort();
         return Err(conflicts);
     }
     own.set = wanted;
     managers.push(own);
-    Ok(Applied { value: with_nobodys(whole, value), managed: write(managers, now) })
+    Ok(Applied { value: with_nobodys(form, whole, value), managed: write(managers, now) })
 }
 
 /// Gives a merged object back what nobody owns.
-fn with_nobodys(whole: &Value, mut merged: Value) -> Value {
+fn with_nobodys(form: Form<'_>, whole: &Value, mut merged: Value) -> Value {
     let (Some(map), Some(whole)) = (merged.as_object_mut(), whole.as_object()) else {
         return merged;
     };
-    for field in ["apiVersion", "kind", "status"] {
-        if let Some(value) = whole.get(field) {
-            map.insert(field.to_owned(), value.clone());
+    for field in form.nobodys() {
+        if let Some(value) = whole.get(*field) {
+            map.insert((*field).to_owned(), value.clone());
         }
     }
     let metadata = map.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
@@ -260,27 +302,28 @@ fn with_nobodys(whole: &Value, mut merged: Value) -> Value {
 }
 
 /// The first element of a list of a manifest that cannot be told from others, as `.spec.containers[name="a"]`, and why not.
-pub(crate) fn indistinct(kind: Kind, manifest: &Value) -> Option<(String, String)> {
-    compare::indistinct(root(kind), manifest)
+pub(crate) fn indistinct(form: Form<'_>, manifest: &Value) -> Option<(String, String)> {
+    compare::indistinct(form.root, manifest)
 }
 
 /// Merges what is applied into a document of which nobody owns parts.
-pub(crate) fn merged(place: Place, mut live: Value, applied: &Value) -> Value {
-    merge::merge(place, &mut live, applied);
+pub(crate) fn merged(form: Form<'_>, mut live: Value, applied: &Value) -> Value {
+    merge::merge(form.root, &mut live, applied);
     live
 }
 
 /// Says who owns what after a write that was no apply: the writer owns what it changed.
 pub(crate) fn updated(
-    kind: Kind,
+    form: Form<'_>,
     entries: &[ManagedFieldsEntry],
     manager: &str,
     old: &Value,
     new: &Value,
     now: Time,
 ) -> Vec<ManagedFieldsEntry> {
-    let difference = compare(root(kind), &ownable(old), &ownable(new));
-    let mut managers = read(entries);
+    let (old, new) = (&ownable(form, old), &ownable(form, new));
+    let difference = compare(form.root, old, new);
+    let mut managers = read(form, entries, old);
     for known in &mut managers {
         known.set.subtract(&difference.removed);
         known.set.subtract(&difference.changed);
@@ -288,7 +331,7 @@ pub(crate) fn updated(
     match managers.iter_mut().find(|known| known.is(manager, ManagedBy::Update)) {
         Some(own) => own.set.add(&difference.changed),
         None => {
-            managers.push(Manager::new(kind, manager, ManagedBy::Update, difference.changed));
+            managers.push(Manager::new(form, manager, ManagedBy::Update, difference.changed));
         }
     }
     write(managers, now)

@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::*;
 
-const KIND: Kind = Kind::Deployment;
+fn form() -> Form<'static> {
+    Form::of_kind(Kind::Deployment)
+}
 
 /// A deployment and who owns what of it.
 struct Bench {
@@ -25,7 +27,7 @@ impl Bench {
         let now = Time::from_seconds(7);
         let applied = json!({ "spec": spec });
         let force = if force { Force::All } else { Force::None };
-        let outcome = apply(KIND, &self.live, &self.managed, manager, &applied, force, now);
+        let outcome = apply(form(), &self.live, &self.managed, manager, &applied, force, now);
         let in_words = |it: &ApplyConflict| format!("{}: {}", it.manager, it.field);
         let applied = outcome.map_err(|all| all.iter().map(in_words).collect::<Vec<_>>())?;
         (self.live, self.managed) = (applied.value, applied.managed);
@@ -36,7 +38,7 @@ impl Bench {
         let old = self.live.clone();
         change(&mut self.live["spec"]);
         let now = Time::from_seconds(8);
-        self.managed = updated(KIND, &self.managed, manager, &old, &self.live, now);
+        self.managed = updated(form(), &self.managed, manager, &old, &self.live, now);
     }
 
     fn owned_by(&self, manager: &str) -> Value {
@@ -152,7 +154,7 @@ fn what_the_client_applied_last_is_its_own_unless_somebody_changed_it() {
     let now = Time::from_seconds(1);
     let change = |spec: Value| {
         let applied = json!({ "spec": spec });
-        apply(KIND, &live, &[], "kubectl", &applied, Force::LastApplied(&last), now)
+        apply(form(), &live, &[], "kubectl", &applied, Force::LastApplied(&last), now)
     };
     let applied = change(json!({ "replicas": 2 })).expect("nobody has changed it");
     assert_eq!(applied.value["spec"]["replicas"], 2);
@@ -163,13 +165,13 @@ fn what_the_client_applied_last_is_its_own_unless_somebody_changed_it() {
 #[test]
 fn elements_that_cannot_be_told_apart_are_found() {
     let twice = template(json!([{ "name": "a", "env": [{ "name": "A" }, { "name": "A" }] }]));
-    let found = indistinct(KIND, &json!({ "spec": twice }));
+    let found = indistinct(form(), &json!({ "spec": twice }));
     let path = found.map(|(path, _)| path);
     assert_eq!(path.as_deref(), Some(".spec.template.spec.containers.env[name=\"A\"]"));
-    assert_eq!(indistinct(KIND, &json!({ "spec": template(json!([{ "name": "a" }])) })), None);
+    assert_eq!(indistinct(form(), &json!({ "spec": template(json!([{ "name": "a" }])) })), None);
     let keyless = template(json!([{ "name": "a", "volumeMounts": [{ "name": "v" }] }]));
-    let (path, what) =
-        indistinct(KIND, &json!({ "spec": keyless })).expect("it would be added with every apply");
+    let (path, what) = indistinct(form(), &json!({ "spec": keyless }))
+        .expect("it would be added with every apply");
     assert!(path.ends_with(".volumeMounts[0]") && what.contains("mountPath"), "{path}: {what}");
 }
 
@@ -181,7 +183,7 @@ fn a_time_changes_only_with_the_set() {
     let later = Time::from_seconds(99);
     let applied = json!({ "spec": { "replicas": 2 } });
     let again =
-        apply(KIND, &bench.live, &before, "a", &applied, Force::None, later).expect("its own");
+        apply(form(), &bench.live, &before, "a", &applied, Force::None, later).expect("its own");
     assert_eq!((again.value, again.managed), (bench.live, before));
 }
 
@@ -319,7 +321,7 @@ proptest! {
             if applies || index == 0 {
                 let agreed = naive.apply(&manager, &wanted, force);
                 let force = if force { Force::All } else { Force::None };
-                match apply(KIND, &live, &managed, &manager, &object(&wanted), force, now) {
+                match apply(form(), &live, &managed, &manager, &object(&wanted), force, now) {
                     Ok(applied) => {
                         prop_assert!(agreed, "{naive:?}");
                         (live, managed) = (applied.value, applied.managed);
@@ -329,7 +331,7 @@ proptest! {
             } else {
                 naive.update(&manager, &wanted);
                 let new = object(&wanted);
-                managed = updated(KIND, &managed, &manager, &live, &new, now);
+                managed = updated(form(), &managed, &manager, &live, &new, now);
                 live = new;
             }
             prop_assert_eq!(leaves(&live), naive.leaves.clone());
