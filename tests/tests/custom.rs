@@ -39,6 +39,16 @@ spec:
             properties:
               size: {type: integer, minimum: 1, description: How big it is.}
               color: {type: string, enum: [red, blue], default: red}
+              ports:
+                type: array
+                x-kubernetes-list-type: map
+                x-kubernetes-list-map-keys: [name]
+                items:
+                  type: object
+                  required: [name]
+                  properties:
+                    name: {type: string}
+                    port: {type: integer}
           status:
             type: object
             properties:
@@ -105,6 +115,15 @@ async fn used(kubectl: &Kubectl) {
     let server = widget("c", "{size: 1}");
     let applied = ok_with(kubectl, "apply --server-side -f -", server.as_bytes()).await;
     assert_eq!(applied, "widget.example.com/c serverside-applied\n");
+    for (manager, ports) in
+        [("one", "[{name: http, port: 80}]"), ("two", "[{name: dns, port: 53}]")]
+    {
+        let manifest = widget("c", &format!("{{size: 1, ports: {ports}}}"));
+        let line = format!("apply --server-side --field-manager={manager} -f -");
+        ok_with(kubectl, &line, manifest.as_bytes()).await;
+    }
+    let names = kubectl.ok("get widget c -o jsonpath={.spec.ports[*].name}").await;
+    assert_eq!(names, "http dns");
     let described = kubectl.ok("describe widget c").await;
     assert!(described.contains("API Version:  example.com/v1"), "{described}");
     kubectl.ok("delete widget c --timeout=60s").await;

@@ -21,6 +21,7 @@ pub(crate) struct Difference {
 pub(crate) fn collect(of: TypeRef<'_>, value: &Value, set: &mut FieldSet) {
     match value {
         _ if of.is_atomic(value) => set.is_member = true,
+        Value::Array(list) if list.is_empty() => set.is_member = true,
         Value::Object(map) if map.is_empty() => set.is_member = true,
         Value::Object(map) => {
             for (name, value) in map {
@@ -60,7 +61,7 @@ fn compare_into(
     match (old, new) {
         (None, None) => {}
         (None, Some(new)) => collect(of, new, &mut difference.changed),
-        (Some(old), None) => collect(of, old, &mut difference.removed),
+        (Some(old), None) => difference.removed.add(&everything(of, old)),
         (Some(old), Some(new)) if old == new => {}
         (Some(Value::Object(before)), Some(Value::Object(after))) if !of.has_atomic_map() => {
             for name in before.keys().chain(after.keys().filter(|name| !before.contains_key(*name)))
@@ -95,11 +96,19 @@ fn compare_into(
         (Some(old), Some(_)) => {
             // Who owned parts of what is something else now owns them no more.
             if !of.is_atomic(old) {
-                collect(of, old, &mut difference.removed);
+                difference.removed.add(&everything(of, old));
             }
             difference.changed.is_member = true;
         }
     }
+}
+
+/// All places that a document has, those that only hold others among them.
+fn everything(of: TypeRef<'_>, value: &Value) -> FieldSet {
+    let mut set = FieldSet::default();
+    collect(of, value, &mut set);
+    set.fill();
+    set
 }
 
 /// The elements of a list by the names of their branches; of equals the first.

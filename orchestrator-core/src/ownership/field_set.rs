@@ -37,6 +37,12 @@ impl FieldSet {
         }
     }
 
+    /// Adds what holds a place of the set.
+    pub(super) fn fill(&mut self) {
+        self.is_member = true;
+        self.below.values_mut().for_each(Self::fill);
+    }
+
     /// Takes out what is in another set.
     pub(crate) fn subtract(&mut self, other: &Self) {
         self.is_member &= !other.is_member;

@@ -1,11 +1,16 @@
 //! Server-side apply, by example and against a naive second evaluator.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod custom;
+mod generated;
+mod naive;
+
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use naive::{Leaves, Naive};
 
 fn form() -> Form<'static> {
     Form::of_kind(Kind::Deployment)
@@ -187,61 +192,8 @@ fn a_time_changes_only_with_the_set() {
     assert_eq!((again.value, again.managed), (bench.live, before));
 }
 
-/// A naive model: an object as a flat map of leaves, each with its owners.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Naive {
-    leaves: BTreeMap<String, i64>,
-    owners: BTreeMap<String, BTreeSet<String>>,
-}
-
-impl Naive {
-    fn apply(&mut self, manager: &str, wanted: &BTreeMap<String, i64>, force: bool) -> bool {
-        let applier = format!("apply {manager}");
-        let clashes: Vec<String> = wanted
-            .iter()
-            .filter(|(leaf, value)| {
-                let others = self
-                    .owners
-                    .get(*leaf)
-                    .is_some_and(|owners| owners.iter().any(|owner| *owner != applier));
-                others && self.leaves.get(*leaf) != Some(value)
-            })
-            .map(|(leaf, _)| leaf.clone())
-            .collect();
-        if !clashes.is_empty() && !force {
-            return false;
-        }
-        for leaf in clashes {
-            self.owners.insert(leaf, BTreeSet::new());
-        }
-        let leaves: Vec<String> = self.leaves.keys().cloned().collect();
-        for leaf in leaves.into_iter().filter(|leaf| !wanted.contains_key(leaf)) {
-            let owners = self.owners.entry(leaf.clone()).or_default();
-            if owners.remove(&applier) && owners.is_empty() {
-                self.leaves.remove(&leaf);
-                self.owners.remove(&leaf);
-            }
-        }
-        for (leaf, value) in wanted {
-            self.leaves.insert(leaf.clone(), *value);
-            self.owners.entry(leaf.clone()).or_default().insert(applier.clone());
-        }
-        true
-    }
-
-    fn update(&mut self, manager: &str, new: &BTreeMap<String, i64>) {
-        for (leaf, value) in new {
-            if self.leaves.get(leaf) != Some(value) {
-                self.owners.insert(leaf.clone(), BTreeSet::from([format!("update {manager}")]));
-            }
-        }
-        self.owners.retain(|leaf, _| new.contains_key(leaf));
-        self.leaves.clone_from(new);
-    }
-}
-
 /// Leaves as an object: annotations, ports of one container by number, and numbers of the spec.
-fn object(leaves: &BTreeMap<String, i64>) -> Value {
+fn object(leaves: &BTreeMap<&str, i64>) -> Value {
     let mut object = json!({});
     for (leaf, value) in leaves {
         match leaf.split_once('/') {
@@ -261,24 +213,25 @@ fn object(leaves: &BTreeMap<String, i64>) -> Value {
                 });
                 list[index][field] = value.to_string().into();
             }
-            None => object["spec"][leaf] = (*value).into(),
+            None => object["spec"][*leaf] = (*value).into(),
         }
     }
     object
 }
 
 /// The leaves of an object again.
-fn leaves(object: &Value) -> BTreeMap<String, i64> {
-    let number =
-        |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok()).expect("a number");
-    let mut leaves = BTreeMap::new();
+fn leaves(object: &Value) -> Leaves {
+    let number = |value: &Value| -> Value {
+        value.as_i64().or_else(|| value.as_str()?.parse().ok()).expect("a number").into()
+    };
+    let mut leaves = Leaves::new();
     let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
     for (name, value) in annotations.into_iter().flatten() {
-        leaves.insert(format!("meta/{name}"), number(value));
+        leaves.insert(vec![format!("meta/{name}")], number(value));
     }
     for (name, value) in object["spec"].as_object().into_iter().flatten() {
         if name != "template" {
-            leaves.insert(name.clone(), number(value));
+            leaves.insert(vec![name.clone()], number(value));
         }
     }
     let containers = object.pointer("/spec/template/spec/containers").and_then(Value::as_array);
@@ -286,14 +239,14 @@ fn leaves(object: &Value) -> BTreeMap<String, i64> {
         let name = container["name"].as_str().expect("a name");
         for (field, value) in container.as_object().expect("a map") {
             if field != "name" {
-                leaves.insert(format!("{name}/{field}"), number(value));
+                leaves.insert(vec![format!("{name}/{field}")], number(value));
             }
         }
     }
     leaves
 }
 
-fn some_leaves() -> impl Strategy<Value = BTreeMap<String, i64>> {
+fn some_leaves() -> impl Strategy<Value = BTreeMap<&'static str, i64>> {
     let leaf = prop::sample::select(vec![
         "replicas",
         "minReadySeconds",
@@ -303,7 +256,7 @@ fn some_leaves() -> impl Strategy<Value = BTreeMap<String, i64>> {
         "a/workingDir",
         "b/image",
     ]);
-    prop::collection::btree_map(leaf.prop_map(str::to_owned), 0..3i64, 1..5)
+    prop::collection::btree_map(leaf, 0..3i64, 1..5)
 }
 
 proptest! {
@@ -317,11 +270,12 @@ proptest! {
         // The first write is an apply: only then is ownership recorded.
         for (index, (manager, applies, force, wanted)) in steps.into_iter().enumerate() {
             let manager = format!("m{manager}");
+            let wanted = object(&wanted);
             let now = Time::from_seconds(1);
             if applies || index == 0 {
-                let agreed = naive.apply(&manager, &wanted, force);
+                let agreed = naive.apply(&manager, &leaves(&wanted), force);
                 let force = if force { Force::All } else { Force::None };
-                match apply(form(), &live, &managed, &manager, &object(&wanted), force, now) {
+                match apply(form(), &live, &managed, &manager, &wanted, force, now) {
                     Ok(applied) => {
                         prop_assert!(agreed, "{naive:?}");
                         (live, managed) = (applied.value, applied.managed);
@@ -329,10 +283,9 @@ proptest! {
                     Err(conflicts) => prop_assert!(!agreed, "{conflicts:?}"),
                 }
             } else {
-                naive.update(&manager, &wanted);
-                let new = object(&wanted);
-                managed = updated(form(), &managed, &manager, &live, &new, now);
-                live = new;
+                naive.update(&manager, &leaves(&wanted));
+                managed = updated(form(), &managed, &manager, &live, &wanted, now);
+                live = wanted;
             }
             prop_assert_eq!(leaves(&live), naive.leaves.clone());
         }

@@ -252,6 +252,34 @@ async fn fields_of_custom_objects_have_owners() {
 }
 
 #[tokio::test]
+async fn elements_of_a_custom_list_have_owners_of_their_own() {
+    let fixture = defined().await;
+    let apply = |manager: &str, ports: Value, finalizer: &str| {
+        let path = format!("{WIDGETS}/a?fieldManager={manager}");
+        let mut manifest = widget("a", 1);
+        manifest["spec"]["ports"] = ports;
+        manifest["metadata"]["finalizers"] = json!([finalizer]);
+        let fixture = &fixture;
+        async move { fixture.patch(&path, "application/apply-patch+yaml", &manifest.to_string()).await }
+    };
+    let http = json!({ "name": "http", "port": 80 });
+    apply("one", json!([http]), "example.com/one").await.expect(201);
+    let dns = json!({ "name": "dns", "port": 53 });
+    let applied = apply("two", json!([dns]), "example.com/two").await.expect(200);
+    assert_eq!(applied["spec"]["ports"], json!([http, dns]));
+    assert_eq!(applied["metadata"]["finalizers"], json!(["example.com/one", "example.com/two"]));
+    let port = json!([{ "name": "http", "port": 81 }]);
+    let message = apply("two", port, "example.com/two").await.refused(409, "Conflict");
+    assert!(message.contains("with \"one\": .spec.ports[name=\"http\"].port"), "{message}");
+    let applied = apply("one", json!([]), "example.com/one").await.expect(200);
+    assert_eq!(applied["spec"]["ports"], json!([dns]));
+    let twice = r#"{"spec":{"ports":[{"name":"a"},{"name":"a"}]}}"#;
+    let message =
+        fixture.patch(&format!("{WIDGETS}/a"), MERGE, twice).await.refused(422, "Invalid");
+    assert!(message.contains(r#"spec.ports[1]: Duplicate value: {"name":"a"}"#), "{message}");
+}
+
+#[tokio::test]
 async fn a_definition_that_is_wrong_is_refused_with_the_field() {
     let fixture = Fixture::new().await;
     let wrong = async |change: fn(&mut Value), expected: &str| {

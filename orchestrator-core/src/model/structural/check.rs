@@ -60,7 +60,7 @@ const KEYWORDS: [&str; 38] = [
 ];
 
 /// Notes what is wrong with the schema of a kind.
-pub(in crate::model) fn check(schema: &Value, path: &str) -> Vec<FieldError> {
+pub(crate) fn check(schema: &Value, path: &str) -> Vec<FieldError> {
     let mut check = Check { errors: Vec::new(), parts: 0 };
     if text(schema, "type") != "object" {
         let found = text(schema, "type");

@@ -16,7 +16,7 @@ mod validate;
 
 use serde_json::Value;
 
-pub(super) use check::check;
+pub(crate) use check::check;
 pub use complete::complete;
 pub(crate) use list_type::{ListKey, ListType};
 pub use prune::prune;
