@@ -92,7 +92,9 @@ pub use replica_set::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
 pub(crate) use residual::strip_nulls;
 pub use residual::{Residual, Step};
 pub use role::{AggregationRule, ClusterRole, PolicyRule, Role};
-pub use role_binding::{ClusterRoleBinding, RBAC_GROUP, RoleBinding, RoleRef, Subject};
+pub use role_binding::{
+    ClusterRoleBinding, RBAC_GROUP, RoleBinding, RoleRef, Subject, SubjectName,
+};
 pub use secret::{Secret, Sensitive};
 pub use selector::{
     InvalidSelector, LabelRequirement, LabelSelector, SelectorOperator, is_label_name,

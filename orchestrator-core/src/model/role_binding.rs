@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::meta::ObjectMeta;
 use super::residual::{Residual, keep_residual};
+use super::service_account::ServiceAccount;
 
 /// The API group of roles, and of subjects that are users and groups.
 pub const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
@@ -54,6 +55,15 @@ pub struct RoleRef {
     pub name: String,
 }
 
+/// Somebody as requests name them: a service account is a user, too.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SubjectName {
+    /// All who are of a group.
+    Group(String),
+    /// The user of a name.
+    User(String),
+}
+
 /// Names a user, a group or a service account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -68,4 +78,20 @@ pub struct Subject {
     /// The namespace of a service account.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub namespace: String,
+}
+
+impl Subject {
+    /// Who is meant, as requests name them; `None` for a kind or names that nobody has.
+    pub fn in_requests(&self) -> Option<SubjectName> {
+        match &*self.kind {
+            "Group" => Some(SubjectName::Group(self.name.clone())),
+            "ServiceAccount" => {
+                let user = ServiceAccount::user_name(&self.namespace, &self.name);
+                let is_this = ServiceAccount::of_user(&user) == Some((&self.namespace, &self.name));
+                is_this.then_some(SubjectName::User(user))
+            }
+            "User" => Some(SubjectName::User(self.name.clone())),
+            _ => None,
+        }
+    }
 }

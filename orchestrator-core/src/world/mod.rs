@@ -10,6 +10,7 @@ mod note;
 mod owners;
 mod proposal;
 mod signal;
+mod subjects;
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -18,11 +19,12 @@ use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use crate::model::{
     CustomResourceDefinition, Deployment, Key, Kind, Node, Object, Part, Pod, ReplicaSet, Resource,
-    Revision, Uid,
+    Revision, SubjectName, Uid,
 };
 use crate::store::{Batch, Page, Quarantined, RecordChange};
 
 use owners::OwnerIndex;
+use subjects::SubjectIndex;
 
 pub use change::{Change, ObjectChange};
 pub use codec::{CodecError, SCHEMA_VERSION, decode_main, decode_status, encode};
@@ -50,6 +52,7 @@ pub struct World {
     owners: OwnerIndex,
     pods_by_node: RedBlackTreeMapSync<String, RedBlackTreeSetSync<Key>>,
     signals: RedBlackTreeMapSync<String, NodeSignal>,
+    subjects: SubjectIndex,
     quarantine: RedBlackTreeMapSync<String, String>,
 }
 
@@ -249,6 +252,16 @@ impl World {
         self.pods_by_node.get(node).into_iter().flatten().filter_map(|key| self.at::<Pod>(key))
     }
 
+    /// Lists the bindings (of a kind of them) in a namespace that name a user or a group, in key order; cluster role bindings
+    /// are in no namespace.
+    pub fn bindings_of<'w, T: Resource>(
+        &'w self,
+        subject: &SubjectName,
+        namespace: &str,
+    ) -> impl Iterator<Item = &'w Arc<T>> + use<'w, T> {
+        self.subjects.bindings(subject, T::KIND, namespace).filter_map(|key| self.at::<T>(key))
+    }
+
     /// Returns a node.
     pub fn node(&self, name: &str) -> Option<&Arc<Node>> {
         self.at(&Key::node(name))
@@ -307,11 +320,9 @@ impl World {
     /// Puts `new` in the place of `old` in the map and in every index.
     fn replace(&mut self, key: &Key, old: Option<Stored>, new: Option<Stored>) {
         let (before, after) = (old.as_ref(), new.as_ref());
-        self.owners.replace(
-            key,
-            before.map(|stored| &stored.object),
-            after.map(|stored| &stored.object),
-        );
+        let objects = (before.map(|stored| &stored.object), after.map(|stored| &stored.object));
+        self.owners.replace(key, objects.0, objects.1);
+        self.subjects.replace(key, objects.0, objects.1);
         if let Some(node) = old.as_ref().and_then(|stored| node_of(&stored.object)) {
             remove_from(&mut self.pods_by_node, &node, key);
         }

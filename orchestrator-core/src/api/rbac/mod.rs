@@ -8,11 +8,13 @@ mod built_in;
 mod grant;
 mod rules;
 #[cfg(test)]
+mod scan_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::model::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Resource, Role, RoleBinding, RoleRef,
-    ServiceAccount, Subject,
+    ServiceAccount, SubjectName,
 };
 use crate::world::World;
 
@@ -108,34 +110,30 @@ struct Who<'a> {
 }
 
 impl<'a> Who<'a> {
-    /// The rules of all roles bound to the user: everywhere, and (unless it is empty) in a namespace.
+    /// The rules of all roles bound to the user: everywhere, and (unless it is empty) in a namespace. One that is bound to
+    /// several of their names comes several times.
     fn rules<'w>(
         self,
         world: &'w World,
         namespace: &'w str,
     ) -> impl Iterator<Item = &'w PolicyRule> + use<'w, 'a> {
-        let everywhere = world
-            .all::<ClusterRoleBinding>(None)
-            .filter(move |binding| self.is_among(&binding.subjects))
+        let everywhere = self
+            .names()
+            .flat_map(|name| world.bindings_of::<ClusterRoleBinding>(&name, ""))
             .flat_map(|binding| cluster_rules(world, &binding.role_ref));
         let here = (!namespace.is_empty())
-            .then(|| world.all::<RoleBinding>(Some(namespace)))
+            .then(|| self.names())
             .into_iter()
             .flatten()
-            .filter(move |binding| self.is_among(&binding.subjects))
+            .flat_map(move |name| world.bindings_of::<RoleBinding>(&name, namespace))
             .flat_map(move |binding| rules_of(world, namespace, &binding.role_ref));
         everywhere.chain(here)
     }
 
-    fn is_among(self, subjects: &[Subject]) -> bool {
-        subjects.iter().any(|subject| match &*subject.kind {
-            "User" => subject.name == self.name,
-            "Group" => self.groups.contains(&subject.name),
-            "ServiceAccount" => {
-                ServiceAccount::of_user(self.name) == Some((&subject.namespace, &subject.name))
-            }
-            _ => false,
-        })
+    /// The user and the groups.
+    fn names(self) -> impl Iterator<Item = SubjectName> + use<'a> {
+        let groups = self.groups.iter().cloned().map(SubjectName::Group);
+        std::iter::once(SubjectName::User(self.name.to_owned())).chain(groups)
     }
 }
 
