@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use orchestrator_core::manifest::{self, Document, MANIFEST_BYTES_MAX};
-use orchestrator_core::model::{Key, Kind, is_dns_label, is_dns_subdomain};
+use orchestrator_core::model::{Key, Kind, is_dns_label};
 use orchestrator_http::ClientError;
 
 use super::session::Session;
@@ -67,10 +67,8 @@ pub fn key(document: &Document, session: &Session) -> anyhow::Result<Key> {
     if name.is_empty() {
         bail!(at(document, "metadata.name", "metadata.name: Required value"));
     }
-    if !is_dns_subdomain(name) {
-        let message = format!(
-            "metadata.name: Invalid value: {name:?}: a lower-case RFC 1123 subdomain is needed, such as \"web-1\""
-        );
+    if let Some(right) = kind.name_rule().broken_by(name) {
+        let message = format!("metadata.name: Invalid value: {name:?}: {right}");
         bail!(at(document, "metadata.name", &message));
     }
     let own = text_at(value, "/metadata/namespace");

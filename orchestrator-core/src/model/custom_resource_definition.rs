@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::custom_kind::CustomKind;
-use super::ids::Kind;
 use super::meta::{Condition, ConditionStatus, ObjectMeta, condition_status, is_false};
 use super::residual::{Residual, keep_residual};
 
@@ -193,6 +192,11 @@ impl CustomResourceDefinition {
         CustomKind::new(&self.spec.group, &names.kind, &names.plural, is_namespaced)
     }
 
+    /// Whether this is the definition of a kind, in whatever version.
+    pub fn defines(&self, kind: CustomKind) -> bool {
+        self.kind() == Some(kind)
+    }
+
     /// Finds a version that is served.
     pub fn served(&self, version: &str) -> Option<&DefinitionVersion> {
         self.spec.versions.iter().find(|known| known.served && known.name == version)
@@ -226,12 +230,5 @@ impl DefinitionVersion {
     /// Where the numbers of replicas are.
     pub fn scale(&self) -> Option<&DefinitionScale> {
         self.subresources.as_ref().and_then(|below| below.scale.as_ref())
-    }
-}
-
-impl Kind {
-    /// The custom kind, if it is one.
-    pub const fn custom(self) -> Option<CustomKind> {
-        if let Self::Custom(kind) = self { Some(kind) } else { None }
     }
 }

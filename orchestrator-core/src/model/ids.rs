@@ -4,9 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::custom_kind::CustomKind;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::custom_kind::CustomKind;
 use super::role_binding::RBAC_GROUP;
 
 /// The kinds of objects this version knows. Ordered by dependency only in `ALL`; `Ord` is alphabetical.
@@ -54,6 +54,11 @@ impl Kind {
         Self::Service,
         Self::ServiceAccount,
     ];
+
+    /// The custom kind, if it is one.
+    pub const fn custom(self) -> Option<CustomKind> {
+        if let Self::Custom(kind) = self { Some(kind) } else { None }
+    }
 
     /// The name on the wire, such as `ReplicaSet`.
     pub const fn name(self) -> &'static str {
@@ -184,24 +189,7 @@ impl Kind {
 
     /// Whether an object of this kind may have this name.
     pub fn may_be_named(self, name: &str) -> bool {
-        match self {
-            Self::ClusterRole | Self::ClusterRoleBinding | Self::Role | Self::RoleBinding => {
-                is_path_segment(name)
-            }
-            Self::Namespace => is_dns_label(name),
-            Self::Service => is_dns_label(name) && !name.starts_with(|c: char| c.is_ascii_digit()),
-            Self::ConfigMap
-            | Self::Custom(_)
-            | Self::CustomResourceDefinition
-            | Self::Deployment
-            | Self::Event
-            | Self::Node
-            | Self::Pod
-            | Self::PodDisruptionBudget
-            | Self::ReplicaSet
-            | Self::Secret
-            | Self::ServiceAccount => is_dns_subdomain(name),
-        }
+        self.name_rule().broken_by(name).is_none()
     }
 
     /// The resource as Kubernetes prints it in messages: `pods`, `deployments.apps`.

@@ -17,6 +17,7 @@ mod field_error;
 mod ids;
 mod managed_fields;
 mod meta;
+mod name_rule;
 mod namespace;
 mod node;
 mod object;
@@ -66,6 +67,7 @@ pub use meta::{
     Condition, ConditionStatus, FOREGROUND_FINALIZER, LAST_APPLIED_ANNOTATION, ORPHAN_FINALIZER,
     ObjectMeta, OwnerReference, StringMap, condition_status, set_condition,
 };
+pub use name_rule::NameRule;
 pub use namespace::{
     LABEL_NAMESPACE_NAME, NAMESPACE_FINALIZER, Namespace, NamespacePhase, NamespaceSpec,
     NamespaceStatus,

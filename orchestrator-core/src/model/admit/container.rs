@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::errors::{Errors, Path};
-use super::meta::{DNS_LABEL, LABEL_NAME};
+use super::meta::LABEL_NAME;
 use super::probe;
+use crate::model::name_rule::DNS_LABEL;
 use crate::model::{
     Container, ContainerPort, FieldError, Residual, ResourceRequirements, is_dns_label,
     is_label_name,

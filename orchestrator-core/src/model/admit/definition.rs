@@ -1,6 +1,7 @@
 //! Definitions of custom kinds: names, versions, schemas.
 
 use super::errors::{Errors, Path};
+use super::immutable::IMMUTABLE;
 use crate::model::structural;
 use crate::model::{
     CLEANUP_FINALIZER, CustomResourceDefinition, DefinitionNames, DefinitionScale,
@@ -108,13 +109,15 @@ fn group(definition: &CustomResourceDefinition, errors: &mut Errors) {
 
 fn names(names: &DefinitionNames, at: &Path<'_>, errors: &mut Errors) {
     const LABEL: &str = "must be a lower-case RFC 1035 label: letters, digits and '-', at most 63";
+    const MIXED: &str = "may have mixed case, but should otherwise be an RFC 1035 label: letters, digits and '-', at most 63";
     let mut label = |field: &str, name: &str, is_lower: bool| {
         let lower = name.to_ascii_lowercase();
         let begins_well = lower.starts_with(|c: char| c.is_ascii_lowercase());
         if name.is_empty() {
             errors.push(FieldError::required(at.field(field), ""));
         } else if !is_dns_label(&lower) || !begins_well || (is_lower && lower != name) {
-            errors.push(FieldError::invalid(at.field(field), name, LABEL));
+            let right = if is_lower { LABEL } else { MIXED };
+            errors.push(FieldError::invalid(at.field(field), name, right));
         }
     };
     label("plural", &names.plural, true);
@@ -190,12 +193,14 @@ fn scale_paths(scale: &DefinitionScale, at: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-/// Notes what is part of the identity of the kind and was changed.
+/// Notes what is part of the identity of the kind and was changed, and versions that go although objects may be stored in
+/// them.
 pub(super) fn compare(
     old: &CustomResourceDefinition,
     new: &CustomResourceDefinition,
     errors: &mut Errors,
 ) {
+    let stored = &old.status.stored_versions;
     let (old, new, spec) = (&old.spec, &new.spec, Path::root("spec"));
     let names = spec.field("names");
     for (field, old, new) in [
@@ -205,19 +210,11 @@ pub(super) fn compare(
         (names.field("kind"), &old.names.kind, &new.names.kind),
     ] {
         if old != new {
-            errors.push(FieldError::invalid(field, &**new, "field is immutable"));
+            errors.push(FieldError::invalid(field, &**new, IMMUTABLE));
         }
     }
-}
-
-/// Notes versions that go although objects may be stored in them.
-pub(super) fn compare_versions(
-    old: &CustomResourceDefinition,
-    new: &CustomResourceDefinition,
-    errors: &mut Errors,
-) {
-    for stored in &old.status.stored_versions {
-        if !new.spec.versions.iter().any(|version| version.name == *stored) {
+    for stored in stored {
+        if !new.versions.iter().any(|version| version.name == *stored) {
             let right = format!("must appear in spec.versions: {stored}");
             errors.push(FieldError::invalid("status.storedVersions", &**stored, &right));
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::errors::{Errors, Path};
+use crate::model::name_rule::DNS_LABEL;
 use crate::model::{
     CLEANUP_FINALIZER, FOREGROUND_FINALIZER, FieldError, Kind, LabelSelector, NAMESPACE_FINALIZER,
     ORPHAN_FINALIZER, Object, ObjectMeta, OwnerReference, SelectorOperator, StringMap,
@@ -23,12 +24,6 @@ const HASH_CHARS: usize = 11;
 const SUFFIX_CHARS: usize = 6;
 const SUBDOMAIN_CHARS_MAX: usize = 253;
 
-pub(super) const DNS_LABEL: &str = "must be a DNS label (RFC 1123): at most 63 lower-case letters, digits or '-', \
-     beginning and ending with a letter or digit";
-pub(super) const DNS_SUBDOMAIN: &str = "must be a DNS subdomain (RFC 1123): at most 253 lower-case letters, digits, '-' \
-     or '.', each part beginning and ending with a letter or digit";
-const PATH_SEGMENT: &str =
-    "must be at most 253 characters without '/', '\\' and '%', and neither '.' nor '..'";
 pub(super) const LABEL_NAME: &str = "must be a qualified name: an optional DNS subdomain and '/', then at most 63 letters, \
      digits, '-', '_' or '.', beginning and ending with a letter or digit (such as 'example.com/name')";
 pub(super) const LABEL_VALUE: &str = "must be empty or at most 63 letters, digits, '-', '_' or '.', beginning and ending \
@@ -78,26 +73,7 @@ fn name(kind: Kind, name: &str, at: &Path<'_>, errors: &mut Errors) {
         | Kind::Service
         | Kind::ServiceAccount => SUBDOMAIN_CHARS_MAX,
     };
-    let right = match kind {
-        Kind::ClusterRole | Kind::ClusterRoleBinding | Kind::Role | Kind::RoleBinding => {
-            PATH_SEGMENT
-        }
-        Kind::Namespace => DNS_LABEL,
-        Kind::Service if is_dns_label(name) => "must begin with a letter, as names of services do",
-        Kind::Service => DNS_LABEL,
-        Kind::ConfigMap
-        | Kind::Custom(_)
-        | Kind::CustomResourceDefinition
-        | Kind::Deployment
-        | Kind::Event
-        | Kind::Node
-        | Kind::Pod
-        | Kind::PodDisruptionBudget
-        | Kind::ReplicaSet
-        | Kind::Secret
-        | Kind::ServiceAccount => DNS_SUBDOMAIN,
-    };
-    if !kind.may_be_named(name) {
+    if let Some(right) = kind.name_rule().broken_by(name) {
         errors.push(FieldError::invalid(at, name, right));
     } else if name.len() > chars_max {
         errors.push(FieldError::too_long(at, chars_max));

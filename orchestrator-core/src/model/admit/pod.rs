@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::container;
 use super::errors::{Errors, Path};
-use super::meta::{self, DNS_SUBDOMAIN, LABEL_NAME};
+use super::meta::{self, LABEL_NAME};
+use crate::model::name_rule::DNS_SUBDOMAIN;
 use crate::model::{
     FieldError, Pod, PodSpec, PodTemplate, TaintEffect, Toleration, TolerationOperator,
     is_dns_subdomain, is_label_name, is_label_value,

@@ -2,6 +2,7 @@
 
 use super::errors::{Errors, Path};
 use super::meta;
+use crate::model::name_rule::DNS_LABEL;
 use crate::model::{
     AggregationRule, ClusterRole, ClusterRoleBinding, FieldError, Kind, PolicyRule, RBAC_GROUP,
     Role, RoleBinding, RoleRef, Subject, is_dns_label,
@@ -136,6 +137,6 @@ fn subject(subject: &Subject, at: &Path<'_>, errors: &mut Errors) {
     if is_account && subject.namespace.is_empty() {
         errors.push(FieldError::required(namespace, ""));
     } else if is_account && !is_dns_label(&subject.namespace) {
-        errors.push(FieldError::invalid(namespace, &*subject.namespace, meta::DNS_LABEL));
+        errors.push(FieldError::invalid(namespace, &*subject.namespace, DNS_LABEL));
     }
 }

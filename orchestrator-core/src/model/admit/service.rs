@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use super::container::{PORT_NAME, is_port_name};
 use super::errors::{Errors, Path};
-use super::meta::{self, DNS_LABEL};
+use super::meta;
+use crate::model::name_rule::DNS_LABEL;
 use crate::model::{FieldError, PortOrName, ServicePort, ServiceSpec, is_dns_label};
 
 /// The most ports a service may have.
