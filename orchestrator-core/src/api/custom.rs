@@ -28,7 +28,7 @@ pub(super) fn defined(world: &World, kind: CustomKind) -> Option<Defined<'_>> {
     let key = Key::cluster(Kind::CustomResourceDefinition, &kind.definition_name());
     let stored = world.get(&key)?;
     let definition = world.at::<CustomResourceDefinition>(&key)?;
-    let is_right = definition.is_established() && definition.kind() == Some(kind);
+    let is_right = definition.is_established() && definition.defines(kind);
     let version = definition.version_of(kind).filter(|_| is_right)?;
     Some(Defined { stored, definition, version })
 }

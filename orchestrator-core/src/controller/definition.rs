@@ -1,15 +1,16 @@
 //! `Definitions`: accepts the names of custom kinds, and deletes the objects of a kind with its definition.
 //!
 //! Depends on `model` and `world`. What must hold: a kind is served under names that no other kind of its group has; a
-//! definition goes only when no object of its kind is left. Whoever creates an object guards its definition, so that nothing
-//! slips in while the finalizer is taken off.
+//! definition goes only when no object of its kind is left, and nothing that such an object left behind. Whoever creates an
+//! object guards its definition, so that nothing slips in while the finalizer is taken off.
 
 use std::collections::BTreeSet;
 
 use super::{Change, Controller, DECISION_PROPOSALS_MAX, Decision};
 use crate::model::{
     CLEANUP_FINALIZER, CUSTOM_KINDS_MAX, Condition, ConditionStatus, CustomKind,
-    CustomResourceDefinition, DefinitionNames, Key, Kind, Timestamp, set_condition,
+    CustomResourceDefinition, DefinitionNames, Key, Kind, Object, ObjectMeta, OwnerReference,
+    Timestamp, set_condition,
 };
 use crate::world::{Proposal, Stored, World, graceful_delete, is_held};
 
@@ -26,14 +27,23 @@ impl Controller for Definitions {
         let Change::Object(change) = change else { return };
         match change.key.kind {
             Kind::CustomResourceDefinition => {
-                keys.insert(change.key.clone());
                 // A name that is free again may be wanted by a sibling.
-                keys.insert(group_key(&change.key));
+                let group = change.key.name.split_once('.').map_or("", |(_, group)| group);
+                keys.insert(group_key(group));
             }
             Kind::Custom(kind) if change.after.is_none() => {
                 keys.insert(Key::cluster(Kind::CustomResourceDefinition, &kind.definition_name()));
             }
             _ => {}
+        }
+        if let Some(before) = &change.before {
+            let after = change.after.as_ref().map(Object::meta);
+            let owned = |meta: &ObjectMeta| (meta.owner_references.clone(), meta.is_deleting());
+            if after.map(owned) != Some(owned(before.meta())) {
+                // What was left behind may be so no more. Built-in groups have no dot, but some of them.
+                let owners = before.meta().owner_references.iter().map(OwnerReference::group);
+                keys.extend(owners.filter(|group| group.contains('.')).map(group_key));
+            }
         }
     }
 
@@ -54,8 +64,7 @@ impl Controller for Definitions {
 }
 
 /// Stands for all definitions of a group; no object has such a name.
-fn group_key(definition: &Key) -> Key {
-    let group = definition.name.split_once('.').map_or("", |(_, group)| group);
+fn group_key(group: &str) -> Key {
     Key::cluster(Kind::CustomResourceDefinition, &format!("*.{group}"))
 }
 
@@ -188,7 +197,7 @@ fn empty(
                 decision.proposals.extend(graceful_delete(found, None, now));
             }
         }
-        is_empty &= !has_unreadable(kind, world);
+        is_empty &= !has_unreadable(kind, world) && !has_left_behind(kind, world);
     }
     if !is_empty {
         return;
@@ -207,10 +216,24 @@ fn has_unreadable(kind: CustomKind, world: &World) -> bool {
     world.quarantined_keys().any(|key| key.kind == Kind::Custom(kind))
 }
 
+/// Whether something still names an object of the kind as an owner that is gone. The garbage collector can tell that the owner
+/// was of this kind, and so that it is gone, only as long as there is a definition.
+fn has_left_behind(kind: CustomKind, world: &World) -> bool {
+    world.absent_owners().any(|owner| {
+        world.dependents(owner).any(|dependent| {
+            let meta = dependent.object.meta();
+            let mut owners = meta.owner_references.iter();
+            let is_left = owners.any(|found| found.uid == owner && found.is_of(Kind::Custom(kind)));
+            is_left && !meta.is_deleting()
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{CustomObject, DefinitionVersion, ObjectMeta};
+    use crate::controller::GarbageCollector;
+    use crate::model::{ConfigMap, CustomObject, DefinitionVersion};
     use crate::testkit::objects::uid_of;
     use crate::testkit::sandbox::Sandbox;
 
@@ -257,12 +280,30 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_is_found_in_whatever_version_a_reference_speaks_of_it() {
-        let sandbox = sandbox(&[definition("widgets", "Widget")]);
-        let served = sandbox.world().custom_kind("example.com/v1", "Widget").expect("served");
-        let invented = sandbox.world().custom_kind("example.com/never-heard-of", "Widget");
-        assert_eq!(invented, Some(served));
-        assert_eq!(invented.map(Kind::api_version), Some("example.com"), "the version is not kept");
+    fn what_an_object_leaves_behind_goes_before_the_definition_whatever_version_it_speaks_of() {
+        let mut sandbox = Sandbox::new(vec![Box::new(Definitions), Box::new(GarbageCollector)]);
+        let definition = definition("widgets", "Widget");
+        let kind = definition.kind().expect("a kind");
+        sandbox.put(definition);
+        let mut owner = CustomObject::empty(kind);
+        let key = Key::new(Kind::Custom(kind), "default", "a");
+        owner.metadata = ObjectMeta { uid: uid_of(&key, 1), ..ObjectMeta::named("default", "a") };
+        let reference = OwnerReference::controller_of(Kind::Custom(kind), &owner.metadata);
+        let api_version = "example.com/never-heard-of".to_owned();
+        let mut metadata = ObjectMeta::named("default", "left");
+        metadata.owner_references = vec![OwnerReference { api_version, ..reference }];
+        let left = ConfigMap { metadata, ..ConfigMap::default() };
+        sandbox.put(owner);
+        sandbox.put(left);
+        sandbox.settle().expect("settled");
+        assert!(sandbox.world().find::<ConfigMap>("default", "left").is_some(), "its owner lives");
+        let name = Key::cluster(Kind::CustomResourceDefinition, "widgets.example.com");
+        let stored = sandbox.world().get(&name).expect("there").clone();
+        let deletion = graceful_delete(&stored, None, sandbox.now).expect("a change");
+        sandbox.commit(&deletion).expect("no conflict");
+        sandbox.settle().expect("settled");
+        assert!(sandbox.world().find::<ConfigMap>("default", "left").is_none());
+        assert!(find(&sandbox, "widgets").is_none());
     }
 
     #[test]

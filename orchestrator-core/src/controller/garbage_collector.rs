@@ -94,9 +94,7 @@ impl<'w> Run<'w> {
             world.dependents(owner).filter(move |dependent| {
                 let meta = dependent.object.meta();
                 meta.owner_references.iter().any(|reference| {
-                    reference.uid == owner
-                        && key_of(world, reference, &meta.namespace)
-                            .is_some_and(|named| named == *key)
+                    reference.uid == owner && names(reference, &meta.namespace, key)
                 })
             })
         });
@@ -203,8 +201,7 @@ impl<'w> Run<'w> {
             return Standing::Present;
         }
         if let Some(found) = self.world.by_uid(owner.uid) {
-            if key_of(self.world, owner, namespace).is_some_and(|named| named != found.object.key())
-            {
+            if !names(owner, namespace, &found.object.key()) {
                 // The reference names it wrongly, so nobody tells this dependent when it goes.
                 let again = self.now.plus_millis(COLLECTOR_RECHECK_MS);
                 self.decision.recheck(again, TimerReason::Periodic);
@@ -213,13 +210,19 @@ impl<'w> Run<'w> {
             let waits = meta.is_deleting() && meta.has_finalizer(FOREGROUND_FINALIZER);
             return if waits { Standing::Waiting } else { Standing::Present };
         }
-        match key_of(self.world, owner, namespace) {
-            Some(key) if mutants::on(Mutant::GarbageByName) && self.world.get(&key).is_some() => {
-                Standing::Present
-            }
-            Some(key) if !self.world.is_quarantined(&key) => Standing::Absent,
-            // A record that cannot be read, or a kind that is not kept here, may be the owner.
-            Some(_) | None => Standing::Present,
+        let kinds = match built_in(owner) {
+            Some(kind) => vec![kind],
+            None => self.world.defined_kinds(owner.group(), &owner.kind).collect(),
+        };
+        let may_be_there = |kind: &Kind| {
+            let key = owner.key_in(namespace, *kind);
+            self.world.is_quarantined(&key)
+                || (mutants::on(Mutant::GarbageByName) && self.world.get(&key).is_some())
+        };
+        // A record that cannot be read, or a kind that is not kept here, may be the owner.
+        match kinds.is_empty() || kinds.iter().any(may_be_there) {
+            true => Standing::Present,
+            false => Standing::Absent,
         }
     }
 
@@ -248,29 +251,26 @@ fn may_remove(object: &Object) -> bool {
     object.kind() != Kind::Namespace && !is_held(object)
 }
 
-/// The key an owner reference names; `None` for kinds that are not kept here.
-fn key_of(world: &World, owner: &OwnerReference, namespace: &str) -> Option<Key> {
-    built_in_key(owner, namespace).or_else(|| {
-        let kind = world.custom_kind(&owner.api_version, &owner.kind)?;
-        Some(Key::new(kind, namespace, &owner.name))
-    })
+/// Whether an owner reference from a namespace names an object, as far as can be told without its uid. No definition is
+/// asked: what is gone may have been of a kind that is gone, too.
+fn names(owner: &OwnerReference, namespace: &str, key: &Key) -> bool {
+    owner.is_of(key.kind) && owner.key_in(namespace, key.kind) == *key
 }
 
 /// The keys an owner reference may name, told without a world.
 fn keys_of(owner: &OwnerReference, namespace: &str) -> Vec<Key> {
-    if let Some(key) = built_in_key(owner, namespace) {
-        return vec![key];
-    }
-    let Some((group, _)) = owner.api_version.split_once('/') else { return Vec::new() };
-    let kinds = CustomKind::named(group, &owner.kind).into_iter();
-    kinds.map(|kind| Key::new(Kind::Custom(kind), namespace, &owner.name)).collect()
+    let kinds = match built_in(owner) {
+        Some(kind) => vec![kind],
+        None => {
+            CustomKind::named(owner.group(), &owner.kind).into_iter().map(Kind::Custom).collect()
+        }
+    };
+    kinds.into_iter().map(|kind| owner.key_in(namespace, kind)).collect()
 }
 
-fn built_in_key(owner: &OwnerReference, namespace: &str) -> Option<Key> {
-    let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
-    Kind::from_name(&owner.kind)
-        .filter(|kind| owner.api_version.is_empty() || kind.group() == group)
-        .map(|kind| Key::new(kind, namespace, &owner.name))
+/// The built-in kind of an owner, if it is of one.
+fn built_in(owner: &OwnerReference) -> Option<Kind> {
+    Kind::from_name(&owner.kind).filter(|kind| owner.is_of(*kind))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{Kind, Revision, Uid};
+use super::ids::{Key, Kind, Revision, Uid};
 use super::managed_fields::ManagedFieldsEntry;
 use super::residual::{Residual, keep_residual};
 use super::time::Time;
@@ -123,6 +123,22 @@ pub struct OwnerReference {
 }
 
 impl OwnerReference {
+    /// The API group of the owner; empty for the core group, or when nothing is said of it.
+    pub fn group(&self) -> &str {
+        self.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+
+    /// Whether the owner is of a kind, in whatever version: that is anybody's to invent, and no part of what a kind is.
+    pub fn is_of(&self, kind: Kind) -> bool {
+        let is_left_out = self.api_version.is_empty() && kind.custom().is_none();
+        kind.name() == self.kind && (is_left_out || kind.group() == self.group())
+    }
+
+    /// The key that this is a reference to, from an object of a namespace to one of a kind.
+    pub fn key_in(&self, namespace: &str, kind: Kind) -> Key {
+        Key::new(kind, namespace, &self.name)
+    }
+
     /// Makes the reference of a managing owner.
     pub fn controller_of(kind: Kind, meta: &ObjectMeta) -> Self {
         Self {

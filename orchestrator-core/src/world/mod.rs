@@ -155,15 +155,17 @@ impl World {
         )
     }
 
-    /// Finds the custom kind that an `apiVersion` and a name speak of, in whatever version, if it is served. (A version is
-    /// anybody's to invent in an owner reference, and no part of what a kind is.)
-    pub fn custom_kind(&self, api_version: &str, name: &str) -> Option<Kind> {
-        let (group, _) = api_version.split_once('/')?;
-        let mut all = self.all::<CustomResourceDefinition>(None);
-        let found = all.find(|found| {
-            found.spec.group == group && found.spec.names.kind == name && found.is_established()
-        })?;
-        found.kind().map(Kind::Custom)
+    /// Lists the custom kinds of a group that are defined by a name, served or not; more than one only while two definitions
+    /// want the same name.
+    pub fn defined_kinds<'w>(
+        &'w self,
+        group: &'w str,
+        name: &'w str,
+    ) -> impl Iterator<Item = Kind> + use<'w> {
+        let all = self.all::<CustomResourceDefinition>(None);
+        let found =
+            all.filter(move |found| found.spec.group == group && found.spec.names.kind == name);
+        found.filter_map(|found| found.kind().map(Kind::Custom))
     }
 
     /// Lists the keys of what could not be read, as far as those can.
