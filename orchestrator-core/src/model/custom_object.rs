@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use super::custom_kind::CustomKind;
 use super::ids::Kind;
 use super::meta::ObjectMeta;
-use super::object::{DecodeError, Object};
-use super::residual::{Residual, strip_nulls};
+use super::object::{DecodeError, Object, wrong_field};
+use super::residual::Residual;
 
 /// An object of a custom kind: metadata as every object has, the rest as JSON that its definition's schema has checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,32 +37,17 @@ impl CustomObject {
         }
     }
 
-    /// Reads an object of a kind. Nulls stay where they are but in the metadata: whether they count the schema says.
+    /// Reads what [`Object::from_value`] has left to read.
     pub(super) fn read(kind: CustomKind, value: Value) -> Result<Self, DecodeError> {
-        let Value::Object(mut content) = value else {
-            return Err(DecodeError::NotAnObject { reason: "expected a JSON object".to_owned() });
+        let mut content = match value {
+            Value::Object(content) => content,
+            _ => Map::new(),
         };
-        content.remove("kind");
-        let kind = match content.remove("apiVersion") {
-            Some(Value::String(said)) => kind.at_api_version(&said).unwrap_or(kind),
-            Some(_) | None => kind,
-        };
-        let mut metadata = content.remove("metadata").unwrap_or(Value::Null);
-        strip_nulls(&mut metadata);
-        if let Value::Object(metadata) = &mut metadata {
-            // Of former days; some clients still send it.
-            metadata.remove("selfLink");
-        }
-        let metadata = match metadata {
+        let metadata = match content.remove("metadata").unwrap_or_default() {
             Value::Null => ObjectMeta::default(),
-            metadata => serde_json::from_value(metadata).map_err(|error| {
-                let message = error.to_string();
-                let message = match message.strip_prefix('.') {
-                    Some(inner) => format!("metadata.{inner}"),
-                    None => format!("metadata: {message}"),
-                };
-                DecodeError::Field { message }
-            })?,
+            metadata => {
+                serde_json::from_value(metadata).map_err(|error| wrong_field("metadata", &error))?
+            }
         };
         let status = content.remove("status").unwrap_or(Value::Null);
         Ok(Self { kind, metadata, content, status, residual: Residual::default() })

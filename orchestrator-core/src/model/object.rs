@@ -247,24 +247,31 @@ impl Object {
     /// [`DecodeError::Field`] names the first field that has the wrong type or form. Fields that no type
     /// claims are no error here: they are kept (see [`Object::residuals`]).
     pub fn from_value(kind: Kind, mut value: Value) -> Result<Self, DecodeError> {
-        if let Kind::Custom(kind) = kind {
-            return CustomObject::read(kind, value).map(Self::from);
+        match (kind, value.get_mut("metadata")) {
+            // Whether nulls count elsewhere the schema of its kind says.
+            (Kind::Custom(_), Some(metadata)) => strip_nulls(metadata),
+            (Kind::Custom(_), None) => {}
+            _ => strip_nulls(&mut value),
         }
-        strip_nulls(&mut value);
-        let Some(map) = value.as_object_mut() else {
+        let Value::Object(mut map) = value else {
             return Err(DecodeError::NotAnObject { reason: "expected a JSON object".to_owned() });
         };
-        map.remove("apiVersion");
+        let said = map.remove("apiVersion");
         map.remove("kind");
         if let Some(Value::Object(metadata)) = map.get_mut("metadata") {
             // Of former days; some clients still send it.
             metadata.remove("selfLink");
         }
+        let value = Value::Object(map);
         match kind {
             Kind::ClusterRole => read(value).map(Self::ClusterRole),
             Kind::ClusterRoleBinding => read(value).map(Self::ClusterRoleBinding),
             Kind::ConfigMap => read(value).map(Self::ConfigMap),
-            Kind::Custom(kind) => CustomObject::read(kind, value).map(Self::from),
+            Kind::Custom(kind) => {
+                let said = said.as_ref().and_then(Value::as_str);
+                let kind = said.and_then(|said| kind.at_api_version(said)).unwrap_or(kind);
+                CustomObject::read(kind, value).map(Self::from)
+            }
             Kind::CustomResourceDefinition => read(value).map(Self::CustomResourceDefinition),
             Kind::Deployment => read(value).map(Self::Deployment),
             Kind::Event => read(value).map(Self::Event),
@@ -407,8 +414,11 @@ impl Object {
 }
 
 fn read<T: for<'de> Deserialize<'de>>(value: Value) -> Result<Arc<T>, DecodeError> {
-    serde_json::from_value(value).map(Arc::new).map_err(|error| {
-        let message = located_message("", &error.to_string());
-        DecodeError::Field { message: message.strip_prefix('.').unwrap_or(&message).to_owned() }
-    })
+    serde_json::from_value(value).map(Arc::new).map_err(|error| wrong_field("", &error))
+}
+
+/// Says which field has the wrong form, when what is below `path` was read.
+pub(super) fn wrong_field(path: &str, error: &serde_json::Error) -> DecodeError {
+    let message = located_message(path, &error.to_string());
+    DecodeError::Field { message: message.strip_prefix('.').unwrap_or(&message).to_owned() }
 }
