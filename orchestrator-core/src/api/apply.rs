@@ -4,7 +4,7 @@ use base64::Engine as _;
 use serde_json::{Map, Value};
 
 use super::authorise::{Verb, may_try};
-use super::create::record;
+use super::create::{may_create, record};
 use super::decode::{Decoded, decode};
 use super::three_way::three_way;
 use super::update::{Change, check, without_revision};
@@ -38,6 +38,7 @@ pub(super) fn apply(
         if pins.contains_key("resourceVersion") {
             return Err(bad_request("resourceVersion should not be set on objects to be created"));
         }
+        may_create(context, key)?;
         let decoded = Decoded { object: annotated(object, annotation), warnings };
         return record(context, &key.namespace, decoded, options, false);
     };

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::apply::last_applied;
 use super::authorise::{Verb, may_try};
-use super::create::record;
+use super::create::{may_create, record};
 use super::decode::{Decoded, decode};
 use super::update::{Change, check, without_revision};
 use super::{
@@ -51,6 +51,7 @@ pub(super) fn apply(
         if wish.part == Part::Status || *wish.preconditions != Preconditions::default() {
             return Err(Rejection::NotFound { key: key.clone() });
         }
+        may_create(context, key)?;
         let mut object = object;
         let meta = object.meta_mut();
         (*key.name).clone_into(&mut meta.name);

@@ -31,7 +31,18 @@ pub(super) fn create(
     record(context, namespace, decoded, options, false)
 }
 
-/// Records a decoded object in a namespace; one that comes of a server-side apply says who owns its fields.
+/// Refuses a user who may patch and not create: an apply that finds nothing is a create, and a right of its own.
+pub(super) fn may_create(context: &Context<'_>, key: &Key) -> Result<(), Rejection> {
+    let Caller::User { name, .. } = context.caller else { return Ok(()) };
+    let create = Attributes::collection("create", key.kind, &key.namespace);
+    match permits(context.world, context.caller, &create) {
+        true => Ok(()),
+        false => Err(create.forbidden(name)),
+    }
+}
+
+/// Records a decoded object in a namespace; one that comes of a server-side apply says who owns its fields. The caller may
+/// create it.
 pub(super) fn record(
     context: &Context<'_>,
     namespace: &str,
@@ -40,13 +51,6 @@ pub(super) fn record(
     is_applied: bool,
 ) -> Result<Effect, Rejection> {
     let Decoded { object, warnings } = decoded;
-    if let Caller::User { name, .. } = context.caller {
-        // An apply that finds nothing is a create, and a right of its own.
-        let create = Attributes::collection("create", object.kind(), namespace);
-        if !permits(context.world, context.caller, &create) {
-            return Err(create.forbidden(name));
-        }
-    }
     let mut object = with_namespace(object, namespace)?;
     stamp(context, &mut object, is_applied)?;
     let key = object.key();

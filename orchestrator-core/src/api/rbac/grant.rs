@@ -1,7 +1,7 @@
 //! Nobody gives what they do not hold: who makes a role or a binding must have its rights.
 
 use super::rules::{everything, missing};
-use super::{Attributes, Who, cluster_rules, permits, rules_of};
+use super::{Attributes, Who, permits, rules_of};
 use crate::api::{Caller, Context, Rejection, find};
 use crate::model::{Key, Kind, Object, PolicyRule, Revision, RoleRef, Subject};
 
@@ -106,11 +106,7 @@ impl Grant<'_> {
         }
         // What a role that is still to come will give, nobody can hold.
         find(world, &target)?;
-        let rules = match self.key.kind {
-            Kind::RoleBinding => rules_of(world, &self.key.namespace, role),
-            _ => cluster_rules(world, role),
-        };
-        self.held(rules, "bind")
+        self.held(rules_of(world, &self.key.namespace, role), "bind")
     }
 
     fn held(&self, rules: &[PolicyRule], verb: &str) -> Result<(), Rejection> {
