@@ -7,11 +7,11 @@ use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Empty};
 use orchestrator_core::api::Caller;
-use orchestrator_core::driver::Cluster;
+use orchestrator_core::driver::{Clock, Cluster, SystemClock};
 use orchestrator_core::model::{Key, Kind};
 use orchestrator_http::{
-    Client, ClientConfig, DeleteParams, Pki, Server, ServerConfig, Token, Transport, WriteParams,
-    read_kubeconfig,
+    Client, ClientConfig, ClientError, DeleteParams, Pki, Server, ServerConfig, Token, Transport,
+    WriteParams, read_kubeconfig,
 };
 use serde_json::{Value, json};
 
@@ -283,11 +283,13 @@ async fn a_service_account_is_known_by_its_token_as_long_as_it_is_there() {
     let refused = admin.post(path, &short).await.expect_err("too short").to_string();
     assert!(refused.contains("spec.expirationSeconds: 5 must be from 600"), "{refused}");
     let other = ClientConfig { token: Some(Token::new(format!("{token}x"))), ..config.clone() };
-    client(&other).raw("/api").await.expect_err("it is none of ours");
+    let refused = client(&other).raw("/api").await.expect_err("it is none of ours");
+    assert_eq!(refused.code(), Some(401), "{refused}");
 
     // Made anew, it is another.
     admin.delete(&robot, &Default::default()).await.expect("deleted");
-    client(&hers).raw("/api").await.expect_err("it is gone");
+    let refused = client(&hers).raw("/api").await.expect_err("it is gone");
+    assert_eq!(refused.code(), Some(401), "{refused}");
     admin
         .create(Kind::ServiceAccount, NAMESPACE, &account, WriteParams::default())
         .await
@@ -303,7 +305,8 @@ async fn a_service_account_is_known_by_its_token_as_long_as_it_is_there() {
 async fn a_user_is_known_by_a_certificate_of_the_authority() {
     let directory = tempfile::tempdir().expect("a directory");
     let (cluster, server, config) = serve(directory.path()).await;
-    let now = 1_790_000_000;
+    // The server and TLS go by the time of day.
+    let now = SystemClock.now().to_time().as_seconds();
     let pki = Pki::open(&directory.path().join("pki"), now).expect("the server's keys");
     let certificate = pki.client_certificate("jane", Some("readers"), 3_650, now).expect("made");
     let path = directory.path().join("jane");
@@ -313,7 +316,8 @@ async fn a_user_is_known_by_a_certificate_of_the_authority() {
         who(&jane).await,
         json!({ "username": "jane", "groups": ["readers", "system:authenticated"] })
     );
-    jane.raw("/api/v1/nodes").await.expect_err("she has no rights");
+    let refused = jane.raw("/api/v1/nodes").await.expect_err("she has no rights");
+    assert_eq!(refused.code(), Some(403), "{refused}");
     let masters = Some("system:masters");
     let certificate = pki.client_certificate("root", masters, 3_650, now).expect("made");
     std::fs::write(&path, certificate.kubeconfig(&config, "root")).expect("writable");
@@ -325,7 +329,8 @@ async fn a_user_is_known_by_a_certificate_of_the_authority() {
     let certificate = stranger.client_certificate("root", masters, 3_650, now).expect("made");
     std::fs::write(&path, certificate.kubeconfig(&config, "root")).expect("writable");
     let root = Client::from_kubeconfig(&path).expect("a kubeconfig");
-    root.raw("/api/v1/nodes").await.expect_err("of another authority");
+    let refused = root.raw("/api/v1/nodes").await.expect_err("of another authority");
+    assert!(matches!(refused, ClientError::Broken { .. }), "cut off in the handshake: {refused:?}");
     stop(cluster, server).await;
 }
 
@@ -398,7 +403,8 @@ async fn what_is_refused_is_put_down_too_under_the_names_that_count() {
     admin.post(&path, &config_map("evil", &json!({}))).await.expect("made");
     assert_eq!(last()["name"], "evil");
     let masked = ClientConfig { token: Some(Token::new("wrong")), ..config.clone() };
-    client(&masked).post(MAPS, &config_map("a", &json!({}))).await.expect_err("unknown");
+    let refused = client(&masked).post(MAPS, &config_map("a", &json!({}))).await;
+    assert_eq!(refused.expect_err("unknown").code(), Some(401));
     assert_eq!(last()["name"], "evil", "who is nobody cannot fill the log");
     stop(cluster, server).await;
 }
