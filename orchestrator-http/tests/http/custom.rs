@@ -2,9 +2,11 @@
 
 use http::Method;
 use orchestrator_core::model::{CustomResourceDefinition, Key, Kind};
+use orchestrator_http::Transport;
 use serde_json::{Value, json};
 
 use super::fixture::Fixture;
+use super::watch::Events;
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";
@@ -231,6 +233,85 @@ async fn a_definition_takes_its_objects_along_and_its_paths_are_gone() {
     fixture.post(DEFINITIONS, &definition()).await.expect(201);
     established(&fixture).await;
     assert_eq!(fixture.get(WIDGETS).await.expect(200)["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_watch_of_a_custom_kind_goes_on_while_its_definition_changes() {
+    let fixture = defined().await;
+    let in_v1 = format!("{WIDGETS}?watch=true");
+    let in_v2 = in_v1.replace("/v1/", "/v2/");
+    let mut first = Events::open_at(&fixture, Transport::Unix, &in_v1).await;
+    let mut second = Events::open_at(&fixture, Transport::Unix, &in_v2).await;
+    let mut rows = Events::open_table(&fixture, &in_v1).await;
+    fixture.post(WIDGETS, &widget("a", 1)).await.expect(201);
+    assert_eq!(first.expect("ADDED", "a").await["apiVersion"], "example.com/v1");
+    assert_eq!(second.expect("ADDED", "a").await["apiVersion"], "example.com/v2");
+    let (kind, table) = rows.next().await.expect("a row");
+    assert_eq!((kind.as_str(), &table["columnDefinitions"][1]["name"]), ("ADDED", &json!("Size")));
+
+    // A field more, and no column of its own any more.
+    let mut changed = definition();
+    for version in changed["spec"]["versions"].as_array_mut().expect("versions") {
+        version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["weight"] =
+            json!({ "type": "integer", "default": 7 });
+        version["additionalPrinterColumns"] = json!([]);
+    }
+    let patch = json!({ "spec": { "versions": changed["spec"]["versions"] } }).to_string();
+    let one = format!("{DEFINITIONS}/widgets.example.com");
+    fixture.patch(&one, MERGE, &patch).await.expect(200);
+    fixture.post(WIDGETS, &widget("b", 2)).await.expect(201);
+    for events in [&mut first, &mut second] {
+        let told = events.expect("ADDED", "b").await;
+        assert_eq!(told["spec"], json!({ "size": 2, "color": "red", "weight": 7 }));
+    }
+    // The rows of a watch have the columns that it has told; who begins now is told others.
+    let (_, table) = rows.next().await.expect("a row");
+    let cells = table["rows"][0]["cells"].as_array().expect("cells");
+    assert_eq!(cells[..2], [json!("b"), json!(2)]);
+    let mut later = Events::open_table(&fixture, &in_v1).await;
+    let (_, table) = later.next().await.expect("a row");
+    assert_eq!(table["columnDefinitions"][1]["name"], "Age", "{table}");
+    fixture.cluster.shutdown(false).await;
+}
+
+#[tokio::test]
+async fn a_watch_of_a_custom_kind_tells_of_every_object_that_goes_with_the_definition() {
+    let fixture = defined().await;
+    let mut held = widget("held", 1);
+    held["metadata"]["finalizers"] = json!(["example.com/backup"]);
+    fixture.post(WIDGETS, &held).await.expect(201);
+    fixture.post(WIDGETS, &widget("a", 1)).await.expect(201);
+    let path = format!("{WIDGETS}?watch=true");
+    let mut events = Events::open_at(&fixture, Transport::Unix, &path).await;
+    events.expect("ADDED", "a").await;
+    events.expect("ADDED", "held").await;
+    let one = format!("{DEFINITIONS}/widgets.example.com");
+    fixture.send(Method::DELETE, &one, &[], "").await.expect(200);
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let (kind, object) = events.next().await.expect("the watch goes on");
+        told.push((object["metadata"]["name"].to_string(), kind, object));
+    }
+    told.sort_by(|left, right| left.0.cmp(&right.0));
+    assert_eq!((told[0].0.as_str(), told[0].1.as_str()), ("\"a\"", "DELETED"));
+    assert_eq!((told[1].0.as_str(), told[1].1.as_str()), ("\"held\"", "MODIFIED"));
+    assert!(told[1].2["metadata"]["deletionTimestamp"].is_string(), "it waits to be released");
+    let release = r#"{"metadata":{"finalizers":null}}"#;
+    fixture.patch(&format!("{WIDGETS}/held"), MERGE, release).await.expect(200);
+    let last = events.expect("DELETED", "held").await;
+    let key = Key::cluster(Kind::CustomResourceDefinition, "widgets.example.com");
+    fixture.cluster.wait_for(|world| world.get(&key).is_none()).await.expect("it goes last");
+    fixture.get(&path).await.refused(404, "NotFound");
+
+    // A life later: who goes on from the last word is told of what is new, and of nothing twice.
+    fixture.post(DEFINITIONS, &definition()).await.expect(201);
+    established(&fixture).await;
+    fixture.post(WIDGETS, &widget("new", 1)).await.expect(201);
+    let after = last["metadata"]["resourceVersion"].as_str().expect("a revision");
+    let path = format!("{path}&resourceVersion={after}");
+    let mut events = Events::open_at(&fixture, Transport::Unix, &path).await;
+    events.expect("ADDED", "new").await;
+    fixture.cluster.shutdown(false).await;
 }
 
 #[tokio::test]

@@ -28,8 +28,18 @@ impl Events {
     }
 
     pub(crate) async fn open_at(f: &Fixture, transport: Transport, path: &str) -> Self {
-        let request =
-            Request::builder().uri(path).body(Full::<bytes::Bytes>::default()).expect("fine");
+        Self::open_as(f, transport, path, "application/json").await
+    }
+
+    /// Opens a watch whose objects are tables of a row.
+    pub(crate) async fn open_table(f: &Fixture, path: &str) -> Self {
+        let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+        Self::open_as(f, Transport::Unix, path, table).await
+    }
+
+    async fn open_as(f: &Fixture, transport: Transport, path: &str, accept: &str) -> Self {
+        let request = Request::builder().uri(path).header("accept", accept);
+        let request = request.body(Full::<bytes::Bytes>::default()).expect("fine");
         let response = f.api.handle(request, transport).await;
         assert_eq!(response.status().as_u16(), 200);
         Self { body: response.into_body(), buffer: Vec::new() }
@@ -50,7 +60,7 @@ impl Events {
         }
     }
 
-    async fn expect(&mut self, kind: &str, name: &str) -> Value {
+    pub(crate) async fn expect(&mut self, kind: &str, name: &str) -> Value {
         let (found, object) = self.next().await.expect("the watch goes on");
         assert_eq!((found.as_str(), object["metadata"]["name"].as_str()), (kind, Some(name)));
         object
