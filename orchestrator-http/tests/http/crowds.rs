@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use orchestrator_core::driver::Cluster;
-use orchestrator_http::{Limits, Listen, Server, ServerConfig};
-use serde_json::json;
+use orchestrator_http::{FairnessLimits, Limits, Listen, Server, ServerConfig};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
-use crate::fixture::cluster;
-use crate::sockets::{Served, read_to_end, serve};
+use crate::fixture::{MAPS, cluster};
+use crate::sockets::{Served, read_to_end, request_of, serve};
 
 /// Limits of time that play no part: what ends does so for another reason.
 fn patient() -> Limits {
@@ -136,6 +137,138 @@ async fn a_client_that_vanishes_during_a_watch_is_forgotten() {
         tcp.set_zero_linger().expect("an option");
     }
     until_gauge(&served, "orchestrator_http_watchers 0").await;
+    soon("a shutdown", served.stop()).await;
+}
+
+/// Creates something as the administrator, and returns the answer.
+async fn post(served: &Served, path: &str, body: &Value) -> Value {
+    let body = body.to_string();
+    let length = body.len();
+    let head = format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
+    let head = served.request(&format!("POST {path}"), &format!("{head}Connection: close\r\n"));
+    let mut stream = served.connect().await;
+    stream.write_all(format!("{head}{body}").as_bytes()).await.expect("it reads");
+    let answer = soon("an answer", read_to_end(&mut stream)).await;
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    serde_json::from_str(body).expect("JSON")
+}
+
+/// Makes a service account that may change things in the namespace `default`, and returns a token of it.
+async fn robot(served: &Served) -> String {
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    post(served, accounts, &json!({ "metadata": { "name": "robot" } })).await;
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings";
+    let binding = json!({
+        "metadata": { "name": "robot" },
+        "roleRef": { "kind": "ClusterRole", "name": "edit" },
+        "subjects": [{ "kind": "ServiceAccount", "name": "robot", "namespace": "default" }],
+    });
+    post(served, bindings, &binding).await;
+    let path = format!("{accounts}/robot/token");
+    let reply = post(served, &path, &json!({ "spec": { "expirationSeconds": 600 } })).await;
+    reply["status"]["token"].as_str().expect("a token").to_owned()
+}
+
+/// Sends the head of a request of the owner of a token; the connection is to be closed after the answer.
+async fn begin(served: &Served, token: &str, line: &str, rest: &str) -> TlsStream<TcpStream> {
+    let mut stream = served.connect().await;
+    let request = request_of(token, line, &format!("{rest}Connection: close\r\n"));
+    stream.write_all(request.as_bytes()).await.expect("it reads");
+    stream
+}
+
+/// Lists config maps as the owner of a token, on a connection of its own.
+async fn list(served: &Served, token: &str) -> String {
+    let mut stream = begin(served, token, &format!("GET {MAPS}"), "").await;
+    read_to_end(&mut stream).await
+}
+
+fn assert_refused(answer: &str, limit: &str) {
+    assert!(answer.starts_with("HTTP/1.1 429"), "{answer}");
+    assert!(answer.to_lowercase().contains("\r\nretry-after: 1\r\n"), "{answer}");
+    assert!(answer.contains(limit), "{answer}");
+}
+
+#[tokio::test]
+async fn a_loop_of_one_identity_is_refused_while_another_is_served() {
+    let fairness = FairnessLimits {
+        requests_per_second_max: 1,
+        requests_burst_max: 20,
+        requests_wait_ms_max: 0,
+        ..FairnessLimits::default()
+    };
+    let served = serve(Limits { fairness, ..patient() }).await;
+    let token = robot(&served).await;
+    // However slow the machine is, some twenty requests come within their twenty seconds.
+    let flood = async || loop {
+        let answer = list(&served, &token).await;
+        if !answer.starts_with("HTTP/1.1 200") {
+            return answer;
+        }
+    };
+    assert_refused(&soon("a refusal", flood()).await, "requests_per_second_max is 1");
+    let goes_on = async {
+        loop {
+            flood().await;
+        }
+    };
+    let meanwhile = async {
+        let answer = served.ask(&format!("GET {MAPS}")).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        served.ask("GET /metrics").await
+    };
+    let metrics = tokio::select! {
+        metrics = soon("an answer", meanwhile) => metrics,
+        () = goes_on => unreachable!("a flood has no end"),
+    };
+    let refused = |limit: &str| {
+        let start = format!("orchestrator_http_limit_refused_total{{limit=\"{limit}\"}} ");
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&start));
+        count.and_then(|count| count.parse::<u64>().ok()).expect("it is counted")
+    };
+    assert!(refused("requests_per_second_max") >= 1, "{metrics}");
+    for limit in ["requests_in_flight_max", "requests_waiting_max", "streams_max"] {
+        assert_eq!(refused(limit), 0, "{limit}");
+    }
+    soon("a shutdown", served.stop()).await;
+}
+
+#[tokio::test]
+async fn requests_of_one_identity_that_never_end_keep_only_its_own_places() {
+    let fairness = FairnessLimits {
+        requests_in_flight_max: 2,
+        requests_waiting_max: 1,
+        requests_wait_ms_max: 600_000,
+        ..FairnessLimits::default()
+    };
+    let served = serve(Limits { fairness, ..patient() }).await;
+    let token = robot(&served).await;
+    let post = format!("POST {MAPS}");
+    let endless = || {
+        let head = "Content-Type: application/json\r\nContent-Length: 1000\r\n";
+        begin(&served, &token, &post, head)
+    };
+    let (first, second) = (endless().await, endless().await);
+    // The third is that which asks.
+    let in_flight =
+        |n: u8| format!("orchestrator_http_limit_in_use{{limit=\"requests_in_flight_max\"}} {n}");
+    until_gauge(&served, &in_flight(3)).await;
+    let mut waits = begin(&served, &token, &format!("GET {MAPS}"), "").await;
+    let waiting = "orchestrator_http_limit_in_use{limit=\"requests_waiting_max\"} 1";
+    until_gauge(&served, waiting).await;
+    let refused = soon("a refusal", list(&served, &token)).await;
+    assert_refused(&refused, "requests_waiting_max is 1");
+    let answer = soon("an answer", served.ask(&format!("GET {MAPS}"))).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let count = "orchestrator_http_limit_refused_total{limit=\"requests_waiting_max\"} 1";
+    until_gauge(&served, count).await;
+    // A place that becomes free is that of the one who waits.
+    drop(first);
+    let answer = soon("an answer", read_to_end(&mut waits)).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    drop(second);
+    until_gauge(&served, &in_flight(1)).await;
     soon("a shutdown", served.stop()).await;
 }
 

@@ -74,14 +74,18 @@ impl Served {
     }
 
     pub fn request(&self, line: &str, rest: &str) -> String {
-        let token = self.token();
-        format!("{line} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{rest}\r\n")
+        request_of(self.token(), line, rest)
     }
 
     pub async fn stop(self) {
         self.server.shutdown().await;
         self.cluster.shutdown(false).await;
     }
+}
+
+/// The head of a request of the owner of a token.
+pub fn request_of(token: &str, line: &str, rest: &str) -> String {
+    format!("{line} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{rest}\r\n")
 }
 
 /// Reads until the other side closes, for at most 20 s.
