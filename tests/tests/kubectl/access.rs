@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use orchestrator_tests::kubectl::Kubectl;
 use orchestrator_tests::orchd;
@@ -56,11 +55,14 @@ pub(super) async fn users_do_what_their_roles_permit(rig: Arc<Rig>) {
         jane.ok("create rolebinding joe --clusterrole=edit --user=joe").await;
         k.says("create configmap a --from-literal=b=c --as joe", &["created"]).await;
 
-        // A watch ends when the right to it does.
-        let mut watch = jane.command("get configmaps -w").spawn().expect("kubectl runs");
+        // A watch ends when the right to it does. What is made after the list was shown comes through the watch.
+        let mut watch = jane.start("get configmaps -w");
+        watch.until(&["a"]).await;
+        k.ok("create configmap told").await;
+        watch.until(&["told"]).await;
         k.ok("delete rolebinding jane owner").await;
-        let end = tokio::time::timeout(Duration::from_secs(60), watch.wait()).await;
-        end.expect("the watch ends").expect("kubectl is waited for");
+        let said = watch.end().await;
+        assert!(said.stdout.contains("cannot watch resource \"configmaps\""), "{said:?}");
         jane.fails("get configmaps", &["cannot list"]).await;
 
         k.ok("create serviceaccount robot").await;

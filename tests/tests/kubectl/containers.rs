@@ -1,7 +1,6 @@
 //! Containers: programs run in them, files copied, ports forwarded, what they print.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use orchestrator_tests::kubectl::Kubectl;
 use orchestrator_tests::rig::{Rig, poll};
@@ -30,9 +29,11 @@ pub(super) async fn programs_run_in_containers_and_ports_are_forwarded(rig: Arc<
 
         let pod = k.ok("get pods -l app=web -o jsonpath={.items[0].metadata.name}").await;
         // Agents measure every few seconds.
-        while !k.run("top pod").await.stdout.contains(&pod) {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        poll("the pod is measured", || async {
+            let said = k.run("top pod").await;
+            if said.stdout.contains(&pod) { Ok(()) } else { Err(said) }
+        })
+        .await;
         k.says("top node", &["local", "%"]).await;
         k.says("top pod --containers", &[&pod, "main"]).await;
         let text = "line\n".repeat(10_000);
@@ -47,13 +48,7 @@ pub(super) async fn programs_run_in_containers_and_ports_are_forwarded(rig: Arc<
             .command(&format!("exec {pod} -- /bin/sh -c '{serve}'"))
             .spawn()
             .expect("kubectl runs");
-        let page = loop {
-            // It listens a moment after it is started; until then port-forward ends.
-            match fetch(k, &format!("{pod} :9000"), "/file").await {
-                Some(page) => break page,
-                None => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
-        };
+        let page = fetch(k, &format!("{pod} :9000"), "/file").await;
         assert!(page.ends_with(&text), "{} bytes", page.len());
         server.kill().await.expect("killed");
         k.ok(&format!("exec {pod} -- rm -r {there}")).await;
@@ -63,8 +58,16 @@ pub(super) async fn programs_run_in_containers_and_ports_are_forwarded(rig: Arc<
     .await;
 }
 
+/// Fetches a file through a forwarded port. Who serves it listens a moment after it is started; until then port-forward ends.
+async fn fetch(kubectl: &Kubectl, what: &str, path: &str) -> String {
+    poll("somebody listens in the pod", || async {
+        try_fetch(kubectl, what, path).await.ok_or_else(|| format!("{what} {path}"))
+    })
+    .await
+}
+
 /// Fetches a file through a forwarded port; `None` when nobody listens in the pod.
-async fn fetch(kubectl: &Kubectl, what: &str, path: &str) -> Option<String> {
+async fn try_fetch(kubectl: &Kubectl, what: &str, path: &str) -> Option<String> {
     let mut forward = kubectl.start(&format!("port-forward {what}"));
     let line = forward.until(&["Forwarding from 127.0.0.1:"]).await;
     let port = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next());
@@ -100,13 +103,7 @@ pub(super) async fn directories_are_copied_and_services_forwarded(rig: Arc<Rig>)
 
         k.ok("expose deployment web --port=80 --target-port=9000 --name=front").await;
         for what in ["deployment/web :9000", "service/front :80", &format!("pod/{pod} :9000")] {
-            let page = loop {
-                // It listens a moment after it is started; until then port-forward ends.
-                match fetch(k, what, "/copy/below/b").await {
-                    Some(page) => break page,
-                    None => tokio::time::sleep(Duration::from_millis(100)).await,
-                }
-            };
+            let page = fetch(k, what, "/copy/below/b").await;
             assert!(page.ends_with("text of b"), "{what}: {page}");
         }
         k.fails("port-forward service/front :81", &["81"]).await;
