@@ -77,9 +77,7 @@ async fn custom_kinds_are_defined_used_and_removed(rig: Arc<Rig>) {
         let resources = kubectl.ok("api-resources --api-group=example.com --no-headers").await;
         let words: Vec<_> = resources.split_whitespace().collect();
         assert_eq!(words, ["widgets", "wd", "example.com/v1", "true", "Widget"]);
-        let explained = kubectl.ok("explain widgets.spec.size").await;
-        assert!(explained.contains("How big it is."), "{explained}");
-
+        explained(&kubectl).await;
         used(&kubectl).await;
 
         kubectl.ok("delete crd widgets.example.com --timeout=60s").await;
@@ -87,6 +85,22 @@ async fn custom_kinds_are_defined_used_and_removed(rig: Arc<Rig>) {
         assert!(gone.stderr.contains("NotFound"), "{}", gone.stderr);
     })
     .await;
+}
+
+async fn explained(k: &Kubectl) {
+    k.says("explain widgets.spec.size", &["KIND:       Widget", "<integer>", "How big it is."])
+        .await;
+    let spec = "explain widgets.spec --api-version=example.com/v1";
+    k.says(spec, &["GROUP:      example.com", "size\t<integer> -required-", "color\t<string>"])
+        .await;
+    k.says("explain wd --recursive", &["metadata\t<ObjectMeta>", "labels\t<map[string]string>"])
+        .await;
+    k.fails("explain wd.spec.nope", &["field \"nope\" does not exist"]).await;
+    k.says("explain crd", &["KIND:       CustomResourceDefinition", "spec\t<Object> -required-"])
+        .await;
+    let of_names = ["shortNames\t<[]string>", "plural\t<string> -required-", "such as `widgets`"];
+    k.says("explain crd.spec.names", &of_names).await;
+    k.says("explain crd.spec.versions.schema --recursive", &["openAPIV3Schema\t<Object>"]).await;
 }
 
 async fn used(kubectl: &Kubectl) {

@@ -3,6 +3,7 @@
 //! Everything here is a function of a world, so that a definition counts from the moment it is recorded.
 
 mod columns;
+mod definition;
 mod discovery;
 mod openapi;
 mod route;
@@ -16,6 +17,7 @@ use orchestrator_core::world::World;
 use crate::registry::Subresource;
 
 pub(crate) use columns::{cells, columns, of_kind};
+pub(crate) use definition::definition_schema;
 pub(crate) use discovery::{add_aggregated, add_groups, group, resource_list};
 pub(crate) use openapi::{add_to_index, document};
 pub(crate) use route::route;

@@ -6,10 +6,7 @@ use orchestrator_core::world::World;
 use serde_json::{Map, Value, json};
 
 use super::{Served, served};
-use crate::openapi::{Document, add_metadata, hash};
-
-/// The schema of metadata, which the document brings along.
-const METADATA: &str = "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+use crate::openapi::{Document, METADATA, describe_kind, hash, metadata};
 
 /// The document of a group and version.
 pub(crate) fn document(world: &World, group: &str, version: &str) -> Document {
@@ -32,7 +29,7 @@ pub(crate) fn document(world: &World, group: &str, version: &str) -> Document {
         });
         paths.insert(path, json!({ "patch": patch }));
     }
-    add_metadata(&mut schemas);
+    schemas.extend(metadata());
     let document = json!({
         "openapi": "3.0.0",
         "info": { "title": "orchd", "version": env!("CARGO_PKG_VERSION") },
@@ -79,12 +76,7 @@ fn group_version_kind(served: &Served<'_>) -> Value {
 
 fn described(served: &Served<'_>) -> Value {
     let mut schema = served.version.schema().clone();
-    schema["x-kubernetes-group-version-kind"] = json!([group_version_kind(served)]);
-    for (field, text) in
-        [("apiVersion", "The group and version of the kind."), ("kind", "The kind of the object.")]
-    {
-        schema["properties"][field] = json!({ "type": "string", "description": text });
-    }
+    describe_kind(&mut schema, group_version_kind(served));
     schema["properties"]["metadata"] =
         json!({ "description": "Metadata.", "allOf": [{ "$ref": METADATA }] });
     schema
