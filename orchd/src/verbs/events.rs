@@ -103,13 +103,12 @@ pub fn table(list: &Value) -> anyhow::Result<String> {
     Ok(Columns::layout(&header, &rows))
 }
 
-/// Reads a list of events, in the order in which they last happened.
+/// Reads a list of events, in the order in which they last happened. Times are whole seconds; within one, that is the
+/// order in which they were recorded.
 fn read(list: &Value) -> anyhow::Result<Vec<Event>> {
     let items = list["items"].clone();
     let mut events: Vec<Event> = serde_json::from_value(items).context("cannot read the events")?;
-    events.sort_by(|one, two| {
-        (last_seen(one), &one.metadata.name).cmp(&(last_seen(two), &two.metadata.name))
-    });
+    events.sort_by_key(|event| (last_seen(event), event.metadata.resource_version));
     Ok(events)
 }
 
@@ -150,4 +149,28 @@ pub fn now() -> Time {
     let since =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Time::from_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn events_are_in_the_order_in_which_they_happened_within_a_second_too() {
+        let event = |name: &str, revision: &str, at: &str| {
+            json!({
+                "metadata": { "name": name, "resourceVersion": revision },
+                "lastTimestamp": at,
+            })
+        };
+        let (second, next) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
+        let list = json!({ "items": [
+            event("a", "10", second), event("b", "9", second), event("c", "8", next),
+        ] });
+        let events = read(&list).expect("events");
+        let names: Vec<_> = events.iter().map(|event| event.metadata.name.as_str()).collect();
+        assert_eq!(names, ["b", "a", "c"]);
+    }
 }
