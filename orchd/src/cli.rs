@@ -2,10 +2,11 @@
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::arguments::log_filter;
 use crate::demo::{DemoArgs, demo};
 use crate::dev::{DevArgs, dev};
 use crate::out;
@@ -48,7 +49,7 @@ pub struct Cli {
         env = "ORCHD_LOG",
         default_value = "warn",
         value_name = "FILTER",
-        value_parser = filter,
+        value_parser = log_filter,
         hide_env_values = true,
         help_heading = "Logging"
     )]
@@ -106,10 +107,6 @@ enum Verb {
 enum Workload {
     /// A web server that drains on TERM
     Web(WebArgs),
-}
-
-fn filter(text: &str) -> Result<Targets, String> {
-    text.parse().map_err(|error: ParseError| error.to_string())
 }
 
 impl Cli {

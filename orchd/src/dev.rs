@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::arguments::address;
 use crate::data_dir::default_data_dir;
 use crate::instance::{Instance, Options, RuntimeChoice};
 
@@ -16,7 +17,7 @@ pub struct DevArgs {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Where the API listens; port 0 takes a free one
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443", value_parser = address)]
     listen: SocketAddr,
     /// What runs pods [default: docker when an engine answers, else process; an existing data directory keeps its own]
     #[arg(long, value_enum)]

@@ -1,5 +1,6 @@
 //! `orchd`: a container orchestrator in one binary. Arguments in, exit code out: 0 done, 1 failed, 2 bad usage.
 
+mod arguments;
 mod cli;
 mod data_dir;
 mod demo;

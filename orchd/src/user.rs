@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail};
 use orchestrator_http::{Pki, read_kubeconfig};
 
+use crate::arguments::number;
 use crate::data_dir::default_data_dir;
 use crate::out;
 
@@ -26,7 +27,7 @@ pub struct UserArgs {
     #[arg(long)]
     group: Option<String>,
     /// How many days the certificate is good
-    #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(i64).range(1..=3650))]
+    #[arg(long, default_value_t = 365, value_parser = |text: &str| number(text, 1..=3650_i64), allow_negative_numbers = true)]
     days: i64,
     /// The file to write, of mode 0600 [default: standard output]
     #[arg(short, long, value_name = "FILE")]

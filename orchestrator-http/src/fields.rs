@@ -64,7 +64,9 @@ impl FieldSelector {
             };
             let field = field.trim();
             if !COMMON.contains(&field) && !fields_of(kind).contains(&field) {
-                return Err(Failure::bad_request(format!("field label not supported: {field}")));
+                let known = [&COMMON, fields_of(kind)].concat().join(", ");
+                let message = format!("field label not supported: {field}; {kind} has {known}");
+                return Err(Failure::bad_request(message));
             }
             terms.push(Term { field: field.to_owned(), value: value.trim().to_owned(), equal });
         }

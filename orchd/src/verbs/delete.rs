@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::session::{ClientArgs, Session};
 use super::wait::{Outcome, Verdict, selected, until};
 use super::{duration, manifests, target, text_at};
+use crate::arguments::number;
 use crate::out::{Stop, line, remark, usage};
 
 pub const EXAMPLES: &str = "\
@@ -36,7 +37,7 @@ enum Cascade {
 #[derive(Debug, clap::Args)]
 pub struct DeleteArgs {
     /// What: KIND NAME… or KIND/NAME…, or KIND with -l or --all
-    #[arg(required_unless_present = "file", conflicts_with = "file", value_name = "WHAT")]
+    #[arg(conflicts_with = "file", value_name = "WHAT")]
     what: Vec<String>,
     /// The objects in a manifest, a directory of them, or - for standard input; may be repeated
     #[arg(short, long = "filename", value_name = "FILE")]
@@ -52,7 +53,7 @@ pub struct DeleteArgs {
     #[arg(long, value_enum, hide_possible_values = true, default_value_t = Cascade::Background)]
     cascade: Cascade,
     /// How many seconds a pod may take to end [default: the pod's own]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(0..), allow_negative_numbers = true)]
+    #[arg(long, value_name = "SECONDS", value_parser = |text: &str| number(text, 0..=i64::MAX), allow_negative_numbers = true)]
     grace_period: Option<i64>,
     /// Wait until the objects are gone
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
@@ -72,6 +73,11 @@ pub struct DeleteArgs {
 
 /// Deletes objects; one that cannot be deleted does not hinder the others.
 pub async fn delete(args: DeleteArgs) -> anyhow::Result<()> {
+    if args.what.is_empty() && args.file.is_empty() {
+        return Err(usage(
+            "delete what? give KIND NAME, KIND/NAME, KIND with -l or --all, or a manifest with -f",
+        ));
+    }
     let documents = match args.file.as_slice() {
         [] => Vec::new(),
         files => manifests::read(files)?,

@@ -10,6 +10,7 @@ use super::duration;
 use super::session::{ClientArgs, Session};
 use super::target::{self, Target};
 use super::text_at;
+use crate::arguments::number;
 use crate::out::{bytes, remark, usage, while_read};
 
 pub const EXAMPLES: &str = "\
@@ -29,7 +30,7 @@ pub struct LogsArgs {
     #[arg(short, long)]
     follow: bool,
     /// Only so many lines from the end
-    #[arg(long, value_name = "LINES")]
+    #[arg(long, value_name = "LINES", value_parser = |text: &str| number(text, 0..=usize::MAX), allow_negative_numbers = true)]
     tail: Option<usize>,
     /// Only lines not older than this, such as 90s or 10m
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]

@@ -4,6 +4,7 @@ use orchestrator_core::model::Kind;
 
 use super::session::{ClientArgs, Session};
 use super::target;
+use crate::arguments::number;
 use crate::out::{line, usage};
 
 pub const EXAMPLES: &str = "\
@@ -21,7 +22,7 @@ pub struct ScaleArgs {
     #[arg(required = true, value_name = "WHAT")]
     what: Vec<String>,
     /// How many
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(0..), allow_negative_numbers = true)]
+    #[arg(long, value_name = "NUMBER", value_parser = |text: &str| number(text, 0..=i32::MAX), allow_negative_numbers = true)]
     replicas: i32,
     #[command(flatten)]
     client: ClientArgs,

@@ -93,10 +93,10 @@ pub fn single(arguments: &[String], session: &Session) -> anyhow::Result<Key> {
 
 /// Reads `KIND/NAME`.
 pub fn one(argument: &str) -> anyhow::Result<Target> {
-    let (word, name) =
-        argument.split_once('/').ok_or_else(|| usage(format!("{argument:?} is not KIND/NAME")))?;
+    let wrong = || usage(format!("{argument:?} is not KIND/NAME, such as deployment/web"));
+    let (word, name) = argument.split_once('/').ok_or_else(wrong)?;
     if name.is_empty() || name.contains('/') {
-        return Err(usage(format!("{argument:?} is not KIND/NAME")));
+        return Err(wrong());
     }
     Ok(Target::One(kind(word)?, name.to_owned()))
 }

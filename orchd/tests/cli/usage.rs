@@ -67,10 +67,13 @@ fn bad_usage_ends_with_2_and_says_what_would_be_good() {
     usage(&["events", "--for", "web"], "\"web\" is not KIND/NAME");
     usage(&["events", "--type", "Bad"], "Warning");
     usage(&["apply"], "--filename");
-    usage(&["delete"], "<WHAT>");
+    usage(&["delete"], "a manifest with -f");
     usage(&["wait", "pod/x"], "--for");
     usage(&["scale", "deploy/web"], "--replicas");
-    usage(&["dev", "--listen", "nowhere"], "--listen");
+    usage(&["scale", "deploy/web", "--replicas", "1.5"], "a whole number from 0 to 2147483647");
+    usage(&["logs", "web", "--tail", "-3"], "'-3' for '--tail <LINES>': a whole number");
+    usage(&["dev", "--listen", "nowhere"], "such as 127.0.0.1:6443");
+    usage(&["get", "pods", "--log", "debgu"], "\"debgu\" is no filter: write off, error, warn");
     usage(&["completions", "tcsh"], "bash");
 }
 

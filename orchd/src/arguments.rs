@@ -1,0 +1,79 @@
+//! Values of flags: read strictly, and refused with what would be right.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
+/// Reads a whole number within bounds.
+///
+/// # Errors
+/// What is none, with the bounds.
+pub fn number<T>(text: &str, range: RangeInclusive<T>) -> Result<T, String>
+where
+    T: Display + FromStr + PartialOrd,
+{
+    let found = text.parse().ok().filter(|number| range.contains(number));
+    let (least, most) = (range.start(), range.end());
+    found.ok_or_else(|| format!("a whole number from {least} to {most} is needed"))
+}
+
+/// Reads an address to listen on.
+///
+/// # Errors
+/// What is none, with examples.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let examples = "127.0.0.1:6443 or [::1]:0";
+    text.parse().map_err(|_| {
+        format!("an IP address and a port up to {} are needed, such as {examples}", u16::MAX)
+    })
+}
+
+/// Reads a log filter: levels, for everything or for a module.
+///
+/// # Errors
+/// What is none, such as a mistyped level, which otherwise would be a module of that name.
+pub fn log_filter(text: &str) -> Result<Targets, String> {
+    // A variable that is set to nothing asks for nothing.
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let (module, level) = part.split_once('=').unwrap_or(("all", part));
+        let is_module = |module: &str| {
+            module.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':')
+        };
+        if level.parse::<LevelFilter>().is_err() || module.is_empty() || !is_module(module) {
+            return Err(format!(
+                "{part:?} is no filter: write off, error, warn, info, debug or trace, or one of these for a module, \
+                 such as orchestrator_core=trace"
+            ));
+        }
+    }
+    text.parse().map_err(|error: tracing_subscriber::filter::ParseError| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_no_address_or_no_filter_is_refused_with_what_would_be() {
+        assert_eq!(number("3", 0..=i32::MAX), Ok(3));
+        for text in ["-1", "1.5", "", "2147483648", "x"] {
+            let message = number(text, 0..=i32::MAX).expect_err(text);
+            assert_eq!(message, "a whole number from 0 to 2147483647 is needed");
+        }
+        assert!(address("[::1]:0").is_ok());
+        for text in ["nowhere", "127.0.0.1", "127.0.0.1:65536", "localhost:80"] {
+            let message = address(text).expect_err(text);
+            assert!(message.contains("such as 127.0.0.1:6443"), "{message}");
+        }
+        for text in ["", "warn", "DEBUG", "off", "info,orchestrator_core=trace", "a::b=error"] {
+            assert!(log_filter(text).is_ok(), "{text}");
+        }
+        for text in ["debgu", "bad[", "a=b", "=warn", "warn debug", "a[b]=warn"] {
+            let message = log_filter(text).expect_err(text);
+            assert!(message.contains("orchestrator_core=trace"), "{message}");
+        }
+    }
+}
