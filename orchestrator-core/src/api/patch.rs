@@ -1,5 +1,6 @@
 //! Patch: every kind of it; here JSON, merge and strategic merge patches.
 
+use json_patch::{PatchErrorKind, PatchOperation};
 use serde_json::Value;
 
 use super::apply_server_side::Wish;
@@ -10,7 +11,7 @@ use super::{
     Context, Effect, Patch, Preconditions, Rejection, WriteOptions, apply, apply_server_side,
     bad_request, find, strategic,
 };
-use crate::model::{FieldError, Key, Object, Part};
+use crate::model::{FieldError, Key, Kind, Object, Part};
 use crate::schema::{Place, schema};
 
 /// The most operations of a JSON patch, as in Kubernetes.
@@ -108,8 +109,8 @@ fn operate(object: &Object, operations: &Value) -> Result<Value, Rejection> {
     // Operations may test and replace the revision; only one that they set is a precondition.
     let mut value = object.to_value();
     let mut copied = 0usize;
-    for operation in read.iter() {
-        if let json_patch::PatchOperation::Copy(copy) = operation {
+    for (index, operation) in read.iter().enumerate() {
+        if let PatchOperation::Copy(copy) = operation {
             let bytes = value.pointer(copy.from.as_str()).map_or(0, |it| it.to_string().len());
             copied = copied.saturating_add(bytes);
             if copied > COPIED_BYTES_MAX {
@@ -118,20 +119,51 @@ fn operate(object: &Object, operations: &Value) -> Result<Value, Rejection> {
                 )));
             }
         }
-        json_patch::patch(&mut value, std::slice::from_ref(operation)).map_err(|error| {
-            let (path, message) = (operation.path().to_string(), error.to_string());
-            let errors = vec![FieldError::invalid(path, Value::Null, &message)];
-            Rejection::Invalid { key: object.key(), errors }
-        })?;
+        if let Err(error) = json_patch::patch(&mut value, std::slice::from_ref(operation)) {
+            let key = object.key();
+            let errors = vec![cannot_be_done(key.kind, &value, index, operation, &error.kind)];
+            return Err(Rejection::Invalid { key, errors });
+        }
     }
     let is_pinned = read.iter().any(|operation| {
-        !matches!(operation, json_patch::PatchOperation::Test(_))
+        !matches!(operation, PatchOperation::Test(_))
             && operation.path() == "/metadata/resourceVersion"
     });
     if let (Some(Value::Object(metadata)), false) = (value.get_mut("metadata"), is_pinned) {
         metadata.remove("resourceVersion");
     }
     Ok(value)
+}
+
+/// Says why an operation cannot be done, and what it finds. The values of a secret are not repeated.
+fn cannot_be_done(
+    kind: Kind,
+    value: &Value,
+    index: usize,
+    operation: &PatchOperation,
+    error: &PatchErrorKind,
+) -> FieldError {
+    let path = operation.path().to_string();
+    let nothing_at =
+        |path: String| FieldError::required(path, &format!("operation {index} finds nothing here"));
+    match (error, operation) {
+        (PatchErrorKind::InvalidPointer, _) => nothing_at(path),
+        (PatchErrorKind::InvalidFromPointer, PatchOperation::Copy(copy)) => {
+            nothing_at(copy.from.to_string())
+        }
+        (PatchErrorKind::InvalidFromPointer, PatchOperation::Move(moved)) => {
+            nothing_at(moved.from.to_string())
+        }
+        (PatchErrorKind::TestFailed, _) => {
+            let there = if kind == Kind::Secret {
+                Value::from("…")
+            } else {
+                value.pointer(&path).cloned().unwrap_or_default()
+            };
+            FieldError::invalid(path, there, &format!("operation {index} tests for another value"))
+        }
+        (other, _) => FieldError::forbidden(path, &format!("operation {index}: {other}")),
+    }
 }
 
 /// Merges `patch` into `target`: objects by field, `null` removes, everything else replaces. Returns false when it is

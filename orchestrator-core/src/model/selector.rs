@@ -157,6 +157,9 @@ fn requirement(term: &str) -> Result<LabelRequirement, String> {
             _ => Err(format!("expected `name in (…)` or `name notin (…)`, not {term:?}")),
         };
     }
+    if term.contains(['(', ')']) {
+        return Err(format!("a parenthesis is not closed, or not opened, in {term:?}"));
+    }
     if let Some((key, value)) = term.split_once("!=") {
         return make(key, SelectorOperator::NotIn, vec![value.trim().to_owned()]);
     }
@@ -232,5 +235,7 @@ mod tests {
         for bad in bad {
             assert!(bad.parse::<LabelSelector>().is_err(), "{bad:?}");
         }
+        let error = "a in (b".parse::<LabelSelector>().expect_err("one is open").to_string();
+        assert!(error.contains("a parenthesis is not closed"), "{error}");
     }
 }

@@ -265,6 +265,47 @@ fn no_answer_repeats_the_value_of_a_secret() {
 }
 
 #[test]
+fn a_json_patch_that_cannot_be_done_says_which_operation_and_what_it_finds() {
+    let mut bench = Bench::new();
+    let data = json!({ "a": "1" });
+    for kind in [Kind::ConfigMap, Kind::Secret] {
+        let data = if kind == Kind::Secret { json!({ "a": "Y2FuYXJ5" }) } else { data.clone() };
+        bench.create(kind, "default", json!({ "metadata": { "name": "m" }, "data": data }));
+    }
+    let test = json!({ "op": "test", "path": "/data/a", "value": "2" });
+    for (kind, operations, expected) in [
+        (
+            Kind::ConfigMap,
+            json!([{ "op": "test", "path": "/data/a", "value": "1" }, test]),
+            "/data/a: Invalid value: \"1\": operation 1 tests for another value",
+        ),
+        (
+            Kind::Secret,
+            json!([test]),
+            "/data/a: Invalid value: \"…\": operation 0 tests for another value",
+        ),
+        (
+            Kind::ConfigMap,
+            json!([{ "op": "replace", "path": "/nope/a", "value": "2" }]),
+            "/nope/a: Required value: operation 0 finds nothing here",
+        ),
+        (
+            Kind::ConfigMap,
+            json!([{ "op": "move", "path": "/data/b", "from": "/data/c" }]),
+            "/data/c: Required value: operation 0 finds nothing here",
+        ),
+        (
+            Kind::ConfigMap,
+            json!([{ "op": "move", "path": "/data/a/b", "from": "/data" }]),
+            "/data/a/b: Forbidden: operation 0: cannot move the value inside itself",
+        ),
+    ] {
+        let refused = bench.refuse(&patch(&key(kind, "m"), Part::Main, Patch::Json(operations)));
+        assert!(refused.contains(expected), "{refused}");
+    }
+}
+
+#[test]
 fn immutable_data_stays() {
     let mut bench = Bench::new();
     let object = json!({ "metadata": { "name": "m" }, "data": { "a": "1" }, "immutable": true });
