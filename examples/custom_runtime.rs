@@ -12,9 +12,10 @@ use orchestrator_core::driver::Cluster;
 use orchestrator_core::mem::MemStore;
 use orchestrator_core::model::{Deployment, Pod};
 use orchestrator_core::runtime::{
-    ContainerKey, ContainerObservation, ContainerRunState, ContainerSpec, ExecOutcome, Exit,
-    LogLine, LogOptions, LogSource, LogStream, Runtime, RuntimeError, RuntimeInfo, SandboxKey,
-    SandboxObservation, SandboxSpec, Scope, Session, SessionOptions, Usage,
+    AttachOptions, ContainerKey, ContainerObservation, ContainerRunState, ContainerSpec,
+    ExecOutcome, Exit, LogLine, LogOptions, LogSource, LogStream, Runtime, RuntimeError,
+    RuntimeInfo, SandboxKey, SandboxObservation, SandboxSpec, Scope, Session, SessionOptions,
+    Usage,
 };
 use tokio::sync::Notify;
 
@@ -177,6 +178,15 @@ impl Runtime for PretendRuntime {
         &self,
         key: &ContainerKey,
         _options: &SessionOptions,
+    ) -> Result<Session, RuntimeError> {
+        let message = format!("container {:?} only pretends to run", key.name);
+        Err(RuntimeError::Invalid { message })
+    }
+
+    async fn attach(
+        &self,
+        key: &ContainerKey,
+        _options: &AttachOptions,
     ) -> Result<Session, RuntimeError> {
         let message = format!("container {:?} only pretends to run", key.name);
         Err(RuntimeError::Invalid { message })

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 2] = ["src/supervisor.c", "src/forward.c"];
+const SOURCES: [&str; 3] = ["src/supervisor.c", "src/attach.c", "src/forward.c"];
 
 fn main() {
     for file in SOURCES.iter().chain(&["src/supervisor.h"]) {

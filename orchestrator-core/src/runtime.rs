@@ -11,11 +11,14 @@ use std::net::IpAddr;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{Protocol, Time, Uid};
 use crate::store::BoxError;
 
-pub use session::{Session, SessionEvent, SessionInput, SessionOptions, SessionOutput};
+pub use session::{
+    AttachOptions, Session, SessionEvent, SessionInput, SessionOptions, SessionOutput,
+};
 
 /// Whose pods a call concerns: one node of one cluster. Others' pods are invisible (RT12).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,6 +100,19 @@ pub struct ContainerSpec {
     pub env: Vec<(String, String)>,
     /// Limits.
     pub limits: Limits,
+    /// How its standard streams are tied.
+    pub stdio: StandardStreams,
+}
+
+/// How the standard streams of a container's program are tied; nothing is set for one that takes no input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandardStreams {
+    /// Whether it reads what attached clients send; else its standard input is at its end from the start.
+    pub stdin: bool,
+    /// Whether its standard input ends with the first attached client that sends it any.
+    pub stdin_once: bool,
+    /// Whether it runs at a terminal, through which all of its output comes as standard output.
+    pub terminal: bool,
 }
 
 /// Upper bounds of a container; a runtime that cannot enforce one says so in [`Runtime::describe`].
@@ -313,6 +329,10 @@ pub enum RuntimeError {
 /// - **RT16** `exec` returns the program's exit code and output, and ends at its timeout.
 /// - **RT17** `session`, where there is one, carries standard input, output, error and the exit code, with a terminal and
 ///   without.
+/// - **RT18** `attach`, where there is one, shows what the container's own program prints from then on, to every client alike, and
+///   hands it what they send, also through another instance; a program with a terminal has it, and its log has what it printed there.
+/// - **RT19** Standard input of a program that has none is at its end; with `stdin_once` it ends with the first client that
+///   sends it any (at a terminal when that says so, for one that left can come back), and else stays open when one leaves.
 #[async_trait]
 pub trait Runtime: Debug + Send + Sync + 'static {
     /// Says what this runtime is.
@@ -368,6 +388,18 @@ pub trait Runtime: Debug + Send + Sync + 'static {
         &self,
         key: &ContainerKey,
         options: &SessionOptions,
+    ) -> Result<Session, RuntimeError>;
+
+    /// Ties a client to the program of a running container (`kubectl attach`), from now on. When the program or the
+    /// container ends, the output ends without an [`SessionEvent::Exited`]: the listing tells how. Dropping the session
+    /// leaves the program running.
+    ///
+    /// # Errors
+    /// `NotFound` when the container does not run, `Invalid` when nobody can be attached to it (any more).
+    async fn attach(
+        &self,
+        key: &ContainerKey,
+        options: &AttachOptions,
     ) -> Result<Session, RuntimeError>;
 
     /// Reads what the scope's running containers use.

@@ -39,6 +39,10 @@ const TRANSFER_IDLE_SECONDS_MAX: u64 = 60;
 /// What the client library may wait for an answer, in seconds; the limits above are ours, and a stop or a wait may take long.
 const LIBRARY_SECONDS_MAX: u64 = 7 * 24 * 3600;
 
+/// Keys that, typed in a row at a terminal, make the engine let go of a client. It has some if it is given none, and keeps
+/// back what could be their beginning: they begin with one that hardly anybody types, and nobody types them all.
+const DETACH_KEYS: [&str; 8] = ["ctrl-@"; 8];
+
 type Filters = HashMap<String, Vec<String>>;
 /// Where the input of a program goes.
 pub(crate) type InputSink = Pin<Box<dyn AsyncWrite + Send>>;
@@ -335,6 +339,31 @@ impl Engine {
     pub(crate) async fn resize_exec(&self, exec: &str, columns: u16, rows: u16) -> Result<()> {
         let options = ResizeExecOptions { height: rows, width: columns };
         change(self.docker.resize_exec(exec, options)).await
+    }
+
+    /// Attaches to the program of a container: returns what it prints from now on, and where its input goes. Nothing is
+    /// ever sent there without `stdin`.
+    pub(crate) async fn attach(
+        &self,
+        container: &str,
+        stdin: bool,
+    ) -> Result<(OutputStream, InputSink)> {
+        let options = query::AttachContainerOptions {
+            detach_keys: Some(DETACH_KEYS.join(",")),
+            stream: true,
+            stdin,
+            stdout: true,
+            stderr: true,
+            logs: false,
+        };
+        let attached = change(self.docker.attach_container(container, Some(options))).await?;
+        Ok((Box::pin(attached.output.map_err(EngineError::from)), attached.input))
+    }
+
+    /// Tells the program of a container the size of its terminal.
+    pub(crate) async fn resize(&self, container: &str, columns: u16, rows: u16) -> Result<()> {
+        let options = query::ResizeContainerTTYOptions { h: rows.into(), w: columns.into() };
+        change(self.docker.resize_container_tty(container, options)).await
     }
 
     /// Returns the exit code of a run (`None` while it runs) and its process id, as the engine's machine counts.

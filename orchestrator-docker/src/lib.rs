@@ -31,6 +31,7 @@
 //! # }
 //! ```
 
+mod attach;
 mod engine;
 mod error;
 mod events;

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use orchestrator_core::runtime::{
-    ContainerKey, ContainerSpec, ExecOutcome, LogOptions, LogStream, Runtime, RuntimeError,
-    RuntimeInfo, SandboxKey, SandboxObservation, SandboxSpec, Scope, Session, SessionOptions,
-    Usage,
+    AttachOptions, ContainerKey, ContainerSpec, ExecOutcome, LogOptions, LogStream, Runtime,
+    RuntimeError, RuntimeInfo, SandboxKey, SandboxObservation, SandboxSpec, Scope, Session,
+    SessionOptions, Usage,
 };
 
+use crate::attach;
 use crate::engine::{ConnectError, Engine};
 use crate::error::EngineError;
 use crate::exec;
@@ -247,6 +248,15 @@ impl Runtime for DockerRuntime {
     ) -> Result<Session, RuntimeError> {
         let (id, _) = self.inner.container(key).await?;
         session::open(&self.inner, (&id, &key.to_string()), options).await
+    }
+
+    async fn attach(
+        &self,
+        key: &ContainerKey,
+        options: &AttachOptions,
+    ) -> Result<Session, RuntimeError> {
+        let (id, _) = self.inner.container(key).await?;
+        attach::open(&self.inner, (&id, &key.to_string()), *options).await
     }
 
     async fn usage(&self, scope: &Scope) -> Result<Vec<Usage>, RuntimeError> {

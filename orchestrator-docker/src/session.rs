@@ -68,10 +68,7 @@ impl fmt::Debug for Input {
 #[async_trait]
 impl SessionInput for Input {
     async fn write(&mut self, bytes: Bytes) -> Result<(), RuntimeError> {
-        // A program that is gone shows at the other end.
-        if self.sink.write_all(&bytes).await.is_ok() {
-            let _ = self.sink.flush().await;
-        }
+        write(&mut self.sink, &bytes).await;
         Ok(())
     }
 
@@ -103,14 +100,8 @@ impl SessionOutput for Output {
     async fn next(&mut self) -> Option<Result<SessionEvent, RuntimeError>> {
         let fail = |error: EngineError| error.into_runtime("reading what a program prints");
         while let Some(stream) = &mut self.stream {
-            match stream.next().await {
-                Some(Ok(LogOutput::StdErr { message })) => {
-                    return Some(Ok(SessionEvent::Stderr(message)));
-                }
-                Some(Ok(LogOutput::StdOut { message } | LogOutput::Console { message })) => {
-                    return Some(Ok(SessionEvent::Stdout(message)));
-                }
-                Some(Ok(LogOutput::StdIn { .. })) => {}
+            match printed(stream).await {
+                Some(Ok(event)) => return Some(Ok(event)),
                 Some(Err(error)) => {
                     self.stream = None;
                     self.has_ended = true;
@@ -125,6 +116,29 @@ impl SessionOutput for Output {
         let code = exec::exit_code(&self.run.inner.engine, &self.run.id).await;
         self.has_ended = true;
         Some(code.map(SessionEvent::Exited).map_err(fail))
+    }
+}
+
+/// Waits for what a program prints next; `None` at the end. Cancel-safe.
+pub(crate) async fn printed(
+    stream: &mut OutputStream,
+) -> Option<Result<SessionEvent, EngineError>> {
+    loop {
+        match stream.next().await? {
+            Ok(LogOutput::StdErr { message }) => return Some(Ok(SessionEvent::Stderr(message))),
+            Ok(LogOutput::StdOut { message } | LogOutput::Console { message }) => {
+                return Some(Ok(SessionEvent::Stdout(message)));
+            }
+            Ok(LogOutput::StdIn { .. }) => {}
+            Err(error) => return Some(Err(error)),
+        }
+    }
+}
+
+/// Hands bytes to a program. One that is gone shows at the other end.
+pub(crate) async fn write(sink: &mut InputSink, bytes: &[u8]) {
+    if sink.write_all(bytes).await.is_ok() {
+        let _ = sink.flush().await;
     }
 }
 

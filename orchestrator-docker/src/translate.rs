@@ -198,6 +198,9 @@ pub(crate) fn container_request(
         // The engine drops the image's arguments when a program is given, and keeps its program when arguments are.
         entrypoint: (!spec.command.is_empty()).then(|| spec.command.clone()),
         cmd: (!spec.args.is_empty()).then(|| spec.args.clone()),
+        open_stdin: Some(spec.stdio.stdin),
+        stdin_once: Some(spec.stdio.stdin_once),
+        tty: Some(spec.stdio.terminal),
         host_config: Some(HostConfig {
             network_mode: Some(format!("container:{}", sandbox.id)),
             cap_drop: Some(vec!["NET_RAW".to_owned()]),

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use orchestrator_core::model::Uid;
+use orchestrator_core::runtime::StandardStreams;
 
 use super::*;
 
@@ -20,6 +21,7 @@ fn spec() -> ContainerSpec {
         working_dir: String::new(),
         env: vec![("A".to_owned(), "b=c".to_owned())],
         limits: Limits::default(),
+        stdio: StandardStreams::default(),
     }
 }
 
@@ -78,6 +80,19 @@ fn the_pods_address_is_in_the_environment_unless_the_user_sets_it() {
     assert_eq!(env(&spec()), ["POD_IP=172.18.0.2", "A=b=c"]);
     let own = ContainerSpec { env: vec![("POD_IP".to_owned(), "x".to_owned())], ..spec() };
     assert_eq!(env(&own), ["POD_IP=x"]);
+}
+
+#[test]
+fn streams_are_tied_as_the_spec_says() {
+    let tied = |stdio: StandardStreams| {
+        let request = container_request(&ContainerSpec { stdio, ..spec() }, &facts());
+        [request.open_stdin, request.stdin_once, request.tty].map(Option::unwrap_or_default)
+    };
+    assert_eq!(tied(StandardStreams::default()), [false; 3]);
+    let input = StandardStreams { stdin: true, ..StandardStreams::default() };
+    assert_eq!(tied(input), [true, false, false]);
+    assert_eq!(tied(StandardStreams { stdin_once: true, ..input }), [true, true, false]);
+    assert_eq!(tied(StandardStreams { terminal: true, ..input }), [true, false, true]);
 }
 
 #[test]

@@ -22,7 +22,10 @@
 //! # What a container gets
 //! - Environment: its own variables, `POD_IP`, `POD_NAME`, `POD_NAMESPACE`, `ORCHESTRATOR_CONTAINER` (its directory; this
 //!   is how its processes are recognised), and, of the program that opened the runtime, `PATH` and `HOME`.
-//! - Working directory `/` unless it names one; standard input is `/dev/null`; no other descriptor.
+//! - Working directory `/` unless it names one; no other descriptor than standard input, output and error.
+//! - Standard input `/dev/null`, unless it takes input: then a pipe, or a terminal of its own. The supervisor holds the other
+//!   ends, so that clients attach to it whichever program opened the runtime, and sees to it that neither side runs ahead of
+//!   the other: a command whose output an attached client does not take waits for that client.
 //! - The user, file system, network and limits of the program that opened the runtime: there is no isolation, and limits
 //!   on CPU and memory are not enforced.
 //! - A log of at most [`LOG_BYTES_MAX`] bytes, and one older of the same size.
@@ -30,6 +33,7 @@
 //! On systemd, set `KillMode=process` for the service: otherwise a stop of it ends the pods, too.
 
 mod address;
+mod attach;
 mod bell;
 mod container;
 mod error;

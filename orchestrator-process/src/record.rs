@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use orchestrator_core::model::Time;
+use orchestrator_core::runtime::StandardStreams;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,8 @@ pub(crate) struct ContainerRecord {
     pub(crate) command: Vec<String>,
     pub(crate) working_dir: String,
     pub(crate) env: Vec<(String, String)>,
+    #[serde(default)]
+    pub(crate) stdio: StandardStreams,
 }
 
 /// The supervisor's `started`: the command as a process.

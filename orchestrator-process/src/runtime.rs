@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use orchestrator_core::runtime::{
-    ContainerKey, ContainerSpec, ExecOutcome, LogOptions, LogStream, Runtime, RuntimeError,
-    RuntimeInfo, SandboxKey, SandboxObservation, SandboxSpec, Scope, Session, SessionOptions,
-    Usage,
+    AttachOptions, ContainerKey, ContainerSpec, ExecOutcome, LogOptions, LogStream, Runtime,
+    RuntimeError, RuntimeInfo, SandboxKey, SandboxObservation, SandboxSpec, Scope, Session,
+    SessionOptions, Usage,
 };
 
+use crate::attach;
 use crate::bell::Listener;
 use crate::container::{Container, Phase};
-use crate::error::{Result, backend, blocking, if_present, invalid};
+use crate::error::{Result, backend, blocking, if_present, invalid, not_found};
 use crate::exec;
 use crate::layout::{Layout, is_private_dir, make_dir, names};
 use crate::log::ProcessLog;
@@ -125,6 +126,10 @@ fn verify(root: &Path) -> Result<()> {
     Ok(())
 }
 
+fn not_running(key: &ContainerKey) -> RuntimeError {
+    not_found(format!("running container {key}"))
+}
+
 fn base_env() -> Vec<(String, String)> {
     let inherited =
         INHERITED.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
@@ -232,9 +237,17 @@ impl Runtime for ProcessRuntime {
             Phase::Running(_) => {
                 session::open(self.sandboxes.supervisor(), container, &record, options)
             }
-            Phase::Created | Phase::Exited(..) => {
-                Err(RuntimeError::NotFound { what: format!("running container {key}") })
+            Phase::Created | Phase::Exited(..) => Err(not_running(key)),
+        }
+    }
+
+    async fn attach(&self, key: &ContainerKey, options: &AttachOptions) -> Result<Session> {
+        let (container, record) = self.sandboxes.existing(key)?;
+        match container.observe()? {
+            Phase::Running(_) => {
+                attach::open(&container, &key.to_string(), &record, *options).await
             }
+            Phase::Created | Phase::Exited(..) => Err(not_running(key)),
         }
     }
 

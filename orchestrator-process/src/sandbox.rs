@@ -290,6 +290,7 @@ impl Sandboxes {
             command,
             working_dir: spec.working_dir.clone(),
             env,
+            stdio: spec.stdio,
         })
     }
 

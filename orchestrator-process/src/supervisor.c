@@ -2,11 +2,12 @@
  * The parent of a container's processes. It outlives the program that started it, keeps none of its descriptors, writes
  * down when the command started and how it ended, keeps the log, and leaves no process behind.
  *
- *   supervisor run DIR BELLS LOG_BYTES_MAX WORKDIR COMMAND ARG...
+ *   supervisor run DIR BELLS LOG_BYTES_MAX STDIO WORKDIR COMMAND ARG...
  *     Becomes a daemon, runs the command with its own environment and prints to standard output, before it closes it:
  *     "ok" (the command runs, ran, or runs under another supervisor), "invalid REASON" or "failed REASON".
  *     Files in DIR: `lock` (a POSIX write lock, held while it lives), `started` ("PID START_TICKS BOOT_ID SECONDS"),
- *     `exited` ("CODE SECONDS MESSAGE"), `log` and the older `log.1` ("TIME STREAM F|P TEXT"). At the end a byte goes to each FIFO in BELLS.
+ *     `exited` ("CODE SECONDS MESSAGE"), `log` and the older `log.1` ("TIME STREAM F|P TEXT"), and the
+ *     socket `attach`. At the end a byte goes to each FIFO in BELLS. For STDIO and `attach` see attach.c.
  *
  *   supervisor forward DIR (ADDRESS PORT TARGET TARGET_PORT)...
  *     See forward.c.
@@ -39,7 +40,6 @@
 enum {
     PIECE_BYTES_MAX = 16 * 1024,  /* of a line in the log; longer lines are kept in pieces */
     OUT_BYTES_MAX = 128 * 1024,   /* of the log's write buffer; holds what one read makes of empty lines */
-    READ_BYTES_MAX = 2 * 1024,    /* of one read */
     LEFTOVER_ROUNDS_MAX = 500,    /* of killing what the command left, 10 ms each */
     CODE_NOT_FOUND = 127,
     CODE_NOT_RUN = 126,
@@ -306,6 +306,7 @@ static int read_stream(struct stream *stream) {
         end_stream(stream);
         return 0;
     }
+    attach_show(stream == &streams[0] ? 'o' : 'e', bytes, (size_t)length);
     for (const char *at = bytes, *end = bytes + length; at < end;) {
         const char *line_end = memchr(at, '\n', (size_t)(end - at));
         size_t take = (size_t)((line_end ? line_end : end) - at);
@@ -362,12 +363,18 @@ static int still_at(const char *path, int dir) {
 
 static void supervise(int signals) {
     while (!command_ended) {
-        struct pollfd polled[3] = {
-            {signals, POLLIN, 0}, {streams[0].fd, POLLIN, 0}, {streams[1].fd, POLLIN, 0}};
-        if (poll(polled, 3, -1) < 0 && errno != EINTR) break;
+        int waits = attach_waits();
+        struct pollfd polled[3 + ATTACH_POLLED_MAX] = {{signals, POLLIN, 0},
+                                                       {waits ? -1 : streams[0].fd, POLLIN, 0},
+                                                       {waits ? -1 : streams[1].fd, POLLIN, 0}};
+        if (poll(polled, (nfds_t)(3 + attach_poll(polled + 3)), -1) < 0) {
+            if (errno == EINTR) continue;
+            break;
+        }
         for (int i = 0; i < 2; i++)
-            if (polled[i + 1].revents) read_stream(&streams[i]);
+            if (polled[i + 1].revents && !attach_waits()) read_stream(&streams[i]);
         flush_log();
+        attach_handle(polled + 3);
         if (polled[0].revents) {
             drain_signals(signals);
             reap();
@@ -375,15 +382,16 @@ static void supervise(int signals) {
     }
     kill_leftovers();
     for (int i = 0; i < 2; i++) {
-        while (streams[i].fd >= 0 && read_stream(&streams[i])) flush_log();
+        for (attach_settle(); streams[i].fd >= 0 && read_stream(&streams[i]); attach_settle()) flush_log();
         if (streams[i].fd >= 0) end_stream(&streams[i]);
     }
+    attach_settle();
     flush_log();
 }
 
-static int run(const char *path, const char *bells, const char *bytes_max, const char *workdir,
-               char **command) {
-    int out_pipe[2], err_pipe[2], go[2], failure[2], fault[2] = {0, 0};
+static int run(const char *path, const char *bells, const char *bytes_max, const char *stdio,
+               const char *workdir, char **command) {
+    int theirs[3], ours[3], go[2], failure[2], fault[2] = {0, 0};
     if (!become_daemon()) return 0;
     int dir = own_directory(path);
     if (dir < 0) return 0;
@@ -396,7 +404,7 @@ static int run(const char *path, const char *bells, const char *bytes_max, const
     log_bytes_max = atoll(bytes_max);
     open_log();
     int signals = child_signals();
-    if (log_fd < 0 || signals < 0 || pipe2(out_pipe, O_CLOEXEC) || pipe2(err_pipe, O_CLOEXEC) ||
+    if (log_fd < 0 || signals < 0 || tie_streams(stdio, theirs, ours) || attach_listen(dir) ||
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, go) || pipe2(failure, O_CLOEXEC)) {
         report("failed to prepare: %s", strerror(errno));
         return 0;
@@ -409,13 +417,11 @@ static int run(const char *path, const char *bells, const char *bytes_max, const
     }
     if (command_pid == 0) {
         close(go[1]); /* the supervisor's death must end the wait for it */
-        to_null(0, O_RDONLY);
-        dup2(out_pipe[1], 1);
-        dup2(err_pipe[1], 2);
+        for (int i = 0; i < 3; i++) dup2(theirs[i], i);
         become_command(self, workdir, command, go[0], failure[1]);
     }
-    close(out_pipe[1]);
-    close(err_pipe[1]);
+    for (int i = 0; i < 3; i++)
+        if (i == 0 || theirs[i] != theirs[0]) close(theirs[i]);
     close(failure[1]);
     close(go[0]);
     /* Known before it runs: whoever comes later finds it, however early this supervisor dies. And who removes the
@@ -439,9 +445,7 @@ static int run(const char *path, const char *bells, const char *bytes_max, const
     }
     close(failure[0]);
     report("ok");
-    streams[0].fd = out_pipe[0];
-    streams[1].fd = err_pipe[0];
-    for (int i = 0; i < 2; i++) fcntl(streams[i].fd, F_SETFL, O_NONBLOCK);
+    for (int i = 0; i < 2; i++) streams[i].fd = ours[i + 1];
     supervise(signals);
     write_exit(dir, bells, exit_code(command_status), "");
     return 0;
@@ -504,8 +508,8 @@ static int run_session(const char *workdir, char **command) {
 int main(int argc, char **argv) {
     close_from(3);
     block_all_signals();
-    if (argc >= 7 && strcmp(argv[1], "run") == 0)
-        return run(argv[2], argv[3], argv[4], argv[5], argv + 6);
+    if (argc >= 8 && strcmp(argv[1], "run") == 0)
+        return run(argv[2], argv[3], argv[4], argv[5], argv[6], argv + 7);
     if (argc >= 4 && strcmp(argv[1], "exec") == 0) return run_attached(argv[2], argv + 3);
     if (argc >= 4 && strcmp(argv[1], "session") == 0) return run_session(argv[2], argv + 3);
     if (argc >= 7 && strcmp(argv[1], "forward") == 0) return forward(argv[2], argv + 3);

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use orchestrator_core::runtime::{PortMapping, RuntimeError};
+use orchestrator_core::runtime::{PortMapping, RuntimeError, StandardStreams};
 
 use crate::error::{Result, backend, invalid};
 use crate::layout::Layout;
@@ -44,7 +44,7 @@ impl Supervisor {
     pub(crate) fn run(&self, dir: &Path, record: &ContainerRecord) -> Result<()> {
         let mut command = Command::new(&self.program);
         command.arg("run").arg(dir).arg(&self.bells).arg(LOG_BYTES_MAX.to_string());
-        command.arg(working_dir(record)).args(&record.command);
+        command.arg(stdio_word(record.stdio)).arg(working_dir(record)).args(&record.command);
         command.env_clear().envs(record.env.iter().map(|(name, value)| (name, value)));
         start(command, &record.command[0])
     }
@@ -93,6 +93,13 @@ fn start(mut command: Command, what: &str) -> Result<()> {
         ("invalid", message) => Err(invalid(message)),
         (_, message) => Err(backend(format!("start {what}"), message.to_owned())),
     }
+}
+
+/// Says how streams are tied, as the supervisor reads it.
+fn stdio_word(stdio: StandardStreams) -> String {
+    let letters = [(stdio.stdin, 'i'), (stdio.stdin_once, 'o'), (stdio.terminal, 't')];
+    let word: String = letters.iter().filter(|(set, _)| *set).map(|(_, letter)| *letter).collect();
+    if word.is_empty() { "-".to_owned() } else { word }
 }
 
 fn working_dir(record: &ContainerRecord) -> &str {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use orchestrator_core::driver::{Cluster, SystemClock};
 use orchestrator_core::model::{Key, Kind, Namespace, Pod, Resource, Revision};
 use orchestrator_core::runtime::{
-    ContainerKey, ContainerSpec, Limits, Runtime, SandboxKey, SandboxSpec, Scope,
+    ContainerKey, ContainerSpec, Limits, Runtime, SandboxKey, SandboxSpec, Scope, StandardStreams,
 };
 use orchestrator_core::store::{Page, StateStore};
 use orchestrator_core::testkit::sim_runtime::{SimRuntime, SimVerb};
@@ -60,6 +60,7 @@ async fn run_pods(runtime: &SimRuntime, world: &World, scope: &Scope) {
                 working_dir: container.working_dir.clone(),
                 env: Vec::new(),
                 limits: Limits::default(),
+                stdio: StandardStreams::default(),
             };
             runtime.create_container(&spec).await.expect("made");
             runtime.start_container(&key).await.expect("started");

@@ -16,7 +16,7 @@ use crate::api::{Caller, Effect, Patch, Preconditions, Rejection, Request, Write
 use crate::engine::EngineStats;
 use crate::model::{Key, Object, Part, Pod, Revision, Timestamp};
 use crate::node::NodeStreams;
-use crate::runtime::{LogOptions, LogStream, RuntimeError, Session, SessionOptions};
+use crate::runtime::{AttachOptions, LogOptions, LogStream, RuntimeError, Session, SessionOptions};
 use crate::scheduler::{ClusterView, Explanation, Scheduler};
 use crate::world::World;
 
@@ -231,10 +231,24 @@ impl Cluster {
         let found = streams::pod(&world, pod)?;
         let container = streams::container(found, container)?;
         let opened = self.streams_of(found)?.session(found.metadata.uid, container, options).await;
-        opened.map_err(|error| match error {
-            RuntimeError::NotFound { .. } => streams::not_running(found, container),
-            error => streams::failed(&error),
-        })
+        opened.map_err(|error| streams::not_opened(found, container, &error))
+    }
+
+    /// Ties a client to the program of a container of a pod, from now on; of the only one if none is named.
+    ///
+    /// # Errors
+    /// [`Rejection`] when there is no such pod or container, it does not run, or nobody can be attached to it.
+    pub async fn attach(
+        &self,
+        pod: &Key,
+        container: Option<&str>,
+        options: &AttachOptions,
+    ) -> Result<Session, Rejection> {
+        let world = self.world();
+        let found = streams::pod(&world, pod)?;
+        let container = streams::container(found, container)?;
+        let opened = self.streams_of(found)?.attach(found.metadata.uid, container, options).await;
+        opened.map_err(|error| streams::not_opened(found, container, &error))
     }
 
     /// Says whether a container of a pod could run a program, as far as its status tells.

@@ -62,6 +62,14 @@ pub(super) fn no_run(pod: &Pod, container: &str, previous: bool) -> Rejection {
     bad(format!("container {container} in pod {name} has no {which} with a log{why}"))
 }
 
+/// A running container could not be reached into.
+pub(super) fn not_opened(pod: &Pod, container: &str, error: &RuntimeError) -> Rejection {
+    match error {
+        RuntimeError::NotFound { .. } => not_running(pod, container),
+        error => failed(error),
+    }
+}
+
 /// A container does not run; says what it waits for.
 pub(super) fn not_running(pod: &Pod, container: &str) -> Rejection {
     let why = waits_for(pod, container);

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::meta::is_false;
 use super::pod::ResourceMap;
 
 /// One program of a pod.
@@ -39,6 +40,15 @@ pub struct Container {
     pub readiness_probe: Option<Probe>,
     /// What it needs and what it may use.
     pub resources: ResourceRequirements,
+    /// Whether the program has a standard input that attaching clients write to; else it is at its end from the start.
+    #[serde(skip_serializing_if = "is_false")]
+    pub stdin: bool,
+    /// Whether standard input ends with the first attached client that sends it any.
+    #[serde(skip_serializing_if = "is_false")]
+    pub stdin_once: bool,
+    /// Whether the program runs at a terminal, where standard output and error are one.
+    #[serde(skip_serializing_if = "is_false")]
+    pub tty: bool,
     /// The working directory.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub working_dir: String,

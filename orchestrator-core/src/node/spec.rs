@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::model::{Container, Pod, Quantity, ResourceMap};
-use crate::runtime::{ContainerKey, ContainerSpec, Limits, PortMapping, SandboxKey, SandboxSpec};
+use crate::runtime::{
+    ContainerKey, ContainerSpec, Limits, PortMapping, SandboxKey, SandboxSpec, StandardStreams,
+};
 
 /// Returns the sandbox of a pod.
 ///
@@ -50,6 +52,11 @@ pub fn container_spec(container: &Container, key: ContainerKey) -> ContainerSpec
         working_dir: container.working_dir.clone(),
         env,
         limits: limits(container),
+        stdio: StandardStreams {
+            stdin: container.stdin,
+            stdin_once: container.stdin_once,
+            terminal: container.tty,
+        },
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 
 use crate::model::Uid;
-use crate::runtime::{LogOptions, LogStream, RuntimeError, Session, SessionOptions};
+use crate::runtime::{AttachOptions, LogOptions, LogStream, RuntimeError, Session, SessionOptions};
 
 /// Streams from the pods of one node.
 #[async_trait]
@@ -31,6 +31,17 @@ pub trait NodeStreams: Debug + Send + Sync + 'static {
         pod: Uid,
         container: &str,
         options: &SessionOptions,
+    ) -> Result<Session, RuntimeError>;
+
+    /// Ties a client to the program of a running container.
+    ///
+    /// # Errors
+    /// As [`Runtime::attach`](crate::runtime::Runtime::attach).
+    async fn attach(
+        &self,
+        pod: Uid,
+        container: &str,
+        options: &AttachOptions,
     ) -> Result<Session, RuntimeError>;
 
     /// Connects to a port of a pod: what is written to the session's input arrives there, and what comes from there is

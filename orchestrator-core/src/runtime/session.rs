@@ -1,4 +1,4 @@
-//! `Session`: a program run in a container for somebody at the other end.
+//! `Session`: a program run in a container for somebody at the other end, or a container's own program.
 
 use std::fmt::Debug;
 
@@ -18,7 +18,14 @@ pub struct SessionOptions {
     pub terminal: bool,
 }
 
-/// Both ends of a program that runs. Dropping them ends it where the runtime can.
+/// What a client that is attached to a container's own program wants of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AttachOptions {
+    /// Whether it sends input. What it sends a program that has no input, or none any more, is lost.
+    pub stdin: bool,
+}
+
+/// Both ends of a program that runs. Dropping them ends a program that was run for them, where the runtime can.
 #[derive(Debug)]
 pub struct Session {
     /// What is sent to it.
@@ -30,7 +37,8 @@ pub struct Session {
 /// What comes from a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionEvent {
-    /// It has ended, with this exit code (128 and a signal's number when that ended it). The last event.
+    /// It has ended, with this exit code (128 and a signal's number when that ended it). The last event; not told of a
+    /// container's own program.
     Exited(i32),
     /// It wrote to standard error.
     Stderr(Bytes),
@@ -45,7 +53,8 @@ pub trait SessionInput: Debug + Send {
     /// closed its input is sent is lost, which is no error.
     async fn write(&mut self, bytes: Bytes) -> Result<(), RuntimeError>;
 
-    /// Ends the program's standard input.
+    /// Ends the program's standard input. A container's own program goes on to have one unless it is for one client only
+    /// ([`StandardStreams::stdin_once`](super::StandardStreams)): then this client is not attached any more, and its output ends.
     async fn close(&mut self) -> Result<(), RuntimeError>;
 
     /// Tells the size of the terminal; nothing without one.

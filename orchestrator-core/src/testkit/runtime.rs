@@ -1,4 +1,4 @@
-//! The conformance suite of [`Runtime`]: one test per clause RT1…RT17.
+//! The conformance suite of [`Runtime`]: one test per clause RT1…RT19.
 //!
 //! An implementer writes a [`RuntimeFixture`] and one line:
 //!
@@ -47,7 +47,8 @@ pub trait RuntimeFixture: Debug + Send + Sync + 'static {
     /// Kills the program of a running container with KILL, behind the runtime's back.
     async fn kill_outside(&self, container: &ContainerObservation);
 
-    /// Whether the runtime runs programs for others (RT17). One that does not must say so.
+    /// Whether the runtime runs programs for others (RT17), and attaches them to its containers' (RT18, RT19). One that does
+    /// not must say so.
     fn has_sessions(&self) -> bool {
         true
     }
@@ -103,6 +104,10 @@ macro_rules! runtime_conformance {
             rt16_exec_returns_code_and_output_and_ends_at_its_timeout
             rt17_a_session_carries_input_output_and_the_code
             rt17_a_session_has_a_terminal_of_the_size_it_is_told
+            rt18_clients_hear_a_program_and_are_heard
+            rt18_a_program_has_a_terminal_of_the_size_it_is_told
+            rt19_input_for_one_client_ends_with_it
+            rt19_a_program_without_input_is_at_its_end
         }
     };
     (@each $fixture:expr; $($clause:ident)*) => {$(

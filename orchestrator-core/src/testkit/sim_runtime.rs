@@ -3,6 +3,7 @@
 //! Time is the clock it is given: a program that ends after a while ends when the clock gets there, also
 //! when nobody looks. Clones share everything, as two connections to one engine would.
 
+mod attach;
 mod network;
 mod program;
 mod session;
@@ -20,9 +21,9 @@ use crate::driver::Clock;
 use crate::model::Timestamp;
 use crate::node::{OpFailure, RuntimeOp};
 use crate::runtime::{
-    ContainerKey, ContainerSpec, ExecOutcome, LogLine, LogOptions, LogStream, Runtime,
-    RuntimeError, RuntimeInfo, SandboxKey, SandboxObservation, SandboxSpec, Scope, Session,
-    SessionOptions, Usage,
+    AttachOptions, ContainerKey, ContainerSpec, ExecOutcome, LogLine, LogOptions, LogStream,
+    Runtime, RuntimeError, RuntimeInfo, SandboxKey, SandboxObservation, SandboxSpec, Scope,
+    Session, SessionOptions, Usage,
 };
 
 /// A runtime in memory.
@@ -135,6 +136,20 @@ impl SimRuntime {
             }
         };
         outcome.map_err(failure)
+    }
+
+    /// Sends input to a container's program, which repeats it.
+    fn feed(&self, key: &ContainerKey, bytes: bytes::Bytes) {
+        let now = self.now();
+        self.lock().feed(key, bytes, now);
+        self.0.changed.notify_waiters();
+    }
+
+    /// Ends the input of a container's program, which ends with it.
+    fn end_input(&self, key: &ContainerKey) {
+        let now = self.now();
+        self.lock().end_input(key, now);
+        self.0.changed.notify_waiters();
     }
 
     fn now(&self) -> Timestamp {
@@ -273,6 +288,20 @@ impl Runtime for SimRuntime {
         let now = self.now();
         let outcome = self.lock().run(key, &options.command, now)?;
         Ok(session::open(outcome, options))
+    }
+
+    async fn attach(
+        &self,
+        key: &ContainerKey,
+        options: &AttachOptions,
+    ) -> Result<Session, RuntimeError> {
+        self.called(SimVerb::Attach).await?;
+        let now = self.now();
+        let stdio = self.lock().stdio(key, now)?;
+        let from_now = LogOptions { follow: true, tail_lines: Some(0), since: None };
+        let next = self.lock().log_start(key, &from_now, now)?;
+        let log = SimLog { runtime: self.clone(), key: key.clone(), next, follow: true };
+        Ok(attach::open(log, stdio, *options))
     }
 
     async fn usage(&self, scope: &Scope) -> Result<Vec<Usage>, RuntimeError> {

@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
 use orchestrator_core::model::Key;
 use orchestrator_core::runtime::{
-    LogOptions, LogSource, LogStream, RuntimeError, Session, SessionEvent, SessionInput,
-    SessionOptions, SessionOutput,
+    AttachOptions, RuntimeError, Session, SessionEvent, SessionInput, SessionOptions, SessionOutput,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -71,18 +68,17 @@ impl Api {
         Ok(handshake.accept(move |sender, receiver| serve(session, query, sender, receiver)))
     }
 
-    /// Shows what the program of a container prints from now on. It is not sent anything: containers run without input.
+    /// Ties the client to the program of a container: shows what it prints from now on, and hands it what is sent.
     pub(crate) async fn attach(
         &self,
         pod: &Key,
         query: ExecQuery,
         parts: &mut Parts,
     ) -> Result<Response<Body>, Failure> {
-        let handshake = self.handshake(pod, query.container.as_deref(), parts)?;
-        let options = LogOptions { follow: true, tail_lines: Some(0), since: None };
         let container = query.container.as_deref();
-        let log = self.cluster().logs(pod, container, false, &options).await?;
-        let session = Session { input: Box::new(Nothing), output: Box::new(Watched(Some(log))) };
+        let handshake = self.handshake(pod, container, parts)?;
+        let options = AttachOptions { stdin: query.options.stdin };
+        let session = self.cluster().attach(pod, container, &options).await?;
         Ok(handshake.accept(move |sender, receiver| serve(session, query, sender, receiver)))
     }
 }
@@ -186,46 +182,6 @@ fn failed(error: &RuntimeError) -> Value {
         "reason": "InternalError",
         "code": 500,
     })
-}
-
-/// The input of a program that takes none.
-#[derive(Debug)]
-struct Nothing;
-
-#[async_trait]
-impl SessionInput for Nothing {
-    async fn write(&mut self, _bytes: Bytes) -> Result<(), RuntimeError> {
-        Ok(())
-    }
-
-    async fn close(&mut self) -> Result<(), RuntimeError> {
-        Ok(())
-    }
-
-    async fn resize(&mut self, _columns: u16, _rows: u16) -> Result<(), RuntimeError> {
-        Ok(())
-    }
-}
-
-/// A log as the output of a session.
-#[derive(Debug)]
-struct Watched(Option<Box<dyn LogStream>>);
-
-#[async_trait]
-impl SessionOutput for Watched {
-    async fn next(&mut self) -> Option<Result<SessionEvent, RuntimeError>> {
-        match self.0.as_mut()?.next().await {
-            Some(Ok(line)) => Some(Ok(match line.stream {
-                LogSource::Stderr => SessionEvent::Stderr(line.text),
-                LogSource::Stdout => SessionEvent::Stdout(line.text),
-            })),
-            Some(Err(error)) => Some(Err(error)),
-            None => {
-                self.0 = None;
-                Some(Ok(SessionEvent::Exited(0)))
-            }
-        }
-    }
 }
 
 #[cfg(test)]

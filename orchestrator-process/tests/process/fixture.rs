@@ -10,7 +10,7 @@ use nix::unistd::{Pid, geteuid};
 use orchestrator_core::model::Uid;
 use orchestrator_core::runtime::{
     ContainerKey, ContainerObservation, ContainerSpec, Limits, Runtime, SandboxKey, SandboxSpec,
-    Scope,
+    Scope, StandardStreams,
 };
 use orchestrator_core::testkit::runtime::RuntimeFixture;
 use orchestrator_core::testkit::runtime::bench::eventually;
@@ -134,6 +134,7 @@ pub fn container(sandbox: &SandboxKey, name: &str, script: &str) -> ContainerSpe
         working_dir: String::new(),
         env: Vec::new(),
         limits: Limits::default(),
+        stdio: StandardStreams::default(),
     }
 }
 

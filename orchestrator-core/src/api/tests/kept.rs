@@ -71,7 +71,7 @@ fn kept_fields_are_named_in_a_warning_and_come_back() {
         "volumeMounts",
         json!([{ "name": "v", "mountPath": "/v" }]),
     );
-    check(Kind::Pod, "/spec/containers/0", "tty", json!(true));
+    check(Kind::Pod, "/spec/containers/0", "terminationMessagePath", json!("/said"));
     check(Kind::Service, "/spec", "externalTrafficPolicy", json!("Local"));
     check(Kind::Service, "/spec/ports/0", "nodePort", json!(30080));
     check(Kind::Node, "/status", "images", json!([{ "names": ["a"] }]));

@@ -9,7 +9,7 @@ use crate::driver::network::PodNetwork;
 use crate::model::Uid;
 use crate::node::NodeStreams;
 use crate::runtime::{
-    ContainerKey, ContainerRunState, LogOptions, LogStream, Runtime, RuntimeError,
+    AttachOptions, ContainerKey, ContainerRunState, LogOptions, LogStream, Runtime, RuntimeError,
     SandboxObservation, Scope, Session, SessionOptions,
 };
 use async_trait::async_trait;
@@ -37,6 +37,19 @@ impl Streams {
         let mut sandboxes = limited("listing pods", OPEN_TIMEOUT_MS, list).await?;
         sandboxes.retain(|sandbox| sandbox.key.pod == pod);
         Ok(sandboxes)
+    }
+
+    /// Finds the newest run of a container that runs.
+    async fn running(&self, pod: Uid, container: &str) -> Result<ContainerKey, RuntimeError> {
+        let sandboxes = self.sandboxes(pod).await?;
+        let containers = sandboxes.into_iter().flat_map(|sandbox| sandbox.containers);
+        let running = containers.filter(|found| {
+            found.key.name == container && matches!(found.state, ContainerRunState::Running { .. })
+        });
+        let found = running.max_by_key(|found| found.key.attempt);
+        found.map(|found| found.key).ok_or_else(|| RuntimeError::NotFound {
+            what: format!("a running container {container:?}"),
+        })
     }
 }
 
@@ -68,16 +81,20 @@ impl NodeStreams for Streams {
         container: &str,
         options: &SessionOptions,
     ) -> Result<Session, RuntimeError> {
-        let sandboxes = self.sandboxes(pod).await?;
-        let containers = sandboxes.iter().flat_map(|sandbox| &sandbox.containers);
-        let running = containers.filter(|found| {
-            found.key.name == container && matches!(found.state, ContainerRunState::Running { .. })
-        });
-        let found = running.max_by_key(|found| found.key.attempt).ok_or_else(|| {
-            RuntimeError::NotFound { what: format!("a running container {container:?}") }
-        })?;
-        let open = self.runtime.session(&found.key, options);
+        let key = self.running(pod, container).await?;
+        let open = self.runtime.session(&key, options);
         limited("starting a program", OPEN_TIMEOUT_MS, open).await
+    }
+
+    async fn attach(
+        &self,
+        pod: Uid,
+        container: &str,
+        options: &AttachOptions,
+    ) -> Result<Session, RuntimeError> {
+        let key = self.running(pod, container).await?;
+        let open = self.runtime.attach(&key, options);
+        limited("attaching to a program", OPEN_TIMEOUT_MS, open).await
     }
 
     async fn connect(&self, pod: Uid, port: u16) -> Result<Session, RuntimeError> {

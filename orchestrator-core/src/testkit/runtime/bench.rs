@@ -10,6 +10,7 @@ use crate::model::Uid;
 use crate::runtime::{
     ContainerKey, ContainerObservation, ContainerRunState, ContainerSpec, Exit, Limits, LogLine,
     LogOptions, LogSource, Runtime, SandboxKey, SandboxObservation, SandboxSpec, Scope,
+    StandardStreams,
 };
 
 /// How long a clause waits for what must happen, in seconds. Far more than any of it takes.
@@ -97,6 +98,7 @@ impl Bench {
             working_dir: String::new(),
             env: Vec::new(),
             limits: Limits::default(),
+            stdio: StandardStreams::default(),
         }
     }
 

@@ -1,5 +1,7 @@
-//! The clauses RT1…RT17 of [`Runtime`](crate::runtime::Runtime) as tests; `runtime_conformance!` names each.
+//! The clauses RT1…RT19 of [`Runtime`](crate::runtime::Runtime) as tests; `runtime_conformance!` names each.
 #![allow(missing_docs, clippy::missing_panics_doc)] // each function is the test of the clause it is named after
+
+mod attach;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,12 @@ use crate::model::Time;
 use crate::runtime::{
     ContainerKey, ContainerRunState, LOG_LINE_BYTES_MAX, LogOptions, LogSource, LogStream,
     RuntimeError, Session, SessionEvent, SessionOptions, SessionOutput,
+};
+
+pub use self::attach::{
+    rt18_a_program_has_a_terminal_of_the_size_it_is_told,
+    rt18_clients_hear_a_program_and_are_heard, rt19_a_program_without_input_is_at_its_end,
+    rt19_input_for_one_client_ends_with_it,
 };
 
 /// Runs until it is killed, and ends at TERM.

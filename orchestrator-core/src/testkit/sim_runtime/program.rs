@@ -74,6 +74,7 @@ impl SimProgram {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)] // each names the method of `Runtime`
 pub enum SimVerb {
+    Attach,
     CreateContainer,
     CreateSandbox,
     Describe,

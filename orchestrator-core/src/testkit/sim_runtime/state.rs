@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
+use bytes::Bytes;
+
 use super::program::{Fault, OnTerm, SimProgram, SimVerb};
 use crate::model::{Time, Timestamp};
 use crate::runtime::{
     ContainerKey, ContainerObservation, ContainerRunState, ContainerSpec, ExecOutcome, Exit,
     LogLine, LogOptions, LogSource, RuntimeError, SandboxKey, SandboxObservation, SandboxSpec,
-    Scope, Usage,
+    Scope, StandardStreams, Usage,
 };
 
 /// All there is.
@@ -224,6 +226,35 @@ impl State {
         let container = self.find(key).filter(|container| container.is_running());
         let container = container.ok_or_else(|| missing("container", key))?;
         Ok(ExecOutcome { code: container.program.exec_code, output: command.join(" ") })
+    }
+
+    /// Returns how the streams of a running program are tied.
+    pub fn stdio(
+        &mut self,
+        key: &ContainerKey,
+        now: Timestamp,
+    ) -> Result<StandardStreams, RuntimeError> {
+        self.pass_time(now);
+        let container = self.find(key).filter(|container| container.is_running());
+        container.map(|container| container.spec.stdio).ok_or_else(|| missing("container", key))
+    }
+
+    /// Has a running program that has input repeat what it reads.
+    pub fn feed(&mut self, key: &ContainerKey, bytes: Bytes, now: Timestamp) {
+        self.pass_time(now);
+        let container = self.find(key).filter(|container| container.is_running());
+        if let Some(container) = container.filter(|container| container.spec.stdio.stdin) {
+            let time = now.to_time().to_string();
+            container.log.push(LogLine { time, stream: LogSource::Stdout, text: bytes });
+        }
+    }
+
+    /// Ends a running program by the end of its input.
+    pub fn end_input(&mut self, key: &ContainerKey, now: Timestamp) {
+        if let Some(container) = self.find(key) {
+            let code = container.program.exit_code;
+            self.end(key, code, now);
+        }
     }
 
     /// Returns the HTTP status with which the pod at an address answers; `None` when nobody listens there.
