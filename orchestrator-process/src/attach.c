@@ -24,7 +24,7 @@
 
 enum {
     MESSAGE_BYTES_MAX = 1 + READ_BYTES_MAX,
-    FAREWELL_MS_MAX = 5000, /* that clients have to take the last output */
+    FAREWELL_MS_MAX = 2000, /* that clients have to take the last output */
     END_OF_TRANSMISSION = 4,
 };
 

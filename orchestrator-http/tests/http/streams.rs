@@ -1,11 +1,12 @@
 //! Exec, attach and port-forward over WebSockets, on a simulated runtime and a socket in the file system.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::Method;
-use orchestrator_core::model::Pod;
+use orchestrator_core::model::{Container, Key, Pod, PodPhase, RestartPolicy};
 use orchestrator_http::{Listen, Server, ServerConfig};
 use serde_json::json;
 use tokio::net::UnixStream;
@@ -129,6 +130,45 @@ async fn a_session_ends_when_its_right_is_withdrawn() {
     served.fixture.send(Method::DELETE, &binding, &[], "").await.expect(200);
     assert_eq!(next(&mut socket).await, None);
     assert_eq!(served.refused(path, &headers).await, 403);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn an_attached_client_is_heard_and_ends_the_input_of_a_program() {
+    let served = serve().await;
+    let mut container = Container::new("main", "talker");
+    container.stdin = true;
+    container.stdin_once = true;
+    container.tty = true;
+    let mut pod = Pod::of("b", vec![container]);
+    Arc::make_mut(&mut pod.spec).restart_policy = Some(RestartPolicy::Never);
+    let f = &served.fixture;
+    f.cluster.apply(pod).await.expect("a good pod");
+    let is = |phase: PodPhase| {
+        let ready = f.cluster.wait_for(move |world| {
+            world.at::<Pod>(&Key::pod("default", "b")).is_some_and(|pod| pod.status.phase == phase)
+        });
+        tokio::time::timeout(Duration::from_secs(30), ready)
+    };
+    is(PodPhase::Running).await.expect("in time").expect("no shutdown");
+    let v5 = ("sec-websocket-protocol", V5);
+    let path = "b/attach?stdin=true&stdout=true&tty=true";
+    let mut socket = served.connect(path, &[v5]).await.expect("a session");
+    let mut watcher = served.connect("b/attach?stdout=true", &[v5]).await.expect("a session");
+    send(&mut socket, b"\x04{\"Width\":80,\"Height\":24}").await;
+    send(&mut socket, b"\x00more").await;
+    for client in [&mut socket, &mut watcher] {
+        assert_eq!(next(client).await.as_deref(), Some(&b"\x0180x24\n"[..]));
+        assert_eq!(next(client).await.as_deref(), Some(&b"\x01more"[..]));
+    }
+    send(&mut watcher, b"\x00not asked for").await;
+    send(&mut socket, b"\xff\x00").await;
+    for client in [&mut socket, &mut watcher] {
+        let status = next(client).await.expect("how it ended");
+        assert_eq!(status[0], 3, "{status:?}");
+        assert!(String::from_utf8_lossy(&status).contains("Success"), "{status:?}");
+    }
+    is(PodPhase::Succeeded).await.expect("in time").expect("no shutdown");
     served.stop().await;
 }
 

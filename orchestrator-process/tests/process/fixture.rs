@@ -138,8 +138,8 @@ pub fn container(sandbox: &SandboxKey, name: &str, script: &str) -> ContainerSpe
     }
 }
 
-/// Starts a pod with a container `waits`, which ends with 7 when its state directory has a file `go` beside it, and a
-/// container `stays`.
+/// Starts a pod with a container `waits`, which ends with 7 when its state directory has a file `go` beside it, a
+/// container `stays`, and a container `repeats` what it is sent.
 pub async fn start_pod(state: &Path, cluster: &str) -> SandboxSpec {
     let runtime = ProcessRuntime::open(state).expect("opened");
     let pod = sandbox(cluster);
@@ -149,8 +149,9 @@ pub async fn start_pod(state: &Path, cluster: &str) -> SandboxSpec {
         "echo waits; while [ ! -e '{}' ]; do sleep 0.1; done; echo goes; exit 7",
         go.display()
     );
-    for (name, script) in [("waits", waits.as_str()), ("stays", "sleep 1000")] {
-        let spec = container(&pod.key, name, script);
+    for (name, script) in [("waits", waits.as_str()), ("stays", "sleep 1000"), ("repeats", "cat")] {
+        let mut spec = container(&pod.key, name, script);
+        spec.stdio.stdin = name == "repeats";
         runtime.create_container(&spec).await.expect("made");
         runtime.start_container(&spec.key).await.expect("started");
     }

@@ -11,9 +11,10 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use orchestrator_core::runtime::{
-    ContainerKey, ContainerObservation, ContainerRunState, LogOptions, Runtime, Scope,
+    AttachOptions, ContainerKey, ContainerObservation, ContainerRunState, LogOptions, Runtime,
+    Scope, SessionEvent,
 };
-use orchestrator_core::testkit::runtime::bench::eventually;
+use orchestrator_core::testkit::runtime::bench::{eventually, in_time};
 use orchestrator_core::testkit::runtime::{Bench, check};
 use orchestrator_process::ProcessRuntime;
 
@@ -38,6 +39,13 @@ async fn pods_outlive_a_killed_parent_and_their_exit_codes_are_not_lost() {
     assert_eq!(next.list(&scope).await.expect("listed"), before, "adopted, not restarted");
     let running = |it: &ContainerObservation| matches!(it.state, ContainerRunState::Running { .. });
     assert!(before.len() == 1 && before[0].containers.iter().all(running), "{before:?}");
+
+    let repeats = before[0].containers.iter().find(|it| it.key.name == "repeats").expect("listed");
+    let attached = next.attach(&repeats.key, &AttachOptions { stdin: true }).await;
+    let mut client = attached.expect("its input is in nobody's hands but its supervisor's");
+    client.input.write("again\n".into()).await.expect("taken");
+    let heard = in_time("it is heard", client.output.next()).await;
+    assert!(matches!(&heard, Some(Ok(SessionEvent::Stdout(it))) if it == "again\n"), "{heard:?}");
 
     fs::write(scratch.path().join("go"), "").expect("told to go on");
     let exit = eventually("the container ends", || async {
