@@ -1,5 +1,6 @@
 //! `Kubectl`: the real one, against an orchd of a test.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -48,8 +49,15 @@ impl Kubectl {
     /// Prepares a command given as one line of words, split at spaces; `'…'` keeps spaces. What it edits, the script
     /// `editor` edits.
     pub fn command(&self, line: &str) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(words(line)).env_clear().current_dir(&self.home);
+        let mut command = self.program(&self.program);
+        command.args(words(line));
+        command
+    }
+
+    /// Prepares a program with what a kubectl has around it.
+    fn program(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().current_dir(&self.home);
         command.env("KUBECONFIG", &self.kubeconfig).env("HOME", &self.home);
         command.env("EDITOR", "/bin/sh editor");
         // An edit that fails leaves a file behind.
@@ -90,10 +98,19 @@ impl Kubectl {
     /// # Panics
     /// When it does not run.
     pub fn start(&self, line: &str) -> Running {
-        let mut child = self.command(line).stdin(Stdio::piped()).spawn().expect("kubectl runs");
-        let stdin = child.stdin.take();
-        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        Running { line: line.to_owned(), child, stdin, lines }
+        Running::spawn(line, self.command(line))
+    }
+
+    /// As [`Self::start`], at a terminal of that size: what it is told is typed there, and what it prints is what is seen.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn start_at_terminal(&self, line: &str, columns: u16, rows: u16) -> Running {
+        let program = self.program.display();
+        let script = format!("stty cols {columns} rows {rows}; exec '{program}' {line}");
+        let mut command = self.program("script");
+        command.args(["--quiet", "--flush", "--return", "--command", &script, "/dev/null"]);
+        Running::spawn(line, command)
     }
 
     /// Runs a command that must succeed, and returns what it prints.
@@ -183,6 +200,13 @@ pub struct Running {
 }
 
 impl Running {
+    fn spawn(line: &str, mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).spawn().expect("kubectl runs");
+        let stdin = child.stdin.take();
+        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        Self { line: line.to_owned(), child, stdin, lines }
+    }
+
     /// Waits for a line with these words, and returns it.
     ///
     /// # Panics

@@ -114,14 +114,81 @@ pub(super) async fn directories_are_copied_and_services_forwarded(rig: Arc<Rig>)
     .await;
 }
 
+/// A `kubectl run` of a shell script.
+fn run(options: &str, script: &str) -> String {
+    let image = orchestrator_tests::engine::IMAGE;
+    let image = format!("--image={image} --image-pull-policy=Never");
+    format!("run {image} {options} --command -- /bin/sh -c '{script}'")
+}
+
+pub(super) async fn programs_are_talked_to(rig: Arc<Rig>) {
+    with_kubectl(rig, |kubectl| async move {
+        let k = &*kubectl;
+        let input = b"0123456789".repeat(50_000);
+        let said = k.run_with(&run("once --restart=Never -i --rm --quiet", "cat"), &input).await;
+        let whole = said.stdout.as_bytes() == input;
+        assert!(said.code == 0 && whole, "{} bytes, {}", said.stdout.len(), said.stderr);
+        let script = "read line; echo got $line; echo err >&2; exit 3";
+        let said = k.run_with(&run("code --restart=Never -i --rm --quiet", script), b"it\n").await;
+        assert_eq!((said.code, said.stdout.as_str()), (3, "got it\n"), "{said:?}");
+        assert!(said.stderr.contains("err"), "{said:?}");
+        k.fails("get pod once", &["not found"]).await;
+
+        // The size comes on a way of its own.
+        let sized = |size: &str| format!("until stty size | grep \"{size}\"; do sleep 0.1; done");
+        let script = format!("read line; {}; test -t 0 && echo got $line; exit 4", sized("33 91"));
+        let line = run("seat --restart=Never -it --rm", &script);
+        let mut seat = k.start_at_terminal(&line, 91, 33);
+        seat.until(&["try pressing enter"]).await;
+        seat.tell("here").await;
+        seat.until(&["33 91"]).await;
+        seat.until(&["got here"]).await;
+        assert_eq!(seat.end().await.code, 4);
+
+        let script = "while read line; do echo got $line; done";
+        k.ok(&run("open -i --attach=false --leave-stdin-open", script)).await;
+        k.ok("wait --for=condition=Ready pod/open --timeout=60s").await;
+        for word in ["one", "two"] {
+            let mut attached = k.start("attach -i open");
+            attached.tell(word).await;
+            attached.until(&["got", word]).await;
+            assert_eq!(attached.end().await.code, 0, "it goes, and the program stays");
+        }
+        assert_eq!(k.ok("logs open").await, "got one\ngot two\n");
+        assert_eq!(
+            k.ok("get pod open -o jsonpath={.status.containerStatuses[0].restartCount}").await,
+            "0"
+        );
+        let script = format!("read line; {}; echo got $line; exit 5", sized("25 81"));
+        let line = format!("exec -it open -- /bin/sh -c '{script}'");
+        let mut seat = k.start_at_terminal(&line, 81, 25);
+        seat.tell("here").await;
+        seat.until(&["25 81"]).await;
+        seat.until(&["got here"]).await;
+        assert_eq!(seat.end().await.code, 5);
+        let mut seat = k.start_at_terminal("attach -it open", 80, 24);
+        seat.until(&["Unable to use a TTY"]).await;
+        seat.tell("three").await;
+        seat.until(&["got three"]).await;
+        seat.stop().await;
+
+        // What is sent to it is lost.
+        let script = "cat; echo its end; while true; do echo tick; sleep 1; done";
+        k.ok(&run("deaf", script)).await;
+        k.ok("wait --for=condition=Ready pod/deaf --timeout=60s").await;
+        let mut attached = k.start("attach -i deaf");
+        attached.tell("anybody there?").await;
+        attached.until(&["tick"]).await;
+        attached.stop().await;
+        let log = k.ok("logs deaf").await;
+        assert!(log.starts_with("its end\ntick\n"), "{log}");
+    })
+    .await;
+}
+
 pub(super) async fn pods_are_run_attached_to_and_their_logs_read(rig: Arc<Rig>) {
     with_kubectl(rig, |kubectl| async move {
         let k = &*kubectl;
-        let image = orchestrator_tests::engine::IMAGE;
-        let run = |options: &str, script: &str| {
-            let image = format!("--image={image} --image-pull-policy=Never");
-            format!("run {image} {options} --command -- /bin/sh -c '{script}'")
-        };
         k.says(
             &run("once --restart=Never --labels=a=b --env=WHO=you", "echo hi $WHO"),
             &["created"],

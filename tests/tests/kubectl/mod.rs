@@ -17,7 +17,7 @@ use orchestrator_tests::rig::Rig;
 use access::{drain_waits_for_the_disruption_budget, users_do_what_their_roles_permit};
 use containers::{
     directories_are_copied_and_services_forwarded, pods_are_run_attached_to_and_their_logs_read,
-    programs_run_in_containers_and_ports_are_forwarded,
+    programs_are_talked_to, programs_run_in_containers_and_ports_are_forwarded,
 };
 use nodes::nodes_are_cordoned_tainted_and_drained;
 use objects::{
@@ -42,6 +42,7 @@ super::on_every_runtime! {
     objects_are_made_shown_changed_and_deleted
     objects_are_shown_in_every_form
     pods_are_run_attached_to_and_their_logs_read
+    programs_are_talked_to
     programs_run_in_containers_and_ports_are_forwarded
     users_do_what_their_roles_permit
     what_happens_is_followed
