@@ -14,6 +14,9 @@ use orchestrator_core::runtime::{
 
 use crate::engine::OutputStream;
 
+/// The length of the pieces into which the engine cuts long lines, in bytes.
+const ENGINE_PIECE_BYTES: usize = 16 * 1024;
+
 /// A log being read.
 pub(crate) struct DockerLog {
     container: String,
@@ -71,19 +74,25 @@ pub(crate) fn request(options: &LogOptions) -> LogsOptions {
 }
 
 /// Splits a message of the engine's (`time text`; it cuts long lines itself, and gives each piece a time) into lines.
-fn lines(message: LogOutput) -> impl Iterator<Item = LogLine> {
-    let (stream, bytes) = match message {
-        LogOutput::StdErr { message } => (LogSource::Stderr, message),
-        LogOutput::StdOut { message }
-        | LogOutput::Console { message }
-        | LogOutput::StdIn { message } => (LogSource::Stdout, message),
+fn lines(message: LogOutput) -> Vec<LogLine> {
+    let (stream, mut rest, piece_bytes_max) = match message {
+        LogOutput::StdErr { message } => (LogSource::Stderr, message, usize::MAX),
+        LogOutput::StdOut { message } | LogOutput::StdIn { message } => {
+            (LogSource::Stdout, message, usize::MAX)
+        }
+        // What was printed at a terminal comes without frames: the pieces of a line follow each other.
+        LogOutput::Console { message } => (LogSource::Stdout, message, ENGINE_PIECE_BYTES),
     };
-    let (time, text) = split_time(&bytes);
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        let piece = rest.split_to(rest.len().min(LOG_LINE_BYTES_MAX));
-        (!piece.is_empty()).then(|| LogLine { time: time.clone(), stream, text: piece })
-    })
+    let mut lines = Vec::new();
+    while !rest.is_empty() {
+        let (time, mut text) = split_time(&rest);
+        rest = text.split_off(text.len().min(piece_bytes_max));
+        while !text.is_empty() {
+            let piece = text.split_to(text.len().min(LOG_LINE_BYTES_MAX));
+            lines.push(LogLine { time: time.clone(), stream, text: piece });
+        }
+    }
+    lines
 }
 
 fn split_time(bytes: &Bytes) -> (String, Bytes) {
@@ -102,7 +111,7 @@ mod tests {
     use super::*;
 
     fn stdout(text: impl Into<Bytes>) -> Vec<LogLine> {
-        lines(LogOutput::StdOut { message: text.into() }).collect()
+        lines(LogOutput::StdOut { message: text.into() })
     }
 
     #[test]
@@ -128,5 +137,17 @@ mod tests {
         let lines = stdout(format!("2026-11-24T10:00:00Z {text}"));
         let lengths: Vec<_> = lines.iter().map(|line| line.text.len()).collect();
         assert_eq!(lengths, [LOG_LINE_BYTES_MAX, LOG_LINE_BYTES_MAX, 1]);
+    }
+
+    #[test]
+    fn the_pieces_of_a_line_at_a_terminal_each_have_their_time() {
+        let piece = "x".repeat(ENGINE_PIECE_BYTES);
+        let message = format!(
+            "2026-11-24T10:00:00Z {piece}2026-11-24T10:00:01Z {piece}2026-11-24T10:00:02Z y\r\n"
+        );
+        let found = lines(LogOutput::Console { message: message.into() });
+        let texts: Vec<_> = found.iter().map(|line| line.text.clone()).collect();
+        assert_eq!(texts, [piece.as_bytes(), piece.as_bytes(), b"y\r\n"]);
+        assert_eq!(found[2].time, "2026-11-24T10:00:02Z");
     }
 }
