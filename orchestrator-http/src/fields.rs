@@ -208,4 +208,11 @@ mod tests {
         assert!(failure.message.contains("spec.nodeName"));
         assert!(FieldSelector::parse(Kind::Pod, "status.phase").is_err());
     }
+
+    #[test]
+    fn a_field_that_a_kind_is_not_selected_by_is_refused_with_those_it_is() {
+        let refused = FieldSelector::parse(Kind::Node, "spec.x=1").expect_err("no such field");
+        let right = "field label not supported: spec.x; Node has metadata.name, metadata.namespace, spec.unschedulable";
+        assert_eq!(refused.message, right);
+    }
 }

@@ -114,35 +114,6 @@ fn words_that_stand_for_unfinished_work_are_absent() {
 }
 
 #[test]
-fn the_tests_and_files_that_the_list_of_invariants_names_are_there() {
-    let text = std::fs::read_to_string(root().join("docs/INVARIANTS.md")).expect("a document");
-    let sources = sources();
-    let is_there = |name: &str| {
-        if name.ends_with(".rs") {
-            return sources.iter().any(|(path, _)| path.ends_with(name));
-        }
-        let (function, macro_rules) =
-            (format!("fn {name}("), format!("macro_rules! {}", name.trim_end_matches('!')));
-        // The clauses of a suite are names in a macro.
-        let clause = format!("                {name}\n");
-        let is_in = |text: &str| {
-            [&function, &macro_rules, &clause].iter().any(|form| text.contains(form.as_str()))
-        };
-        sources.iter().any(|(_, text)| is_in(text))
-    };
-    let is_name = |span: &str| {
-        let is_of_name =
-            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_!./".contains(c);
-        span.chars().all(is_of_name) && (span.contains('_') || span.contains('/'))
-    };
-    // Every second piece between backticks is code; there are no blocks of code.
-    let names: Vec<_> = text.split('`').skip(1).step_by(2).filter(|span| is_name(span)).collect();
-    assert!(names.len() > 50, "the search for names is broken: {names:?}");
-    let absent: Vec<_> = names.into_iter().filter(|name| !is_there(name)).collect();
-    assert!(absent.is_empty(), "nothing of these names: {absent:?}");
-}
-
-#[test]
 fn library_code_does_not_unwrap() {
     let mut found = Vec::new();
     for (name, _) in CRATES {
