@@ -24,6 +24,7 @@ use super::list::Selection;
 use super::metrics::InUse;
 use super::permit::Permit;
 use crate::body::{self, Body};
+use crate::custom;
 use crate::negotiate::Format;
 use crate::query::ListOptions;
 use crate::status::Failure;
@@ -249,8 +250,13 @@ impl Watch {
         }
     }
 
-    /// Tells a change as this watch sees it: an object that stops being selected is gone, one that begins is new.
+    /// Tells a change as this watch sees it: an object that stops being selected is gone, one that begins is new. What is served
+    /// no more is not watched any more.
     fn tell(&mut self, change: &ObjectChange) {
+        if custom::ends(&self.api.inner.cluster.world(), change, self.selection.kind) {
+            self.is_done = true;
+            return;
+        }
         let selected = |object: &&Object| self.selection.selects(&change.key, object);
         let before = change.before.as_ref().filter(selected);
         let after = change.after.as_ref().filter(selected);

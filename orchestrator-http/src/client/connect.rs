@@ -101,10 +101,7 @@ impl Connector {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<ResponseBody>, ClientError> {
-        let broken = |error: hyper::Error| ClientError::Broken {
-            server: self.url.clone(),
-            reason: error.to_string(),
-        };
+        let broken = |error| ClientError::broken(&self.url, &error);
         let mut request = request;
         while let Some(mut connection) = self.take_idle() {
             if connection.send.ready().await.is_err() {
@@ -171,9 +168,9 @@ impl Connector {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (send, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| {
-            ClientError::Broken { server: self.url.clone(), reason: error.to_string() }
-        })?;
+        let (send, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| ClientError::broken(&self.url, &error))?;
         let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "client connection ended");

@@ -74,6 +74,19 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// A connection that broke off, with what lies behind it: hyper's own words do not tell that TLS refused a certificate.
+    pub(super) fn broken(server: &str, error: &hyper::Error) -> Self {
+        let causes =
+            std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+        let mut reason = String::new();
+        for cause in causes.map(ToString::to_string) {
+            if !reason.contains(&cause) {
+                reason = if reason.is_empty() { cause } else { format!("{reason}: {cause}") };
+            }
+        }
+        Self::Broken { server: server.to_owned(), reason }
+    }
+
     /// The HTTP status, if the server refused the request.
     pub const fn code(&self) -> Option<u16> {
         match self {

@@ -11,8 +11,8 @@ mod scale;
 
 use std::cmp::Ordering;
 
-use orchestrator_core::model::{CustomResourceDefinition, DefinitionVersion, Key, Kind};
-use orchestrator_core::world::World;
+use orchestrator_core::model::{CustomResourceDefinition, DefinitionVersion, Key, Kind, Resource};
+use orchestrator_core::world::{ObjectChange, World};
 
 use crate::registry::Subresource;
 
@@ -68,6 +68,14 @@ fn find<'w>(world: &'w World, group: &str, version: &str, plural: &str) -> Optio
 fn of(world: &World, kind: Kind) -> Option<Served<'_>> {
     let kind = kind.custom()?;
     find(world, kind.group(), kind.version(), kind.plural())
+}
+
+/// Whether with a change a kind came to be served no more in the version in which it is spoken of. One that is served again since
+/// then never ended, to who hears of it only now.
+pub(crate) fn ends(world: &World, change: &ObjectChange, kind: Kind) -> bool {
+    let Some(custom) = kind.custom() else { return false };
+    let before = change.before.as_ref().and_then(CustomResourceDefinition::from_object);
+    before.is_some_and(|definition| definition.defines(custom)) && of(world, kind).is_none()
 }
 
 /// The name of a list of a kind.

@@ -301,6 +301,7 @@ async fn a_watch_of_a_custom_kind_tells_of_every_object_that_goes_with_the_defin
     let last = events.expect("DELETED", "held").await;
     let key = Key::cluster(Kind::CustomResourceDefinition, "widgets.example.com");
     fixture.cluster.wait_for(|world| world.get(&key).is_none()).await.expect("it goes last");
+    assert_eq!(events.next().await, None, "what is served no more is not watched any more");
     fixture.get(&path).await.refused(404, "NotFound");
 
     // A life later: who goes on from the last word is told of what is new, and of nothing twice.

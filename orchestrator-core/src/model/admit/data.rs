@@ -39,7 +39,25 @@ pub(super) fn validate_secret(secret: &Secret, errors: &mut Errors) {
         bytes += decoded(value, &data.key(name), errors);
     }
     if bytes > DATA_BYTES_MAX {
-        errors.push(FieldError::too_long(data, DATA_BYTES_MAX));
+        errors.push(FieldError::too_long(&data, DATA_BYTES_MAX));
+    }
+    for one_of in needed(&secret.kind) {
+        if !one_of.iter().any(|name| secret.data.0.contains_key(*name)) {
+            let why = format!("a secret of type {} needs {}", secret.kind, one_of.join(" or "));
+            errors.push(FieldError::required(data.key(one_of[0]), &why));
+        }
+    }
+}
+
+/// The data that a secret of a type has, as in Kubernetes: of each list one.
+fn needed(kind: &str) -> &'static [&'static [&'static str]] {
+    match kind {
+        "kubernetes.io/basic-auth" => &[&["username", "password"]],
+        "kubernetes.io/dockercfg" => &[&[".dockercfg"]],
+        "kubernetes.io/dockerconfigjson" => &[&[".dockerconfigjson"]],
+        "kubernetes.io/ssh-auth" => &[&["ssh-privatekey"]],
+        "kubernetes.io/tls" => &[&["tls.crt"], &["tls.key"]],
+        _ => &[],
     }
 }
 
@@ -73,5 +91,29 @@ fn decoded(value: &str, at: &Path<'_>, errors: &mut Errors) -> usize {
             errors.push(FieldError::invalid(at, "…", "must be base64"));
             0
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_has_what_its_type_needs() {
+        let missing = |kind: &str, names: &[&str]| {
+            let mut secret = Secret { kind: kind.to_owned(), ..Secret::default() };
+            for name in names {
+                secret.data.0.insert((*name).to_owned(), String::new());
+            }
+            let mut errors = Errors::default();
+            validate_secret(&secret, &mut errors);
+            let found = errors.none_or(()).err().unwrap_or_default();
+            found.into_iter().map(|error| error.field).collect::<Vec<_>>()
+        };
+        assert_eq!(missing("kubernetes.io/tls", &["tls.crt"]), ["data[tls.key]"]);
+        assert_eq!(missing("kubernetes.io/tls", &["tls.crt", "tls.key"]), [""; 0]);
+        assert_eq!(missing("kubernetes.io/basic-auth", &["password"]), [""; 0]);
+        assert_eq!(missing("kubernetes.io/basic-auth", &[]), ["data[username]"]);
+        assert_eq!(missing("Opaque", &[]), [""; 0]);
     }
 }
