@@ -45,7 +45,7 @@ pub fn user(args: &UserArgs) -> anyhow::Result<()> {
     let data_dir = args.data_dir.clone().unwrap_or_else(default_data_dir);
     let pki = data_dir.join("pki");
     // Opening would make what is missing, and nobody would trust that.
-    if !pki.join("ca.key").exists() {
+    if !pki.join("issuing.key").exists() {
         bail!(
             "{} holds no keys of a cluster; name its data directory with --data-dir, or start it once with `orchd dev`",
             data_dir.display()

@@ -1,18 +1,24 @@
-//! Whom a client certificate is of: its common name is the user, its organizations are the groups.
+//! Whom a client certificate is of: its common name is the user, its organizations are the groups; of a node, its serial
+//! number is the node's uid.
 //!
 //! Reads only what is needed of certificates that our own authority has signed, and that TLS has checked.
 
 use orchestrator_core::api::{Caller, GROUP_NODES, NODE_USER_PREFIX};
 
+use crate::api::Transport;
+
 /// The object identifiers 2.5.4.3 (common name) and 2.5.4.10 (organization).
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 const ORGANIZATION: &[u8] = &[0x55, 0x04, 0x0a];
+/// The object identifier 2.5.4.5 (serial number, of a subject).
+pub(crate) const SERIAL_NUMBER: [u64; 4] = [2, 5, 4, 5];
+const SERIAL_NUMBER_DER: &[u8] = &[0x55, 0x04, 0x05];
 
 /// Tells who presents a certificate; `None` when it names nobody.
-pub(crate) fn caller(certificate: &[u8]) -> Option<Caller> {
+pub(crate) fn transport(certificate: &[u8]) -> Option<Transport> {
     let fields = tbs_fields(certificate)?;
     let mut subject = fields.subject;
-    let (mut name, mut groups) = (None, Vec::new());
+    let (mut name, mut groups, mut serial) = (None, Vec::new(), None);
     while !subject.is_empty() {
         let (_, set, rest) = element(subject)?;
         subject = rest;
@@ -23,15 +29,17 @@ pub(crate) fn caller(certificate: &[u8]) -> Option<Caller> {
         match id {
             COMMON_NAME => name = Some(value),
             ORGANIZATION => groups.push(value),
+            SERIAL_NUMBER_DER => serial = Some(value),
             _ => {}
         }
     }
     let name = name.filter(|name| !name.is_empty())?;
     match name.strip_prefix(NODE_USER_PREFIX) {
         Some(node) if groups.iter().any(|group| group == GROUP_NODES) => {
-            Some(Caller::Node { name: node.to_owned() })
+            let uid = serial?.parse().ok()?;
+            Some(Transport::Node { name: node.to_owned(), uid })
         }
-        _ => Some(Caller::user(name, groups)),
+        _ => Some(Transport::Known(Caller::user(name, groups))),
     }
 }
 

@@ -37,6 +37,7 @@ mod discovery;
 mod fields;
 mod kubeconfig;
 mod negotiate;
+mod node;
 mod openapi;
 mod path;
 mod pki;
@@ -60,6 +61,10 @@ pub use client::{
     WatchStream, WriteParams,
 };
 pub use kubeconfig::{ClientCertificate, ClientConfig, KubeconfigError, read_kubeconfig};
+pub use node::{
+    HttpLink, JOIN_TOKEN_NAMESPACE, JOIN_TOKEN_PREFIX, JOIN_TOKEN_TYPE, JoinError, JoinToken,
+    JoinTokenError, Membership, join_token_key, serve_streams,
+};
 pub use pki::{Pki, PkiError, Token};
 pub use private_file::write as write_private;
 pub use registry::{kind_by_any_name, short_names};

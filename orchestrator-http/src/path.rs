@@ -4,6 +4,7 @@ use http::Method;
 use orchestrator_core::model::{Key, Kind, is_dns_label, is_dns_subdomain};
 
 use crate::absent::{self, Absent};
+use crate::node::NodeCall;
 use crate::query::Query;
 use crate::registry::{self, Answered, OWN_GROUP, SUBRESOURCES_ABSENT, Subresource, VERSION};
 use crate::status::Failure;
@@ -33,8 +34,12 @@ pub(crate) enum Route {
     Groups,
     /// `/livez`, `/readyz`, `/healthz`.
     Health,
+    /// Where agents join that are no nodes yet.
+    Join,
     /// `/metrics`.
     Metrics,
+    /// What the agent of a node says.
+    Node { node: String, call: NodeCall },
     /// One object.
     Object { key: Key },
     /// `/openapi/v2`.
@@ -78,7 +83,9 @@ impl Route {
             | Self::Resources { .. } => "discovery",
             Self::Explain { .. } => "explain",
             Self::Health => "health",
+            Self::Join => "join",
             Self::Metrics => "metrics",
+            Self::Node { call, .. } => call.name(),
             Self::Object { key } | Self::Sub { key, .. } => key.kind.plural(),
             Self::CustomOpenApi { .. }
             | Self::OpenApi
@@ -218,6 +225,12 @@ fn in_group(group: &'static str, rest: &[&str]) -> Result<Route, Failure> {
         (_, []) => Ok(Route::Resources { group }),
         (OWN_GROUP, ["namespaces", namespace, "pods", name, "explain"]) => {
             Ok(Route::Explain { pod: key(Kind::Pod, namespace, name)? })
+        }
+        (OWN_GROUP, ["join"]) => Ok(Route::Join),
+        (OWN_GROUP, ["nodes", node, call]) => {
+            let call = NodeCall::find(call).ok_or_else(Failure::no_such_path)?;
+            let node = key(Kind::Node, "", node)?.name.to_string();
+            Ok(Route::Node { node, call })
         }
         (OWN_GROUP, _) => Err(Failure::no_such_path()),
         ("", ["namespaces", name]) => Ok(Route::Object { key: key(Kind::Namespace, "", name)? }),

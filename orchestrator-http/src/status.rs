@@ -34,6 +34,11 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
+    /// 403: whoever asks may not do that.
+    pub(crate) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
+    }
+
     /// 404: there is nothing at that path.
     pub fn no_such_path() -> Self {
         let message = "the server could not find the requested resource";
@@ -240,7 +245,7 @@ impl From<Rejection> for Failure {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
                     .with_details(details)
             }
-            Rejection::Forbidden { .. } => Self::new(StatusCode::FORBIDDEN, "Forbidden", message),
+            Rejection::Forbidden { .. } => Self::forbidden(message),
             Rejection::Invalid { key, errors } => {
                 let mut details = object(&key, key.kind.name());
                 details["causes"] = causes(&errors);

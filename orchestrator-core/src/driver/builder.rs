@@ -7,10 +7,11 @@ use tokio::sync::{mpsc, watch};
 
 use super::agent::{Agent, AgentConfig, AgentHandle};
 use super::clock::{Clock, SystemClock};
-use super::cluster::{Cluster, Inner, OwnNode, Tasks};
+use super::cluster::{Cluster, Inner, Tasks};
 use super::control::{COMMANDS_MAX, Command, Control, load};
 use super::history::History;
 use super::local_link::LocalLink;
+use super::nodes::{Nodes, OwnNode};
 use super::set_up::set_up;
 use super::submit::{Submitter, Uids};
 use crate::api::Rejection;
@@ -187,6 +188,7 @@ impl ClusterBuilder {
             agents.push(agent);
         }
         let tasks = Mutex::new(Some(Tasks { agents, control }));
+        let nodes = Nodes::new(nodes);
         let inner = Inner { id, submitter, scheduler: self.scheduler, nodes, tasks };
         Ok(Cluster { inner: Arc::new(inner) })
     }

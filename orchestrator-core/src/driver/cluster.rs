@@ -1,21 +1,21 @@
 //! `Cluster`: what an embedder holds.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::agent::AgentHandle;
 use super::builder::ClusterBuilder;
 use super::control::Command;
 use super::history::Changes;
+use super::local_link::LocalLink;
+use super::nodes::{ConnectedNode, Nodes};
 use super::streams;
 use super::submit::{Submitter, shut_down};
 use crate::api::{Caller, Effect, Patch, Preconditions, Rejection, Request, WriteOptions};
 use crate::engine::EngineStats;
-use crate::model::{Key, Object, Part, Pod, Revision, Timestamp};
-use crate::node::NodeStreams;
+use crate::model::{Key, Object, Part, Pod, Revision, Timestamp, Uid};
+use crate::node::{NodeLink, NodeStreams};
 use crate::runtime::{AttachOptions, LogOptions, LogStream, RuntimeError, Session, SessionOptions};
 use crate::scheduler::{ClusterView, Explanation, Scheduler};
 use crate::world::World;
@@ -43,17 +43,8 @@ pub(super) struct Inner {
     pub id: String,
     pub submitter: Submitter,
     pub scheduler: Arc<dyn Scheduler>,
-    /// The nodes of this process, by name.
-    pub nodes: BTreeMap<String, OwnNode>,
+    pub nodes: Nodes,
     pub tasks: Mutex<Option<Tasks>>,
-}
-
-/// A node of this process.
-#[derive(Debug)]
-pub(super) struct OwnNode {
-    pub streams: Arc<dyn NodeStreams>,
-    /// Whether it has registered.
-    pub registered: Arc<watch::Sender<bool>>,
 }
 
 #[derive(Debug)]
@@ -171,7 +162,7 @@ impl Cluster {
     /// # Errors
     /// [`Rejection::Unavailable`] when the cluster is shut down meanwhile.
     pub async fn node_ready(&self) -> Result<(), Rejection> {
-        for (name, node) in &self.inner.nodes {
+        for (name, node) in &self.inner.nodes.own {
             // A node recorded by an earlier process may say Ready before this one has looked at anything.
             if node.registered.subscribe().wait_for(|registered| *registered).await.is_err() {
                 return Err(shut_down());
@@ -210,8 +201,9 @@ impl Cluster {
         let world = self.world();
         let found = streams::pod(&world, pod)?;
         let container = streams::container(found, container)?;
-        let opened = self.streams_of(found)?.logs(found.metadata.uid, container, previous, options);
-        opened.await.map_err(|error| match error {
+        let streams = self.streams_of(found)?;
+        let opened = streams.logs(found.metadata.uid, container, previous, options).await;
+        opened.map_err(|error| match error {
             RuntimeError::NotFound { .. } => streams::no_run(found, container, previous),
             error => streams::failed(&error),
         })
@@ -279,9 +271,21 @@ impl Cluster {
         opened.map_err(|error| streams::failed(&error))
     }
 
-    fn streams_of(&self, pod: &Pod) -> Result<&Arc<dyn NodeStreams>, Rejection> {
-        let node = self.inner.nodes.get(&pod.node_name);
-        node.map(|node| &node.streams).ok_or_else(|| streams::unreachable(pod))
+    fn streams_of(&self, pod: &Pod) -> Result<Arc<dyn NodeStreams>, Rejection> {
+        self.inner.nodes.streams(&pod.node_name).ok_or_else(|| streams::unreachable(pod))
+    }
+
+    /// Returns the link of an agent that is elsewhere, for whoever carries its calls: it acts as the node of this name and
+    /// uid, with that node's rights and no others. A node that was deleted is refused everything, also when it has been made
+    /// anew under the same name.
+    pub fn node_link(&self, name: &str, uid: Uid) -> Arc<dyn NodeLink> {
+        Arc::new(LocalLink::of_remote(self.inner.submitter.clone(), name, uid))
+    }
+
+    /// Makes the streams of a node whose agent is elsewhere reachable, until what is returned is dropped. A later connection
+    /// of the same node takes its place.
+    pub fn connect_node(&self, name: &str, streams: Arc<dyn NodeStreams>) -> ConnectedNode {
+        self.inner.nodes.connect(name, streams)
     }
 
     /// Counts of what was done.

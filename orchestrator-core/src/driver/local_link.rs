@@ -1,4 +1,4 @@
-//! `LocalLink`: the link of an agent in the same process, acting as its node.
+//! `LocalLink`: the link of an agent in the same process, or of one whose calls somebody carries here, acting as its node.
 
 use std::sync::Arc;
 
@@ -17,12 +17,14 @@ use crate::world::{EventNote, NodeUsage, ObjectChange, Signal};
 /// Identifies the history of this process's store; there is only one.
 const EPOCH: u64 = 1;
 
-/// Lets an agent reach the control plane in the same process. Every write goes through the verbs, with the
+/// Lets an agent reach the control plane. Every write goes through the verbs, with the
 /// rights of the node and no others.
 #[derive(Debug)]
 pub(super) struct LocalLink {
     submitter: Submitter,
     node: String,
+    /// The node that it must be; without one the node is recorded when it registers.
+    uid: Option<Uid>,
     registered: Arc<watch::Sender<bool>>,
 }
 
@@ -32,7 +34,26 @@ impl LocalLink {
         node: &str,
         registered: Arc<watch::Sender<bool>>,
     ) -> Self {
-        Self { submitter, node: node.to_owned(), registered }
+        Self { submitter, node: node.to_owned(), uid: None, registered }
+    }
+
+    /// The link of an agent elsewhere, whose node has been recorded when it joined.
+    pub(super) fn of_remote(submitter: Submitter, node: &str, uid: Uid) -> Self {
+        let registered = Arc::new(watch::Sender::new(false));
+        Self { submitter, node: node.to_owned(), uid: Some(uid), registered }
+    }
+
+    /// Refuses a node that has been deleted.
+    fn known(&self) -> Result<(), LinkError> {
+        let Some(uid) = self.uid else { return Ok(()) };
+        let world = self.submitter.history.world();
+        let node = world.at::<Node>(&Key::node(&self.node));
+        match node.is_some_and(|node| node.metadata.uid == uid) {
+            true => Ok(()),
+            false => Err(LinkError::Refused {
+                message: format!("node {:?} has been removed; it must join anew", self.node),
+            }),
+        }
     }
 
     async fn submit(&self, request: &Request) -> Result<Object, Rejection> {
@@ -89,10 +110,11 @@ fn link_error(rejection: Rejection) -> LinkError {
 #[async_trait]
 impl NodeLink for LocalLink {
     async fn register(&self, node: Node) -> Result<(), LinkError> {
+        self.known()?;
         let key = Key::node(&self.node);
         let options = WriteOptions::default();
         let wanted = Object::from(node);
-        if self.submitter.history.world().get(&key).is_none() {
+        if self.uid.is_none() && self.submitter.history.world().get(&key).is_none() {
             let object = wanted.to_value();
             let request = Request::Create {
                 kind: Kind::Node,
@@ -110,7 +132,7 @@ impl NodeLink for LocalLink {
             key: key.clone(),
             part: Part::Main,
             patch: crate::api::Patch::Merge(labels),
-            preconditions: Preconditions::default(),
+            preconditions: Preconditions { revision: None, uid: self.uid },
             options: options.clone(),
         };
         self.submit(&request).await.map_err(link_error)?;
@@ -122,11 +144,13 @@ impl NodeLink for LocalLink {
     }
 
     async fn assignments(&self, after: Option<Revision>) -> Result<Assignments, LinkError> {
+        self.known()?;
         let Some(after) = after else { return Ok(self.snapshot()) };
         let mut changes = Changes::new(Arc::clone(&self.submitter.history), after);
         loop {
             match changes.next().await {
                 Ok(first) => {
+                    self.known()?;
                     if let Some(difference) = self.gather(&mut changes, &first) {
                         return Ok(difference);
                     }
@@ -142,6 +166,7 @@ impl NodeLink for LocalLink {
         uid: Uid,
         status: PodStatus,
     ) -> Result<StatusOutcome, LinkError> {
+        self.known()?;
         let world = self.submitter.history.world();
         let Some(pod) = world.at::<Pod>(key).filter(|pod| pod.metadata.uid == uid) else {
             return Ok(StatusOutcome::Gone);
@@ -165,6 +190,7 @@ impl NodeLink for LocalLink {
     }
 
     async fn confirm_deleted(&self, key: &Key, uid: Uid) -> Result<(), LinkError> {
+        self.known()?;
         let options = DeleteOptions {
             grace_seconds: Some(0),
             preconditions: Preconditions { revision: None, uid: Some(uid) },
@@ -177,10 +203,15 @@ impl NodeLink for LocalLink {
     }
 
     async fn event(&self, note: EventNote) -> Result<(), LinkError> {
-        self.command(Command::Note(note)).await
+        self.known()?;
+        match self.may_tell(&note)? {
+            true => self.command(Command::Note(note)).await,
+            false => Ok(()),
+        }
     }
 
     async fn report(&self, usage: Option<NodeUsage>) -> Result<(), LinkError> {
+        self.known()?;
         if self.submitter.history.world().get(&Key::node(&self.node)).is_none() {
             let message = format!("there is no node {:?}", self.node);
             return Err(LinkError::Refused { message });
@@ -195,6 +226,25 @@ impl NodeLink for LocalLink {
 }
 
 impl LocalLink {
+    /// Whether something is to be told; not of a pod that is gone meanwhile.
+    fn may_tell(&self, note: &EventNote) -> Result<bool, LinkError> {
+        let (world, about) = (self.submitter.history.world(), &note.about);
+        let pod = world.at::<Pod>(about).filter(|pod| pod.metadata.uid == note.uid);
+        match about.kind {
+            Kind::Node if *about.name == *self.node => Ok(true),
+            Kind::Pod => match pod {
+                Some(pod) if pod.node_name != self.node => Err(self.forbidden(about)),
+                pod => Ok(pod.is_some()),
+            },
+            _ => Err(self.forbidden(about)),
+        }
+    }
+
+    fn forbidden(&self, about: &Key) -> LinkError {
+        let message = format!("node {:?} may not tell events about {about}", self.node);
+        LinkError::Refused { message }
+    }
+
     async fn command(&self, command: Command) -> Result<(), LinkError> {
         self.submitter
             .commands
@@ -202,4 +252,22 @@ impl LocalLink {
             .await
             .map_err(|error| LinkError::Unreachable(Box::new(error)))
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::Cluster;
+    use crate::testkit::link::LinkFixture;
+
+    struct Local;
+
+    #[async_trait]
+    impl LinkFixture for Local {
+        async fn link(&self, cluster: &Cluster, node: &str, uid: Uid) -> Arc<dyn NodeLink> {
+            cluster.node_link(node, uid)
+        }
+    }
+
+    crate::link_conformance!(Local);
 }

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod controller;
 pub mod fake_link;
 pub mod fault_store;
+pub mod link;
 pub mod objects;
 pub mod runtime;
 pub mod sandbox;

@@ -10,6 +10,7 @@ use orchestrator_core::api::{Asked, Attributes, Caller};
 use super::{Api, text};
 use crate::audit::{Entry, Named};
 use crate::body::Body;
+use crate::node::{JOIN_PATH, NodeCall};
 use crate::path::Route;
 use crate::query::Query;
 use crate::registry::Subresource;
@@ -52,7 +53,14 @@ impl<'a> Noted<'a> {
         attributes: &Arc<Attributes>,
         parts: &Parts,
     ) {
-        if self.api.inner.audit.is_none() || !concerns(route, &parts.method) {
+        if concerns(route, &parts.method) {
+            let dry_run = query.text("dryRun").is_some_and(|said| !said.is_empty());
+            self.note(caller, dry_run, attributes, parts);
+        }
+    }
+
+    fn note(&self, caller: &Caller, dry_run: bool, attributes: &Arc<Attributes>, parts: &Parts) {
+        if self.api.inner.audit.is_none() {
             return;
         }
         let agent = text(&parts.headers, USER_AGENT).unwrap_or_default();
@@ -62,9 +70,15 @@ impl<'a> Noted<'a> {
             source: parts.extensions.get::<Source>().map(|Source(address)| address.to_string()),
             user_agent: agent.chars().take(USER_AGENT_CHARS_MAX).collect(),
             attributes: Arc::clone(attributes),
-            dry_run: query.text("dryRun").is_some_and(|said| !said.is_empty()),
+            dry_run,
         };
         *self.about.lock().unwrap_or_else(PoisonError::into_inner) = Some(about);
+    }
+
+    /// Learns that somebody joins by a token.
+    pub(super) fn joining(&self, token: &str, parts: &Parts) {
+        let caller = Caller::user(format!("system:join:{token}"), []);
+        self.note(&caller, false, &Arc::new(Attributes::path("create", JOIN_PATH)), parts);
     }
 
     /// Learns by whose rights it is done.
@@ -100,6 +114,16 @@ impl Drop for Noted<'_> {
 fn concerns(route: &Route, method: &Method) -> bool {
     match route {
         Route::Answered { .. } => false,
+        // What is said only to know or to be known is not.
+        Route::Node { call, .. } => {
+            matches!(
+                call,
+                NodeCall::Certificate
+                    | NodeCall::Deletions
+                    | NodeCall::Registration
+                    | NodeCall::Statuses
+            )
+        }
         Route::Sub {
             sub: Subresource::Attach | Subresource::Exec | Subresource::PortForward,
             ..

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::metrics::{InUse, LimitMetrics};
 use crate::body::{self, Body};
+use crate::node::NodeCall;
 use crate::path::Route;
 use crate::query::Query;
 use crate::registry::Subresource;
@@ -73,6 +74,7 @@ impl Class {
                 sub: Subresource::Attach | Subresource::Exec | Subresource::PortForward,
                 ..
             } => true,
+            Route::Node { call: NodeCall::Tunnel, .. } => true,
             route => route.is_watch(method, query),
         };
         if lasts { Self::Stream } else { Self::Request }

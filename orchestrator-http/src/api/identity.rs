@@ -9,16 +9,16 @@ use orchestrator_core::world::World;
 use super::permit::Permit;
 use super::{Api, Transport, text};
 use crate::account_tokens::{AccountTokens, Bound, Holder};
-use crate::pki::Token;
+use crate::pki::Pki;
 use crate::status::Failure;
 
 /// What tokens a server knows.
 #[derive(Debug)]
 pub(crate) struct Credentials {
-    /// The administrator's.
-    pub(crate) admin: Token,
     /// Those of service accounts.
     pub(crate) accounts: AccountTokens,
+    /// The authorities, which sign certificates of nodes.
+    pub(crate) pki: Pki,
 }
 
 impl Api {
@@ -54,6 +54,10 @@ impl Api {
         let admin = || Caller::Admin { name: "admin".to_owned() };
         let known = match (transport, &self.inner.credentials) {
             (Transport::Unix, _) | (Transport::Tcp, None) => return Ok(admin()),
+            (Transport::Node { name, uid }, _) => {
+                self.live_node(&name, uid)?;
+                return Ok(Caller::Node { name });
+            }
             (Transport::Known(caller), None) => return Ok(caller),
             (Transport::Known(caller), Some(credentials)) => (Some(caller), credentials),
             (Transport::Tcp, Some(credentials)) => (None, credentials),
@@ -64,7 +68,9 @@ impl Api {
             .map(|(_, given)| given.trim());
         match (given, known) {
             // A token is said with each request, and counts more than what was said with the connection.
-            (Some(given), (_, credentials)) if credentials.admin.matches(given) => Ok(admin()),
+            (Some(given), (_, credentials)) if credentials.pki.token().matches(given) => {
+                Ok(admin())
+            }
             (Some(given), (_, credentials)) => {
                 let world = self.inner.cluster.world();
                 let holder = credentials.accounts.holder(given, self.now());

@@ -9,10 +9,12 @@ mod delete;
 mod encode;
 mod fairness;
 mod identity;
+mod join;
 mod list;
 mod logs;
 mod memo;
 mod metrics;
+mod nodes;
 mod permit;
 mod read;
 mod reviews;
@@ -34,7 +36,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use orchestrator_core::api::{Caller, WriteOptions};
 use orchestrator_core::driver::Cluster;
-use orchestrator_core::model::{Part, Time};
+use orchestrator_core::model::{Part, Time, Uid};
 use orchestrator_core::world::World;
 use serde_json::Value;
 
@@ -68,6 +70,13 @@ const REQUEST_SECONDS_MAX: u64 = 60;
 pub enum Transport {
     /// From somebody who is known already: by the certificate of their connection, or to the program that serves them.
     Known(Caller),
+    /// From the agent of a node, who is known by the certificate that the node was given when it joined.
+    Node {
+        /// The node's name.
+        name: String,
+        /// Its uid: a node made anew under its name is another.
+        uid: Uid,
+    },
     /// Over TCP: a token is needed.
     Tcp,
     /// Over a socket in the file system, whose peer has been checked: no token is needed.
@@ -98,6 +107,8 @@ struct Call<B> {
     query: Query,
     body: B,
     caller: Caller,
+    /// The uid of the node that calls, if one does.
+    node: Option<Uid>,
     permit: Permit,
 }
 
@@ -233,6 +244,14 @@ impl Api {
             // Constants, so that nobody without a token learns anything.
             return Ok(plain("ok"));
         }
+        if matches!((&route, &parts.method), (Ok(Route::Join), &Method::POST)) {
+            // Its token is not one of a user.
+            return self.join(&parts, body, noted).await;
+        }
+        let uid = match &transport {
+            Transport::Node { uid, .. } => Some(*uid),
+            Transport::Known(_) | Transport::Tcp | Transport::Unix => None,
+        };
         let caller = self.authenticate(&parts.headers, transport)?;
         // A query that cannot be read is refused further down, when it is known whose call it was.
         let understood = route.and_then(|route| {
@@ -258,7 +277,7 @@ impl Api {
         let (route, query, attributes) = understood?;
         let permit = Permit::ask(&self.inner.cluster, &caller, attributes)?;
         let mut right = permit.clone();
-        let call = Call { parts, query, body, caller, permit };
+        let call = Call { parts, query, body, caller, node: uid, permit };
         let deprecated = match &route {
             Route::Collection { kind, .. } => Some(*kind),
             Route::Object { key } | Route::Sub { key, .. } => Some(key.kind),
@@ -299,6 +318,14 @@ impl Api {
                 Method::POST => self.create(kind, namespace.unwrap_or_default(), call).await,
                 Method::DELETE if registry::may_delete_collection(kind) => {
                     self.delete_collection(kind, namespace, call).await
+                }
+                _ => Err(Failure::method_not_allowed()),
+            },
+            Route::Node { node, call: what } => match (method, call.node) {
+                (Method::POST, Some(uid)) => self.node_call(what, &node, uid, call).await,
+                (Method::POST, None) => {
+                    let message = "only the agent of a node that has joined may speak for it";
+                    Err(Failure::forbidden(message))
                 }
                 _ => Err(Failure::method_not_allowed()),
             },
@@ -381,6 +408,8 @@ impl Api {
             | Route::Answered { .. }
             | Route::Collection { .. }
             | Route::Health
+            | Route::Join
+            | Route::Node { .. }
             | Route::Object { .. }
             | Route::Sub { .. } => Err(Failure::no_such_path()),
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Method;
 use orchestrator_core::api::{Asked, Attributes, Caller, permits};
 use orchestrator_core::driver::Cluster;
-use orchestrator_core::model::Revision;
+use orchestrator_core::model::{Key, Revision};
 
 use crate::path::Route;
 use crate::query::Query;
@@ -14,7 +14,7 @@ use crate::registry::{OWN_GROUP, Subresource};
 use crate::status::Failure;
 
 /// How often it is looked whether what lasts is still permitted.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Somebody's right to something, as long as it lasts.
 #[derive(Clone, Debug)]
@@ -117,6 +117,13 @@ pub(super) fn attributes(route: &Route, method: &Method, query: &Query, path: &s
             }
             attributes
         }
+        Route::Node { node, call } => {
+            let mut attributes = Attributes::of_key("create", &Key::node(node), call.name());
+            if let Asked::Resource { group, .. } = &mut attributes.asked {
+                OWN_GROUP.clone_into(group);
+            }
+            attributes
+        }
         Route::Object { key } => {
             let verb = match is_read {
                 true if route.is_watch(method, query) => "watch",
@@ -142,6 +149,7 @@ pub(super) fn attributes(route: &Route, method: &Method, query: &Query, path: &s
         | Route::Group { .. }
         | Route::Groups
         | Route::Health
+        | Route::Join
         | Route::Metrics
         | Route::OpenApi
         | Route::OpenApiIndex

@@ -23,6 +23,7 @@ use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
 use super::error::ClientError;
+use super::pin::Pinned;
 use crate::kubeconfig::{ClientCertificate, ClientConfig};
 
 /// How long connecting may take.
@@ -57,11 +58,15 @@ impl std::fmt::Debug for Target {
 struct Connection {
     send: SendRequest<Full<Bytes>>,
     task: AbortHandle,
+    /// Whether the task goes on instead, to its own end.
+    is_kept: bool,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.task.abort();
+        if !self.is_kept {
+            self.task.abort();
+        }
     }
 }
 
@@ -81,6 +86,21 @@ impl Connector {
         } else {
             tls_target(&url, config)?
         };
+        Ok(Self { url, target, idle: Arc::default() })
+    }
+
+    /// Trusts a server that shows a root of this SHA-256, over HTTPS alone.
+    pub(super) fn pinned(url: &str, root: &str) -> Result<Self, ClientError> {
+        let url = url.trim_end_matches('/').to_owned();
+        let at = Authority::of(&url)?;
+        let pinned = Arc::new(Pinned { root: root.to_owned() });
+        let config = rustls::ClientConfig::builder_with_provider(crate::pki::provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| bad(&url, &error.to_string()))?
+            .dangerous()
+            .with_custom_certificate_verifier(pinned)
+            .with_no_client_auth();
+        let target = at.target(config);
         Ok(Self { url, target, idle: Arc::default() })
     }
 
@@ -119,6 +139,20 @@ impl Connector {
         let mut connection = self.connect().await?;
         let response = connection.send.send_request(request).await.map_err(broken)?;
         Ok(self.keep(response, connection))
+    }
+
+    /// Sends a request over a connection of its own, which goes on by itself; for one that becomes something else.
+    pub(super) async fn send_alone(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let mut connection = self.connect().await?;
+        let response = connection.send.send_request(request).await;
+        connection.is_kept = true;
+        response.map_err(|error| ClientError::Broken {
+            server: self.url.clone(),
+            reason: error.to_string(),
+        })
     }
 
     fn keep(&self, response: Response<Incoming>, connection: Connection) -> Response<ResponseBody> {
@@ -172,30 +206,55 @@ impl Connector {
             .await
             .map_err(|error| ClientError::broken(&self.url, &error))?;
         let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "client connection ended");
             }
         });
-        Ok(Connection { send, task: task.abort_handle() })
+        Ok(Connection { send, task: task.abort_handle(), is_kept: false })
+    }
+}
+
+fn bad(url: &str, reason: &str) -> ClientError {
+    ClientError::Config(format!("server {url:?}: {reason}"))
+}
+
+/// Whom to connect to.
+struct Authority {
+    host: String,
+    port: u16,
+    name: ServerName<'static>,
+}
+
+impl Authority {
+    fn of(url: &str) -> Result<Self, ClientError> {
+        let bad = |reason: &str| bad(url, reason);
+        let authority = url
+            .strip_prefix("https://")
+            .ok_or_else(|| bad("https://host:port or unix:///path is needed"))?;
+        let uri: http::uri::Authority = authority
+            .split('/')
+            .next()
+            .unwrap_or_default()
+            .parse()
+            .map_err(|_| bad("no host and port"))?;
+        if authority.contains('/') {
+            return Err(bad("a path is not supported"));
+        }
+        let host = uri.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name =
+            ServerName::try_from(host.clone()).map_err(|_| bad("no host name or address"))?;
+        Ok(Self { host, port: uri.port_u16().unwrap_or(443), name })
+    }
+
+    fn target(self, config: rustls::ClientConfig) -> Target {
+        let Self { host, port, name } = self;
+        Target::Tls { host, port, name, config: Arc::new(config) }
     }
 }
 
 fn tls_target(url: &str, of: &ClientConfig) -> Result<Target, ClientError> {
-    let bad = |reason: &str| ClientError::Config(format!("server {url:?}: {reason}"));
-    let authority = url
-        .strip_prefix("https://")
-        .ok_or_else(|| bad("https://host:port or unix:///path is needed"))?;
-    let uri: http::uri::Authority = authority
-        .split('/')
-        .next()
-        .unwrap_or_default()
-        .parse()
-        .map_err(|_| bad("no host and port"))?;
-    if authority.contains('/') {
-        return Err(bad("a path is not supported"));
-    }
-    let host = uri.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-    let name = ServerName::try_from(host.clone()).map_err(|_| bad("no host name or address"))?;
+    let bad = |reason: &str| bad(url, reason);
+    let at = Authority::of(url)?;
     let pem = of.ca_pem.as_deref().ok_or_else(|| bad("no certificate authority is given"))?;
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
@@ -220,8 +279,7 @@ fn tls_target(url: &str, of: &ClientConfig) -> Result<Target, ClientError> {
         }
         None => config.with_no_client_auth(),
     };
-    let port = uri.port_u16().unwrap_or(443);
-    Ok(Target::Tls { host, port, name, config: Arc::new(config) })
+    Ok(at.target(config))
 }
 
 impl http_body::Body for ResponseBody {

@@ -3,6 +3,7 @@
 mod connect;
 mod error;
 mod params;
+mod pin;
 mod stream;
 mod wire;
 
@@ -11,13 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
+use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::upgrade::Upgraded;
 use orchestrator_core::model::{Key, Kind};
 use serde_json::{Value, json};
 
 use crate::kubeconfig::{ClientConfig, read_kubeconfig};
+use crate::pki::Token;
 use crate::query::percent_encode;
 use connect::{Connector, ResponseBody};
 use wire::{collection_path, object_path, warning_text};
@@ -73,19 +76,15 @@ impl Client {
     /// # Errors
     /// [`ClientError::Config`] when URL, certificate or token cannot be used.
     pub fn from_config(config: &ClientConfig) -> Result<Self, ClientError> {
-        let authorization = match &config.token {
-            Some(token) => {
-                let value = HeaderValue::from_str(&format!("Bearer {}", token.reveal()));
-                let mut value = value.map_err(|_| {
-                    ClientError::Config("the token has characters that no token has".to_owned())
-                })?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-            None => None,
-        };
+        let authorization = config.token.as_ref().map(bearer).transpose()?;
         let connector = Arc::new(Connector::new(config)?);
         Ok(Self { connector, authorization, namespace: config.namespace.as_str().into() })
+    }
+
+    /// Makes a client of a server that shows a root of this SHA-256.
+    pub(crate) fn pinned(server: &str, root: &str, token: Token) -> Result<Self, ClientError> {
+        let connector = Arc::new(Connector::pinned(server, root)?);
+        Ok(Self { connector, authorization: Some(bearer(&token)?), namespace: "".into() })
     }
 
     /// The server's URL.
@@ -349,6 +348,32 @@ impl Client {
         self.collect(response.into_body()).await
     }
 
+    /// Makes a connection of its own for another protocol.
+    pub(crate) async fn upgrade(
+        &self,
+        path: &str,
+        protocol: &'static str,
+    ) -> Result<Upgraded, ClientError> {
+        let mut request = self.request(Method::POST, path, &[]);
+        let headers = request.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static(protocol));
+        let broken = |reason: String| {
+            let server = self.server().to_owned();
+            ClientError::Broken { server, reason }
+        };
+        let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
+        let answered = tokio::time::timeout(limit, self.connector.send_alone(request)).await;
+        let late = |_| broken(format!("no answer within {ANSWER_SECONDS_MAX} s"));
+        let response = answered.map_err(late)??;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return hyper::upgrade::on(response).await.map_err(|error| broken(error.to_string()));
+        }
+        let code = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        Err(ClientError::from_status(code, &body.map(|body| body.to_bytes()).unwrap_or_default()))
+    }
+
     fn request(
         &self,
         method: Method,
@@ -450,6 +475,15 @@ impl Client {
             reason: error.to_string(),
         })
     }
+}
+
+fn bearer(token: &Token) -> Result<HeaderValue, ClientError> {
+    let value = HeaderValue::from_str(&format!("Bearer {}", token.reveal()));
+    let mut value = value.map_err(|_| {
+        ClientError::Config("the token has characters that no token has".to_owned())
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// In how long a refused request may come again, if the server says so.

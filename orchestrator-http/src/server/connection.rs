@@ -42,8 +42,8 @@ impl Connection {
                     Ok(Ok(stream)) => {
                         let tls = stream.get_ref().1;
                         let certificate = tls.peer_certificates().and_then(|chain| chain.first());
-                        let known = certificate.and_then(|it| certificate::caller(it));
-                        let transport = known.map_or(Transport::Tcp, Transport::Known);
+                        let known = certificate.and_then(|it| certificate::transport(it));
+                        let transport = known.unwrap_or(Transport::Tcp);
                         match tls.alpn_protocol() {
                             Some(HTTP2) => {
                                 self.serve_http2(stream, transport, Source(address)).await

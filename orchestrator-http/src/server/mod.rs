@@ -166,13 +166,13 @@ impl Server {
         };
         let audit = config.audit_log.as_deref().map(open_audit_log).transpose()?;
         let accounts = AccountTokens::open(&config.pki_directory)?;
-        let credentials = Credentials { admin: pki.token().clone(), accounts };
+        let (ca_pem, token) = (pki.ca_pem().to_owned(), pki.token().clone());
+        let credentials = Credentials { accounts, pki };
         let fairness = config.limits.fairness.clone();
         let api =
             Api::with_credentials(cluster, Some(credentials), audit, fairness, stopping.clone());
         let connection = Arc::new(Connection { api, limits: config.limits.clone(), stopping });
         let task = tokio::spawn(accept_until_stopped(acceptor, connection));
-        let (ca_pem, token) = (pki.ca_pem().to_owned(), pki.token().clone());
         Ok(Self { local, ca_pem, token, stop, task: Some(task) })
     }
 

@@ -26,7 +26,7 @@ type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) struct Takeover(Arc<Mutex<Option<Task>>>);
 
 impl Takeover {
-    fn new(task: impl Future<Output = ()> + Send + 'static) -> Self {
+    pub(crate) fn new(task: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(Arc::new(Mutex::new(Some(Box::pin(task)))))
     }
 

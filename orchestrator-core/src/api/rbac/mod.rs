@@ -75,15 +75,28 @@ impl Caller {
 }
 
 /// Whether somebody may do something, as far as that can be told without the objects: an administrator everything, a user
-/// what their roles permit. Of a node it is only told when it writes (S40).
+/// what their roles permit, a node speak for itself. What of that it may write is told when it does (S40).
 pub fn permits(world: &World, caller: &Caller, attributes: &Attributes) -> bool {
     match caller {
         Caller::Admin { .. } => true,
-        Caller::Node { .. } => false,
+        Caller::Node { name } => speaks_for(name, &attributes.asked),
         Caller::User { name, groups } => {
             let who = Who { name, groups };
             let namespace = attributes.namespace();
             who.rules(world, namespace).any(|rule| rules::matches(rule, attributes))
+        }
+    }
+}
+
+/// Whether something is below the node of this name, where its agent says what it has to say.
+fn speaks_for(node: &str, asked: &Asked) -> bool {
+    match asked {
+        Asked::Path(_) => false,
+        Asked::Resource { group, resource, subresource, name, .. } => {
+            group == "orchestrator.dev"
+                && resource == "nodes"
+                && !subresource.is_empty()
+                && name == node
         }
     }
 }

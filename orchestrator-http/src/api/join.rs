@@ -1,0 +1,196 @@
+//! Joining: an agent that has a token becomes a node, with a certificate to be known by from then on.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{Response, StatusCode};
+use orchestrator_core::api::{Caller, Patch, Preconditions, Rejection, Request, WriteOptions};
+use orchestrator_core::model::{
+    Key, Kind, LABEL_HOSTNAME, Node, Part, Resource, Secret, Time, Uid, is_dns_subdomain,
+};
+use serde_json::json;
+
+use super::audited::Noted;
+use super::fairness::Class;
+use super::nodes::{answered, form};
+use super::write::read;
+use super::{Api, text};
+use crate::body::{self, Body};
+use crate::negotiate::BodyFormat;
+use crate::node::{JOIN_TOKEN_TYPE, JoinAnswer, JoinRequest, join_token_key};
+use crate::pki::{Pki, Token, sha256};
+use crate::status::Failure;
+
+/// How long a node's certificate is good, in seconds: a day. Its agent renews it at half of that.
+pub(super) const NODE_CERTIFICATE_SECONDS: i64 = 86_400;
+/// In whose name nodes are recorded that join, and whose lane of requests they share until they are known.
+const JOINING: &str = "system:join";
+/// The annotation of a node that says by which token it joined.
+const JOINED_BY: &str = "orchestrator.dev/joined-by";
+
+/// A token that has been shown, and is good.
+struct Claim {
+    id: String,
+    /// The node that it is good for alone, and the key of that node's agent, once it has been used.
+    used_by: Option<(String, String)>,
+    stored: Key,
+    preconditions: Preconditions,
+}
+
+impl Api {
+    /// Lets an agent join. Asked again with the same token, name and key it answers again: the first answer may have been
+    /// lost on its way.
+    pub(super) async fn join<B>(
+        &self,
+        parts: &Parts,
+        body: B,
+        noted: &Noted<'_>,
+    ) -> Result<Response<Body>, Failure>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: std::fmt::Display,
+    {
+        let _ticket = self.inner.fairness.admit(JOINING, Class::Request).await?;
+        let Some(credentials) = &self.inner.credentials else {
+            return Err(Failure::not_implemented("joining without a server's keys"));
+        };
+        let given = text(&parts.headers, AUTHORIZATION).and_then(|it| it.strip_prefix("Bearer "));
+        // Before the body is looked at.
+        let claim = self.claim(given.unwrap_or_default())?;
+        noted.joining(&claim.id, parts);
+        let (value, _) = read(BodyFormat::Json, &body::read(body).await?)?;
+        let JoinRequest { node, request } = form(value)?;
+        let key = Pki::requested_key(&request).map_err(|error| bad_request(&error))?;
+        self.use_up(&claim, &node, &key).await?;
+        let uid = self.record(&claim, &node).await?;
+        let now = self.now().as_seconds();
+        let certificate = credentials
+            .pki
+            .node_certificate(&request, (&node, uid), NODE_CERTIFICATE_SECONDS, now)
+            .map_err(|error| bad_request(&error))?;
+        let cluster = self.inner.cluster.id().to_owned();
+        let authority = credentials.pki.ca_pem().to_owned();
+        answered(&JoinAnswer { authority, certificate, cluster, uid })
+    }
+
+    /// Finds the token that is shown.
+    fn claim(&self, given: &str) -> Result<Claim, Failure> {
+        let refusal = || {
+            let message =
+                "the join token is unknown, used or expired; `orchd token create` makes another";
+            Failure::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
+        };
+        let (id, secret) = given.split_once('.').ok_or_else(refusal)?;
+        let stored = join_token_key(id);
+        let world = self.inner.cluster.world();
+        let found = world.get(&stored).ok_or_else(refusal)?;
+        let token = Secret::from_object(&found.object).ok_or_else(refusal)?;
+        let field = |name: &str| {
+            let bytes = STANDARD.decode(token.data.0.get(name)?).ok()?;
+            String::from_utf8(bytes).ok()
+        };
+        let expires = field("expires").and_then(|text| text.parse::<Time>().ok());
+        let is_good = token.kind == JOIN_TOKEN_TYPE
+            && Token::new(field("secretSha256").ok_or_else(refusal)?)
+                .matches(&sha256(secret.as_bytes()))
+            && expires.is_some_and(|expires| expires > self.now());
+        if !is_good {
+            return Err(refusal());
+        }
+        let preconditions = Preconditions {
+            revision: Some(token.metadata.resource_version),
+            uid: Some(token.metadata.uid),
+        };
+        let used_by = field("node").map(|node| (node, field("key").unwrap_or_default()));
+        Ok(Claim { id: id.to_owned(), used_by, stored, preconditions })
+    }
+
+    /// Ties the token to a node and its key; refused when it is tied to others.
+    async fn use_up(&self, claim: &Claim, node: &str, key: &str) -> Result<(), Failure> {
+        match &claim.used_by {
+            Some((name, _)) if name != node => {
+                return Err(Failure::forbidden(format!(
+                    "the join token is for the node {name:?} and no other"
+                )));
+            }
+            Some((_, used)) if used == key => return Ok(()),
+            Some((_, used)) if !used.is_empty() => {
+                return Err(Failure::forbidden(
+                    "the join token has been used; `orchd token create` makes another",
+                ));
+            }
+            Some(_) | None => {}
+        }
+        if !is_dns_subdomain(node) {
+            return Err(Failure::bad_request(format!(
+                "node: {node:?} can be no name of a node: a lower-case RFC 1123 subdomain is needed, such as \"node-1\""
+            )));
+        }
+        // Whose name is taken keeps the token for another try.
+        let world = self.inner.cluster.world();
+        if world.get(&Key::node(node)).is_some() {
+            return Err(taken(node));
+        }
+        let data = json!({ "node": STANDARD.encode(node), "key": STANDARD.encode(key) });
+        let request = Request::Patch {
+            key: claim.stored.clone(),
+            part: Part::Main,
+            patch: Patch::Merge(json!({ "data": data })),
+            preconditions: claim.preconditions,
+            options: WriteOptions::default(),
+        };
+        match self.inner.cluster.submit(&joining(), request).await {
+            Ok(_) => Ok(()),
+            Err(Rejection::Conflict { .. } | Rejection::NotFound { .. }) => {
+                Err(Failure::forbidden("somebody else has just used the join token, or revoked it"))
+            }
+            Err(rejection) => Err(rejection.into()),
+        }
+    }
+
+    /// Records the node, unless it is there from an earlier try with the same token.
+    async fn record(&self, claim: &Claim, name: &str) -> Result<Uid, Failure> {
+        let key = Key::node(name);
+        let mut labels = json!({});
+        labels[LABEL_HOSTNAME] = name.into();
+        let mut annotations = json!({});
+        annotations[JOINED_BY] = claim.id.as_str().into();
+        let request = Request::Create {
+            kind: Kind::Node,
+            namespace: String::new(),
+            object: json!({
+                "metadata": { "name": name, "labels": labels, "annotations": annotations },
+            }),
+            options: WriteOptions::default(),
+        };
+        match self.inner.cluster.submit(&joining(), request).await {
+            Ok(effect) => Ok(effect.reply.meta().uid),
+            Err(Rejection::AlreadyExists { .. }) => {
+                let world = self.inner.cluster.world();
+                let node = world.at::<Node>(&key).ok_or_else(|| taken(name))?;
+                match node.metadata.annotations.get(JOINED_BY) == Some(&claim.id) {
+                    true => Ok(node.metadata.uid),
+                    false => Err(taken(name)),
+                }
+            }
+            Err(rejection) => Err(rejection.into()),
+        }
+    }
+}
+
+fn joining() -> Caller {
+    Caller::Admin { name: JOINING.to_owned() }
+}
+
+fn taken(node: &str) -> Failure {
+    let message = format!(
+        "there is a node {node:?} already; join with another --name, or take that node out with `orchd node remove {node}`"
+    );
+    Failure::new(StatusCode::CONFLICT, "AlreadyExists", message)
+}
+
+pub(super) fn bad_request(error: &dyn std::error::Error) -> Failure {
+    Failure::bad_request(format!("request: {error}"))
+}

@@ -1,0 +1,188 @@
+//! What agents elsewhere say: each call is carried to the link of their node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, UPGRADE};
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode};
+use hyper::upgrade::OnUpgrade;
+use orchestrator_core::model::{Key, Kind, Node, Object, Revision, Uid};
+use orchestrator_core::node::{LinkError, NodeLink};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::join::{NODE_CERTIFICATE_SECONDS, bad_request};
+use super::permit::LOOK_EVERY;
+use super::write::read;
+use super::{Api, Call, json, text};
+use crate::body::{self, Body};
+use crate::node::{
+    AssignmentsForm, CertificateAnswer, CertificateRequest, Deletion, Following, NodeCall, Note,
+    PROTOCOL, Recorded, Registration, Remote, Report, Status,
+};
+use crate::status::Failure;
+use crate::stream::Takeover;
+
+/// How long an agent waits for a change of its pods until it is told that there is none: less than a request may take.
+const NOTHING_AFTER: Duration = Duration::from_secs(30);
+
+impl Api {
+    /// Does what a node's agent asks; whose it is has been checked.
+    pub(super) async fn node_call<B>(
+        &self,
+        what: NodeCall,
+        node: &str,
+        uid: Uid,
+        call: Call<B>,
+    ) -> Result<Response<Body>, Failure>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: std::fmt::Display,
+    {
+        let link = self.inner.cluster.node_link(node, uid);
+        if what == NodeCall::Tunnel {
+            return self.tunnel(node, uid, call.parts);
+        }
+        let received = call.receive().await?;
+        let (value, _) = read(received.format, &received.bytes)?;
+        match what {
+            NodeCall::Assignments => {
+                let Following { after } = form(value)?;
+                answered(&follow(&*link, after.map(Revision)).await?)
+            }
+            NodeCall::Certificate => self.renew(node, uid, form(value)?),
+            NodeCall::Deletions => {
+                let (key, uid) = form::<Deletion>(value)?.pod();
+                done(link.confirm_deleted(&key, uid).await)
+            }
+            NodeCall::Events => done(link.event(form::<Note>(value)?.into_event()).await),
+            NodeCall::Registration => {
+                let Registration { node } = form(value)?;
+                done(link.register(record(node)?).await)
+            }
+            NodeCall::Reports => {
+                let Report { usage } = form(value)?;
+                done(link.report(usage).await)
+            }
+            NodeCall::Statuses => {
+                let status: Status = form(value)?;
+                let (key, uid) = status.pod();
+                let outcome = link.write_status(&key, uid, status.status).await.map_err(refused)?;
+                answered(&Recorded { outcome: outcome.into() })
+            }
+            NodeCall::Tunnel => Err(Failure::method_not_allowed()),
+        }
+    }
+
+    /// Takes the connection over, to reach the node's streams through it until it ends or the node is removed.
+    fn tunnel(&self, node: &str, uid: Uid, mut parts: Parts) -> Result<Response<Body>, Failure> {
+        let asked = text(&parts.headers, UPGRADE).unwrap_or_default();
+        if asked != PROTOCOL {
+            let message = format!("upgrade: {asked:?} must be {PROTOCOL:?}");
+            return Err(Failure::bad_request(message));
+        }
+        let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or_else(|| {
+            Failure::bad_request("this needs a connection of its own, which there is none of")
+        })?;
+        let mut response = Response::new(body::full(""));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        response.headers_mut().insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
+        let (api, node) = (self.clone(), node.to_owned());
+        response.extensions_mut().insert(Takeover::new(async move {
+            let outcome = async {
+                let (remote, driven) = Remote::new(upgrade.await?).await?;
+                let _connected = api.cluster().connect_node(&node, Arc::new(remote));
+                tokio::select! {
+                    ended = driven => ended,
+                    () = api.removed(&node, uid) => Ok(()),
+                }
+            };
+            if let Err(error) = outcome.await {
+                tracing::debug!(%error, node, "the tunnel ended");
+            }
+        }));
+        Ok(response)
+    }
+
+    /// Waits until a node has been removed.
+    async fn removed(&self, node: &str, uid: Uid) {
+        while self.live_node(node, uid).is_ok() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Gives a node a newer certificate.
+    fn renew(
+        &self,
+        node: &str,
+        uid: Uid,
+        asked: CertificateRequest,
+    ) -> Result<Response<Body>, Failure> {
+        let Some(credentials) = &self.inner.credentials else {
+            return Err(Failure::not_implemented("certificates without a server's keys"));
+        };
+        let (seconds, now) = (NODE_CERTIFICATE_SECONDS, self.now().as_seconds());
+        let signed = credentials.pki.node_certificate(&asked.request, (node, uid), seconds, now);
+        let certificate = signed.map_err(|error| bad_request(&error))?;
+        answered(&CertificateAnswer { certificate })
+    }
+
+    /// Finds the node that a certificate was made for; 403 when it has been removed since.
+    pub(super) fn live_node(&self, name: &str, uid: Uid) -> Result<(), Failure> {
+        let world = self.inner.cluster.world();
+        let node = world.at::<Node>(&Key::node(name));
+        match node.is_some_and(|node| node.metadata.uid == uid) {
+            true => Ok(()),
+            false => Err(Failure::forbidden(format!(
+                "node {name:?} has been removed from the cluster; its agent must join anew, with a new token"
+            ))),
+        }
+    }
+}
+
+async fn follow(link: &dyn NodeLink, after: Option<Revision>) -> Result<AssignmentsForm, Failure> {
+    let waiting = tokio::time::timeout(NOTHING_AFTER, link.assignments(after)).await;
+    match (waiting, after) {
+        (Ok(outcome), _) => Ok(AssignmentsForm::of(&outcome.map_err(refused)?)),
+        (Err(_), Some(after)) => Ok(AssignmentsForm::nothing_after(after)),
+        (Err(_), None) => Err(Failure::timeout("the pods of the node cannot be listed in time")),
+    }
+}
+
+pub(super) fn form<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
+    serde_json::from_value(value).map_err(|error| Failure::bad_request(error.to_string()))
+}
+
+fn record(value: Value) -> Result<Node, Failure> {
+    match Object::from_value(Kind::Node, value) {
+        Ok(Object::Node(node)) => Ok((*node).clone()),
+        Ok(other) => Err(Failure::bad_request(format!("node: a {} is no node", other.kind()))),
+        Err(error) => Err(Failure::bad_request(format!("node: {error}"))),
+    }
+}
+
+pub(super) fn answered(answer: &impl Serialize) -> Result<Response<Body>, Failure> {
+    let value = serde_json::to_value(answer);
+    let value = value.map_err(|error| Failure::internal(format!("encoding an answer: {error}")))?;
+    Ok(json(StatusCode::OK, &value))
+}
+
+fn done(outcome: Result<(), LinkError>) -> Result<Response<Body>, Failure> {
+    outcome.map_err(refused)?;
+    Ok(json(StatusCode::OK, &json!({})))
+}
+
+fn refused(error: LinkError) -> Failure {
+    match error {
+        LinkError::Refused { message } => Failure::forbidden(message),
+        error => Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ServiceUnavailable",
+            format!("the control plane does not answer: {error}"),
+        ),
+    }
+}

@@ -1,0 +1,157 @@
+//! How an agent joins: from a token to a certificate of its node, and later to a newer one.
+
+use orchestrator_core::model::{Sensitive, Uid};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde::{Deserialize, Serialize};
+
+use super::{JoinToken, NodeCall};
+use crate::certificate::not_after;
+use crate::client::{Client, ClientError};
+use crate::kubeconfig::{ClientCertificate, ClientConfig};
+use crate::pki::{PkiError, fingerprint};
+
+/// Where agents join.
+pub(crate) const JOIN_PATH: &str = "/apis/orchestrator.dev/v1/join";
+
+/// Asks to join as a node.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct JoinRequest {
+    pub(crate) node: String,
+    /// A PKCS #10 request, in PEM.
+    pub(crate) request: String,
+}
+
+/// What a node that has joined is told.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct JoinAnswer {
+    /// The root, in PEM.
+    pub(crate) authority: String,
+    /// The node's certificate and the authority's that signed it, in PEM.
+    pub(crate) certificate: String,
+    /// The cluster's id.
+    pub(crate) cluster: String,
+    pub(crate) uid: Uid,
+}
+
+/// Asks for a newer certificate.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CertificateRequest {
+    pub(crate) request: String,
+}
+
+/// A newer certificate.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CertificateAnswer {
+    pub(crate) certificate: String,
+}
+
+/// Why an agent could not join, or got no newer certificate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The server refused, or could not be reached.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A key could not be made.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The answer is not what it should be.
+    #[error("the server's answer cannot be used: {0}")]
+    Answer(String),
+}
+
+/// What an agent keeps of having joined: which node of which cluster it is, and by what it is known there. Holds a key: keep it
+/// in a file of mode 0600.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Membership {
+    /// The cluster's id.
+    pub cluster: String,
+    /// The node's name.
+    pub node: String,
+    /// The node's uid.
+    pub uid: Uid,
+    /// The server's URL.
+    pub server: String,
+    authority: String,
+    certificate: String,
+    key: Sensitive<String>,
+}
+
+impl Membership {
+    /// Joins the cluster of a token's maker as a node of this name. `server` is a URL such as `https://10.0.0.1:6443`.
+    ///
+    /// # Errors
+    /// [`JoinError`]: the server cannot be reached or is not of the token's cluster, the token is not good any more, the name
+    /// is taken.
+    pub async fn join(server: &str, token: &JoinToken, node: &str) -> Result<Self, JoinError> {
+        let key = new_key()?;
+        let asked = JoinRequest { node: node.to_owned(), request: request(&key)? };
+        let client = Client::pinned(server, token.root(), token.credential())?;
+        let answer: JoinAnswer = post(&client, JOIN_PATH, &asked).await?;
+        let JoinAnswer { authority, certificate, cluster, uid } = answer;
+        let root = CertificateDer::from_pem_slice(authority.as_bytes());
+        if root.is_ok_and(|root| fingerprint(&root) == token.root()) {
+            let (node, server) = (node.to_owned(), server.to_owned());
+            let key = Sensitive(key.serialize_pem());
+            return Ok(Self { cluster, node, uid, server, authority, certificate, key });
+        }
+        Err(JoinError::Answer("its authority is not the one that the token names".to_owned()))
+    }
+
+    /// How to reach the server as this node.
+    pub fn client_config(&self) -> ClientConfig {
+        ClientConfig {
+            server: self.server.clone(),
+            ca_pem: Some(self.authority.clone()),
+            token: None,
+            certificate: Some(ClientCertificate {
+                chain_pem: self.certificate.clone(),
+                key_pem: self.key.clone(),
+            }),
+            namespace: String::new(),
+        }
+    }
+
+    /// When the certificate expires, in seconds since the Unix epoch; `None` when it cannot be read.
+    pub fn expires(&self) -> Option<i64> {
+        let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes()).ok()?;
+        not_after(&certificate)
+    }
+
+    /// Gets a newer certificate, for a new key, with the one there is.
+    ///
+    /// # Errors
+    /// [`JoinError`]: the server cannot be reached, the certificate has expired or the node was removed.
+    pub async fn renewed(&self) -> Result<Self, JoinError> {
+        let key = new_key()?;
+        let asked = CertificateRequest { request: request(&key)? };
+        let client = Client::from_config(&self.client_config())?;
+        let path = NodeCall::Certificate.path(&self.node);
+        let CertificateAnswer { certificate } = post(&client, &path, &asked).await?;
+        Ok(Self { certificate, key: Sensitive(key.serialize_pem()), ..self.clone() })
+    }
+}
+
+fn new_key() -> Result<KeyPair, PkiError> {
+    KeyPair::generate().map_err(PkiError::Certificate)
+}
+
+/// A request to sign a key, which says nothing else: who it is for the server knows.
+fn request(key: &KeyPair) -> Result<String, PkiError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    let request = params.serialize_request(key).map_err(PkiError::Certificate)?;
+    request.pem().map_err(PkiError::Certificate)
+}
+
+async fn post<T: serde::de::DeserializeOwned>(
+    client: &Client,
+    path: &str,
+    body: &(impl Serialize + Sync),
+) -> Result<T, JoinError> {
+    let unusable = |error: serde_json::Error| JoinError::Answer(error.to_string());
+    let body = serde_json::to_value(body).map_err(unusable)?;
+    serde_json::from_value(client.post(path, &body).await?).map_err(unusable)
+}

@@ -1,0 +1,302 @@
+//! Agents and a server over real sockets: the promises of a link, joining, and streams through the tunnel.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use orchestrator_core::api::Caller;
+use orchestrator_core::driver::{Agent, AgentConfig, AgentHandle, Cluster, SystemClock};
+use orchestrator_core::mem::MemStore;
+use orchestrator_core::model::{Key, Kind, Node, Object, Pod, Secret, Time, Uid};
+use orchestrator_core::node::NodeLink;
+use orchestrator_core::runtime::{LogOptions, Scope, SessionEvent, SessionOptions};
+use orchestrator_core::testkit::link::LinkFixture;
+use orchestrator_core::testkit::sim_runtime::{SimProgram, SimRuntime};
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::json;
+
+use super::*;
+use crate::{Client, ClientError, Pki, Server, ServerConfig};
+
+/// A server of a cluster on a free port.
+struct Served {
+    server: Server,
+    directory: tempfile::TempDir,
+}
+
+async fn serve(cluster: &Cluster) -> Served {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = ServerConfig {
+        audit_log: Some(directory.path().join("audit.log")),
+        ..ServerConfig::loopback(directory.path().join("pki"))
+    };
+    let server = Server::bind(config, cluster.clone()).await.expect("a free port");
+    Served { server, directory }
+}
+
+impl Served {
+    /// Records a token that is good for an hour, of a node alone if one is named.
+    async fn token(&self, cluster: &Cluster, expires: i64, node: Option<&str>) -> JoinToken {
+        let token = JoinToken::new(self.server.ca_pem()).expect("made");
+        let expires = Time::from_seconds(cluster.now().to_time().as_seconds() + expires);
+        let secret = Object::from_value(Kind::Secret, token.to_secret(expires, node));
+        cluster.apply(secret.expect("a secret")).await.expect("recorded");
+        token
+    }
+
+    async fn join(&self, token: &JoinToken, node: &str) -> Result<Membership, JoinError> {
+        Membership::join(&self.server.url(), token, node).await
+    }
+}
+
+async fn cluster() -> Cluster {
+    Cluster::builder().store(MemStore::new()).start().await.expect("started")
+}
+
+#[track_caller]
+fn refused<T: std::fmt::Debug>(outcome: Result<T, JoinError>, code: u16, says: &str) {
+    match outcome {
+        Err(JoinError::Client(error)) if error.code() == Some(code) => {
+            assert!(error.to_string().contains(says), "{error}");
+        }
+        other => panic!("{other:?} is not {code}"),
+    }
+}
+
+/// Links over HTTP; each has a server of its own.
+#[derive(Default)]
+struct OverHttp(Mutex<Vec<Served>>);
+
+#[async_trait]
+impl LinkFixture for OverHttp {
+    async fn link(&self, cluster: &Cluster, node: &str, uid: Uid) -> Arc<dyn NodeLink> {
+        let served = serve(cluster).await;
+        let key = KeyPair::generate().expect("a key");
+        let request = CertificateParams::default().serialize_request(&key).expect("made");
+        let now = cluster.now().to_time().as_seconds();
+        let pki = Pki::open(&served.directory.path().join("pki"), now).expect("there");
+        let request = request.pem().expect("made");
+        let chain_pem = pki.node_certificate(&request, (node, uid), 3_600, now).expect("signed");
+        let key_pem = orchestrator_core::model::Sensitive(key.serialize_pem());
+        let config = crate::ClientConfig {
+            server: served.server.url(),
+            ca_pem: Some(served.server.ca_pem().to_owned()),
+            token: None,
+            certificate: Some(crate::ClientCertificate { chain_pem, key_pem }),
+            namespace: String::new(),
+        };
+        self.0.lock().expect("no panic").push(served);
+        let client = Client::from_config(&config).expect("usable");
+        Arc::new(HttpLink::new(client, node))
+    }
+}
+
+orchestrator_core::link_conformance!(OverHttp::default());
+
+#[tokio::test]
+async fn a_token_is_good_for_one_node_and_its_answer_may_be_lost() {
+    let cluster = cluster().await;
+    let served = serve(&cluster).await;
+    let token = served.token(&cluster, 3_600, None).await;
+    let joined = served.join(&token, "n1").await.expect("joined");
+    let node = cluster.world().node("n1").cloned().expect("recorded");
+    assert_eq!((joined.uid, joined.cluster.as_str()), (node.metadata.uid, cluster.id()));
+    // Another key: whoever has seen the token.
+    refused(served.join(&token, "n1").await, 403, "has been used");
+    refused(served.join(&token, "n2").await, 403, "for the node \"n1\"");
+
+    let link = HttpLink::new(Client::from_config(&joined.client_config()).expect("usable"), "n1");
+    link.report(None).await.expect("it is known");
+    let newer = joined.renewed().await.expect("renewed");
+    assert!(newer.expires() >= joined.expires() && newer.expires().is_some());
+    let link = HttpLink::new(Client::from_config(&newer.client_config()).expect("usable"), "n1");
+    link.report(None).await.expect("it is known by the newer one");
+
+    // A name that is taken costs no token.
+    let another = served.token(&cluster, 3_600, None).await;
+    refused(served.join(&another, "n1").await, 409, "orchd node remove n1");
+    served.join(&another, "n2").await.expect("joined");
+
+    cluster.delete(&Key::node("n1")).await.expect("there");
+    link.report(None).await.expect_err("it was removed");
+    refused(newer.renewed().await, 403, "must join anew");
+
+    let audit = std::fs::read_to_string(served.directory.path().join("audit.log"));
+    let audit = audit.expect("readable");
+    assert!(audit.contains(&format!("system:join:{}", token.id())), "{audit}");
+    assert!(!audit.contains(&token.reveal()[90..]), "no secret");
+    served.server.shutdown().await;
+    cluster.shutdown(false).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_was_lost_is_given_again_to_who_has_the_key() {
+    let cluster = cluster().await;
+    let served = serve(&cluster).await;
+    let token = served.token(&cluster, 3_600, None).await;
+    let client = Client::pinned(&served.server.url(), token.root(), token.credential());
+    let client = client.expect("usable");
+    let key = KeyPair::generate().expect("a key");
+    let request = CertificateParams::default().serialize_request(&key).expect("made");
+    let asked = json!({ "node": "n1", "request": request.pem().expect("made") });
+    let first = client.post(JOIN_PATH, &asked).await.expect("joined");
+    let second = client.post(JOIN_PATH, &asked).await.expect("the same again");
+    assert_eq!(first["uid"], second["uid"]);
+    for (field, value) in [("node", json!("N 1")), ("request", json!("nonsense"))] {
+        let mut wrong = asked.clone();
+        wrong[field] = value;
+        let token = served.token(&cluster, 3_600, None).await;
+        let client = Client::pinned(&served.server.url(), token.root(), token.credential());
+        let error = client.expect("usable").post(JOIN_PATH, &wrong).await.expect_err(field);
+        assert_eq!(error.code(), Some(400), "{error}");
+        assert!(error.to_string().contains(field), "{error}");
+    }
+    served.server.shutdown().await;
+    cluster.shutdown(false).await;
+}
+
+#[tokio::test]
+async fn what_is_no_good_token_lets_nobody_in() {
+    let cluster = cluster().await;
+    let served = serve(&cluster).await;
+    let good = served.token(&cluster, 3_600, Some("n1")).await;
+    let changed = {
+        let text = good.reveal();
+        let (rest, last) = text.split_at(text.len() - 1);
+        let last = if last == "0" { "1" } else { "0" };
+        format!("{rest}{last}").parse::<JoinToken>().expect("well-formed")
+    };
+    refused(served.join(&changed, "n1").await, 401, "orchd token create");
+    let old = served.token(&cluster, -1, None).await;
+    refused(served.join(&old, "n1").await, 401, "expired");
+    refused(served.join(&good, "n2").await, 403, "for the node \"n1\"");
+    let revoked = served.token(&cluster, 3_600, None).await;
+    cluster.delete(&join_token_key(revoked.id())).await.expect("there");
+    refused(served.join(&revoked, "n1").await, 401, "unknown");
+    // A secret of another type is no token, whatever is in it.
+    let fake = JoinToken::new(served.server.ca_pem()).expect("made");
+    let mut secret = fake.to_secret(Time::from_seconds(i64::MAX / 2_000), None);
+    secret["type"] = "Opaque".into();
+    let secret = Object::from_value(Kind::Secret, secret).expect("a secret");
+    cluster.apply(secret).await.expect("recorded");
+    refused(served.join(&fake, "n1").await, 401, "unknown");
+    // A server of another cluster is not talked to.
+    let stranger = Pki::open(&served.directory.path().join("other"), 1_790_000_000).expect("made");
+    let strange = JoinToken::new(stranger.ca_pem()).expect("made");
+    match served.join(&strange, "n1").await {
+        Err(JoinError::Client(ClientError::Untrusted { .. })) => {}
+        other => panic!("{other:?}"),
+    }
+    assert!(cluster.world().all::<Node>(None).next().is_none());
+    let kept = cluster.world().all::<Secret>(None).count();
+    assert!(kept >= 3, "nothing was used up");
+    served.join(&good, "n1").await.expect("it is good for its node");
+    served.server.shutdown().await;
+    cluster.shutdown(false).await;
+}
+
+#[tokio::test]
+async fn only_the_agent_of_a_node_speaks_for_it() {
+    let cluster = cluster().await;
+    let served = serve(&cluster).await;
+    let path = |node: &str| NodeCall::Reports.path(node);
+    let mut clients = Vec::new();
+    for name in ["n1", "n2"] {
+        let token = served.token(&cluster, 3_600, None).await;
+        let joined = served.join(&token, name).await.expect("joined");
+        clients.push(Client::from_config(&joined.client_config()).expect("usable"));
+    }
+    clients[0].post(&path("n1"), &json!({})).await.expect("itself");
+    for (path, code) in [(path("n2"), 403), ("/api/v1/nodes".to_owned(), 403)] {
+        let error = clients[0].post(&path, &json!({})).await.expect_err("not its own");
+        assert_eq!(error.code(), Some(code), "{path}: {error}");
+    }
+    clients[0].raw("/api/v1/secrets").await.expect_err("a node reads no secrets");
+    let kubeconfig = served.directory.path().join("kubeconfig");
+    served.server.write_kubeconfig(&kubeconfig).expect("writable");
+    let admin = Client::from_kubeconfig(&kubeconfig).expect("usable");
+    let error = admin.post(&path("n1"), &json!({})).await.expect_err("no agent");
+    assert_eq!(error.code(), Some(403), "{error}");
+    assert!(matches!(Caller::Node { name: "n1".to_owned() }, Caller::Node { .. }));
+    served.server.shutdown().await;
+    cluster.shutdown(false).await;
+}
+
+/// A node elsewhere: an agent on a simulated runtime, and its tunnel.
+async fn agent(
+    cluster: &Cluster,
+    served: &Served,
+    name: &str,
+) -> (AgentHandle, tokio::task::JoinHandle<Result<(), ClientError>>) {
+    let token = served.token(cluster, 3_600, None).await;
+    let joined = served.join(&token, name).await.expect("joined");
+    let client = Client::from_config(&joined.client_config()).expect("usable");
+    let runtime = SimRuntime::new(Arc::new(SystemClock));
+    let prints = ["one", "two"].map(str::to_owned).to_vec();
+    runtime.set_program("talker", SimProgram { prints, ..SimProgram::default() });
+    let scope = Scope { cluster: joined.cluster.clone(), node: name.to_owned() };
+    let link = Arc::new(HttpLink::new(client.clone(), name));
+    let agent = Agent::spawn(AgentConfig::new(scope), Arc::new(runtime), link);
+    let (streams, name) = (agent.streams(), name.to_owned());
+    let tunnel = tokio::spawn(async move { serve_streams(&client, &name, streams).await });
+    (agent, tunnel)
+}
+
+#[tokio::test]
+async fn a_pod_elsewhere_runs_and_its_streams_come_through_the_tunnel() {
+    let cluster = cluster().await;
+    let served = serve(&cluster).await;
+    let (agent, tunnel) = agent(&cluster, &served, "n1").await;
+    let pod = Key::pod("default", "a");
+    cluster.apply(Pod::new("a", "talker")).await.expect("a good pod");
+    let running = cluster.wait_for(|world| world.at::<Pod>(&pod).is_some_and(|it| it.is_ready()));
+    tokio::time::timeout(std::time::Duration::from_secs(60), running)
+        .await
+        .expect("it becomes ready")
+        .expect("no shutdown");
+
+    let options = LogOptions::default();
+    let mut log = loop {
+        // The tunnel is opened while the agent registers.
+        match cluster.logs(&pod, None, false, &options).await {
+            Ok(log) => break log,
+            Err(rejection) => {
+                assert!(rejection.to_string().contains("not reachable"), "{rejection}")
+            }
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
+    let mut lines = Vec::new();
+    while let Some(line) = log.next().await {
+        lines.push(line.expect("whole").text);
+    }
+    assert_eq!(lines, ["one\n", "two\n"]);
+
+    let command = ["say", "hello"].map(str::to_owned).to_vec();
+    let options = SessionOptions { command, stdin: true, terminal: false };
+    let mut session = cluster.session(&pod, None, &options).await.expect("it runs");
+    let mut heard = async |says: &str| {
+        let event = session.output.next().await.expect("more").expect("whole");
+        assert_eq!(event, SessionEvent::Stdout(Bytes::copy_from_slice(says.as_bytes())));
+    };
+    heard("say hello\n").await;
+    session.input.write(Bytes::from_static(b"more")).await.expect("taken");
+    let event = session.output.next().await.expect("more").expect("whole");
+    assert_eq!(event, SessionEvent::Stdout(Bytes::from_static(b"more")));
+    session.input.close().await.expect("taken");
+    let event = session.output.next().await.expect("its end").expect("whole");
+    assert_eq!(event, SessionEvent::Exited(0));
+    assert!(session.output.next().await.is_none());
+
+    let nothing = cluster.logs(&pod, None, true, &LogOptions::default()).await;
+    assert!(nothing.expect_err("one run").to_string().contains("no previous run"));
+
+    // Whoever is removed is not reached any more, though its agent would like to be.
+    cluster.delete(&Key::node("n1")).await.expect("there");
+    tunnel.await.expect("no panic").expect("it was open");
+    let gone = cluster.session(&pod, None, &options).await.expect_err("not reachable");
+    assert!(gone.to_string().contains("n1") || gone.to_string().contains("not found"), "{gone}");
+    agent.shutdown(true).await;
+    served.server.shutdown().await;
+    cluster.shutdown(false).await;
+}

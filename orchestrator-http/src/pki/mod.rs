@@ -1,0 +1,266 @@
+//! The cluster's own certificate authorities, and the token of its administrator: files of mode 0600 in one directory.
+//!
+//! Clients trust the root (`root.crt`, `root.key`), which lives ten years and signs nothing but the issuing authority
+//! (`issuing.crt`, `issuing.key`), which lives one and is renewed at a start in its last month. So `root.key` may be kept
+//! elsewhere, and is needed again once a year. The server's certificate lives in memory only and is made anew at each start.
+//! All keys are ECDSA P-256.
+
+mod authority;
+mod issue;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{Issuer, KeyPair};
+use rustls::pki_types::CertificateDer;
+
+use crate::private_file;
+
+pub(crate) use authority::{fingerprint, sha256};
+
+/// The name of HTTP/2 in a TLS handshake.
+pub(crate) const HTTP2: &[u8] = b"h2";
+/// The random bytes of a token.
+const TOKEN_BYTES: usize = 32;
+
+/// What went wrong with keys and certificates.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PkiError {
+    /// A file could not be read or written.
+    #[error("{action} {}", path.display())]
+    File {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A file does not hold what its name says; remove it to have a new one made.
+    #[error("{} is not {expected}; remove it to have a new one made", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// The issuing authority must be made anew, and the root's key is kept elsewhere.
+    #[error("the issuing authority has to be renewed and {} is not there; put the root's key back for one start", path.display())]
+    NoRootKey {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// A request for a certificate cannot be read.
+    #[error("the request for a certificate cannot be used: {0}")]
+    Request(rcgen::Error),
+    /// A certificate could not be made.
+    #[error("making a certificate")]
+    Certificate(#[source] rcgen::Error),
+    /// TLS could not be set up.
+    #[error("setting TLS up")]
+    Tls(#[source] rustls::Error),
+}
+
+/// A bearer token. Its `Debug` form does not show it.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    /// Takes a token made elsewhere.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Makes a token of 32 random bytes.
+    ///
+    /// # Errors
+    /// When the operating system gives no random bytes.
+    pub fn random() -> Result<Self, PkiError> {
+        let mut bytes = [0u8; TOKEN_BYTES];
+        provider()
+            .secure_random
+            .fill(&mut bytes)
+            .map_err(|_| PkiError::Tls(rustls::Error::FailedToGetRandomBytes))?;
+        Ok(Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+    }
+
+    /// The token's text.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Compares in a time that does not depend on where a difference is.
+    pub(crate) fn matches(&self, other: &str) -> bool {
+        use subtle::ConstantTimeEq;
+        bool::from(self.0.as_bytes().ct_eq(other.as_bytes()))
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token([redacted])")
+    }
+}
+
+/// The cluster's authorities and its administrator's token.
+pub struct Pki {
+    root_pem: String,
+    root: CertificateDer<'static>,
+    issuing_pem: String,
+    issuing: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+    token: Token,
+}
+
+impl fmt::Debug for Pki {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pki").finish_non_exhaustive()
+    }
+}
+
+/// The one provider of cryptography, passed explicitly everywhere: the process default belongs to the host program.
+pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+impl Pki {
+    /// Opens the directory, makes what is missing in it, and replaces an authority that is about to expire. `now` is
+    /// in seconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// [`PkiError`] when a file cannot be read or written, or is not what it should be.
+    pub fn open(directory: &Path, now: i64) -> Result<Self, PkiError> {
+        private_file::directory(directory).map_err(|source| PkiError::File {
+            action: "making the directory",
+            path: directory.to_owned(),
+            source,
+        })?;
+        let root = authority::root(directory, now)?;
+        let issuing = authority::issuing(directory, &root, now)?;
+        let token = token(directory)?;
+        Ok(Self {
+            root_pem: root.pem,
+            root: root.der,
+            issuing_pem: issuing.pem,
+            issuing: issuing.der,
+            issuer: issuing.issuer,
+            token,
+        })
+    }
+
+    /// The root's certificate, to be trusted by clients.
+    pub fn ca_pem(&self) -> &str {
+        &self.root_pem
+    }
+
+    /// The administrator's token.
+    pub const fn token(&self) -> &Token {
+        &self.token
+    }
+}
+
+fn token(directory: &Path) -> Result<Token, PkiError> {
+    let path = directory.join("admin.token");
+    if let Some(text) = read(&path)? {
+        let text = text.trim();
+        if text.len() < TOKEN_BYTES || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let expected = "a token of at least 32 printable characters";
+            return Err(PkiError::Content { path, expected });
+        }
+        return Ok(Token::new(text));
+    }
+    let token = Token::random()?;
+    write(&path, token.reveal())?;
+    Ok(token)
+}
+
+pub(crate) fn read(path: &Path) -> Result<Option<String>, PkiError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(PkiError::File { action: "reading", path: path.to_owned(), source }),
+    }
+}
+
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), PkiError> {
+    private_file::write(path, text.as_bytes()).map_err(|source| PkiError::File {
+        action: "writing",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::authority::ROOT_DAYS;
+    use super::*;
+    use crate::certificate::not_after;
+
+    const NOW: i64 = 1_790_000_000;
+
+    fn open(directory: &Path, now: i64) -> Pki {
+        Pki::open(directory, now).expect("a writable directory")
+    }
+
+    #[test]
+    fn authority_and_token_stay_the_same_across_starts() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let first = open(directory.path(), NOW);
+        let second = open(directory.path(), NOW + 86_400);
+        assert_eq!(first.ca_pem(), second.ca_pem());
+        assert!(second.token().matches(first.token().reveal()));
+        assert!(!second.token().matches("something else"));
+        assert_eq!(first.token().reveal().len(), 64);
+        for name in ["root.key", "root.crt", "issuing.key", "issuing.crt", "admin.token"] {
+            let mode = fs::metadata(directory.path().join(name)).expect(name).permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_authority_about_to_expire_is_replaced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let first = open(directory.path(), NOW);
+        assert_eq!(not_after(&first.root), Some(NOW + ROOT_DAYS * 86_400));
+        let issuing = |pki: &Pki| pki.issuing_pem.clone();
+        let expires = not_after(&first.issuing).expect("a time");
+        let later = open(directory.path(), expires - 10 * 86_400);
+        assert_eq!(first.ca_pem(), later.ca_pem());
+        assert_ne!(issuing(&first), issuing(&later));
+        let last = open(directory.path(), NOW + (ROOT_DAYS - 10) * 86_400);
+        assert_ne!(later.ca_pem(), last.ca_pem());
+        assert_ne!(issuing(&later), issuing(&last), "a new root signs a new one");
+    }
+
+    #[test]
+    fn the_roots_key_may_be_kept_elsewhere_until_it_is_needed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let first = open(directory.path(), NOW);
+        fs::remove_file(directory.path().join("root.key")).expect("there");
+        assert_eq!(open(directory.path(), NOW + 86_400).issuing_pem, first.issuing_pem);
+        let expires = not_after(&first.issuing).expect("a time");
+        let error = Pki::open(directory.path(), expires).expect_err("it is needed").to_string();
+        assert!(error.contains("root.key is not there; put the root's key back"), "{error}");
+    }
+
+    #[test]
+    fn files_that_are_something_else_are_refused_by_name() {
+        let directory = tempfile::tempdir().expect("a directory");
+        open(directory.path(), NOW);
+        fs::write(directory.path().join("issuing.key"), "nonsense").expect("writable");
+        let error = Pki::open(directory.path(), NOW).expect_err("not a key").to_string();
+        assert!(error.contains("issuing.key is not a PEM private key"), "{error}");
+    }
+
+    #[test]
+    fn a_token_does_not_show_itself() {
+        assert_eq!(format!("{:?}", Token::new("abc")), "Token([redacted])");
+    }
+}
