@@ -6,10 +6,12 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::agent::{self, AgentArgs, agent};
 use crate::arguments::log_filter;
 use crate::demo::{DemoArgs, demo};
 use crate::dev::{DevArgs, dev};
 use crate::out;
+use crate::server::{self, ServerArgs, server};
 use crate::user::{self, UserArgs, user};
 use crate::verbs::apply::{self, ApplyArgs};
 use crate::verbs::delete::{self, DeleteArgs};
@@ -18,7 +20,9 @@ use crate::verbs::events::{self, EventsArgs};
 use crate::verbs::explain::{self, ExplainArgs};
 use crate::verbs::get::{self, GetArgs};
 use crate::verbs::logs::{self, LogsArgs};
+use crate::verbs::node::{self, NodeVerb, node};
 use crate::verbs::scale::{self, ScaleArgs};
+use crate::verbs::token::{self, TokenVerb, token};
 use crate::verbs::wait::{self, WaitArgs};
 use crate::workload::{WebArgs, web};
 
@@ -62,6 +66,18 @@ enum Verb {
     Demo(DemoArgs),
     /// Run a one-node cluster: server and agent in one process
     Dev(DevArgs),
+    /// Run the control plane of a cluster whose nodes are other machines
+    #[command(after_help = server::EXAMPLES)]
+    Server(ServerArgs),
+    /// Run a node of such a cluster on this machine
+    #[command(after_help = agent::EXAMPLES)]
+    Agent(AgentArgs),
+    /// Make, list and revoke the tokens by which agents join
+    #[command(subcommand, after_help = token::EXAMPLES)]
+    Token(TokenVerb),
+    /// List, cordon, drain and remove nodes
+    #[command(subcommand, after_help = node::EXAMPLES)]
+    Node(NodeVerb),
     /// Make the cluster have what manifests say
     #[command(after_help = apply::EXAMPLES)]
     Apply(ApplyArgs),
@@ -121,6 +137,10 @@ impl Cli {
         match self.verb {
             Verb::Demo(args) => demo(args).await,
             Verb::Dev(args) => dev(args).await,
+            Verb::Server(args) => server(args).await,
+            Verb::Agent(args) => agent(args).await,
+            Verb::Token(verb) => token(verb).await,
+            Verb::Node(verb) => node(verb).await,
             Verb::Apply(args) => apply::apply(args).await,
             Verb::Get(args) => get::get(args).await,
             Verb::Describe(args) => describe::describe(args).await,

@@ -1,19 +1,22 @@
-//! `DataDir`: the directory in which an orchd keeps everything; refused when it is somebody else's.
+//! `DataDir`: the directory in which an orchd, or an agent, keeps everything; refused when it is somebody else's.
 
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use crate::instance::RuntimeChoice;
+use crate::runtime::RuntimeChoice;
 
 /// The database of a data directory; what makes it ours.
 const DATABASE: &str = "cluster.db";
+/// What makes the directory of an agent ours.
+const AGENT: &str = "agent.json";
 /// The file that names the runtime whose pods the database knows.
 const RUNTIME: &str = "runtime";
 
 /// What else there may be before there is a database: what an earlier start made, and what file systems do.
-const BESIDE: [&str; 6] = ["audit.log", "kubeconfig", "lost+found", "pki", "process", RUNTIME];
+const BESIDE: [&str; 7] =
+    ["agent.lock", "audit.log", "kubeconfig", "lost+found", "pki", "process", RUNTIME];
 
 /// A data directory that may be used.
 #[derive(Debug)]
@@ -23,24 +26,40 @@ pub struct DataDir {
 
 /// The directory used when none is given: `$XDG_DATA_HOME/orchd`, `~/.local/share/orchd`, or `/var/lib/orchd`.
 pub fn default_data_dir() -> PathBuf {
-    let from =
-        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    default_dir("orchd")
+}
+
+/// The one of an agent, which may run beside a server: `orchd-agent` instead of `orchd`.
+pub fn default_agent_dir() -> PathBuf {
+    default_dir("orchd-agent")
+}
+
+fn default_dir(name: &str) -> PathBuf {
+    let from = |variable: &str| {
+        std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+    };
     match (from("XDG_DATA_HOME"), from("HOME")) {
-        (Some(data), _) => data.join("orchd"),
-        (None, Some(home)) => home.join(".local/share/orchd"),
-        (None, None) => PathBuf::from("/var/lib/orchd"),
+        (Some(data), _) => data.join(name),
+        (None, Some(home)) => home.join(".local/share").join(name),
+        (None, None) => Path::new("/var/lib").join(name),
     }
 }
 
 impl DataDir {
     /// Takes a directory: makes it if it is absent, and refuses one that holds something else than an orchd's data.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
+        Self::open_as(path, DATABASE)
+    }
+
+    /// Takes a directory for an agent, in the same way.
+    pub fn open_agent(path: &Path) -> anyhow::Result<Self> {
+        Self::open_as(path, AGENT)
+    }
+
+    /// Takes a directory that is known by files whose names begin with a mark.
+    fn open_as(path: &Path, mark: &str) -> anyhow::Result<Self> {
         match std::fs::read_dir(path) {
-            Ok(entries) => {
-                if !path.join(DATABASE).exists() {
-                    refuse_foreign(path, entries)?;
-                }
-            }
+            Ok(entries) => refuse_foreign(path, entries, mark)?,
             Err(error) if error.kind() == ErrorKind::NotFound => make_private(path)?,
             Err(error) => {
                 return Err(error)
@@ -100,18 +119,25 @@ impl DataDir {
 }
 
 /// Refuses a directory that holds what no orchd made: the mistyped path of a home, say.
-fn refuse_foreign(path: &Path, entries: std::fs::ReadDir) -> anyhow::Result<()> {
+fn refuse_foreign(path: &Path, entries: std::fs::ReadDir, mark: &str) -> anyhow::Result<()> {
+    let mut foreign = None;
     for entry in entries {
         let name = entry.context("cannot read the data directory")?.file_name();
-        let name = name.to_string_lossy();
-        if !name.starts_with(DATABASE) && !BESIDE.contains(&&*name) {
-            bail!(
-                "{} is not a data directory of orchd: it holds {name:?} and no {DATABASE}; choose an empty or a new one",
-                path.display()
-            );
+        let name = name.to_string_lossy().into_owned();
+        if name == mark {
+            return Ok(());
+        }
+        if !name.starts_with(mark) && !BESIDE.contains(&&*name) {
+            foreign = Some(name);
         }
     }
-    Ok(())
+    match foreign {
+        None => Ok(()),
+        Some(name) => bail!(
+            "{} is not a data directory of orchd: it holds {name:?} and no {mark}; choose an empty or a new one",
+            path.display()
+        ),
+    }
 }
 
 /// Makes a directory that only its owner may enter.

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::address;
 use crate::data_dir::default_data_dir;
-use crate::instance::{Instance, Options, RuntimeChoice};
+use crate::instance::{Instance, Options};
+use crate::runtime::RuntimeChoice;
+use crate::signals::Signals;
 
 /// Options of `orchd dev`.
 #[derive(Debug, clap::Args)]
@@ -29,23 +30,17 @@ pub struct DevArgs {
 
 /// Runs until TERM, an interrupt or a hang-up.
 pub async fn dev(args: DevArgs) -> anyhow::Result<()> {
-    let mut term = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let mut signals = Signals::new()?;
     // Absolute, so that what `ready` says of it holds in every directory.
     let data_dir = std::path::absolute(args.data_dir.unwrap_or_else(default_data_dir))?;
     let options = Options { data_dir, listen: args.listen, runtime: args.runtime };
     let instance = tokio::select! {
         started = Instance::start(&options) => started?,
-        _ = term.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
-        _ = hangup.recv() => return Ok(()),
+        () = signals.any() => return Ok(()),
     };
     let ready = tokio::select! {
         ready = instance.node_ready() => ready.map(|()| true),
-        _ = term.recv() => Ok(false),
-        _ = interrupt.recv() => Ok(false),
-        _ = hangup.recv() => Ok(false),
+        () = signals.any() => Ok(false),
     };
     if let Ok(true) = ready {
         crate::say(format_args!(
@@ -54,10 +49,10 @@ pub async fn dev(args: DevArgs) -> anyhow::Result<()> {
             instance.runtime.name(),
             instance.kubeconfig.display()
         ));
-        tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {}, _ = hangup.recv() => {} }
+        signals.any().await;
     }
     tokio::select! {
         () = instance.stop(args.stop_pods) => ready.map(|_| ()),
-        _ = interrupt.recv() => bail!("interrupted while stopping; pods that are left are adopted by the next start"),
+        () = signals.interrupted() => bail!("interrupted while stopping; pods that are left are adopted by the next start"),
     }
 }

@@ -1,12 +1,17 @@
 //! `orchd`: a container orchestrator in one binary. Arguments in, exit code out: 0 done, 1 failed, 2 bad usage.
 
+mod agent;
 mod arguments;
 mod cli;
+mod control_plane;
 mod data_dir;
 mod demo;
 mod dev;
 mod instance;
 mod out;
+mod runtime;
+mod server;
+mod signals;
 mod user;
 mod verbs;
 mod workload;

@@ -45,8 +45,17 @@ pub(crate) fn transport(certificate: &[u8]) -> Option<Transport> {
 
 /// Reads when a certificate expires, in seconds since the Unix epoch.
 pub(crate) fn not_after(certificate: &[u8]) -> Option<i64> {
-    let (_, _, rest) = element(tbs_fields(certificate)?.validity)?;
-    let (tag, time, _) = element(rest)?;
+    validity(certificate).map(|(_, until)| until)
+}
+
+/// Reads from when until when a certificate is good, in seconds since the Unix epoch.
+pub(crate) fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
+    let (from_tag, from, rest) = element(tbs_fields(certificate)?.validity)?;
+    let (until_tag, until, _) = element(rest)?;
+    Some((seconds(from_tag, from)?, seconds(until_tag, until)?))
+}
+
+fn seconds(tag: u8, time: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(time).ok()?.strip_suffix('Z')?;
     // UTCTime has two digits of the year, up to 2049.
     let text = if tag == 0x17 { format!("20{text}") } else { text.to_owned() };

@@ -16,7 +16,8 @@ use orchestrator_core::runtime::ContainerRunState;
 use orchestrator_core::world::World;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::instance::{Instance, NODE_NAME, Options, RunningRuntime, RuntimeChoice};
+use crate::instance::{Instance, NODE_NAME, Options};
+use crate::runtime::{RunningRuntime, RuntimeChoice};
 use client::Client;
 use progress::Progress;
 

@@ -73,6 +73,22 @@ pub struct GetArgs {
     client: ClientArgs,
 }
 
+impl GetArgs {
+    /// Asks for every object of a kind.
+    pub fn all_of(kind: &str, output: Output, client: ClientArgs) -> Self {
+        Self {
+            what: vec![kind.to_owned()],
+            output,
+            watch: false,
+            selector: String::new(),
+            field_selector: String::new(),
+            all_namespaces: false,
+            no_headers: false,
+            client,
+        }
+    }
+}
+
 /// Prints objects.
 pub async fn get(args: GetArgs) -> anyhow::Result<()> {
     let targets = target::parse(&args.what)?;

@@ -12,9 +12,11 @@ pub mod get;
 mod json_path;
 pub mod logs;
 mod manifests;
+pub mod node;
 pub mod scale;
 mod session;
 mod target;
+pub mod token;
 pub mod wait;
 
 use orchestrator_core::model::LabelSelector;

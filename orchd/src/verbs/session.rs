@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
 use orchestrator_core::model::{Key, Kind};
-use orchestrator_http::{Client, ClientError};
+use orchestrator_http::{Client, ClientError, read_kubeconfig};
 
 use crate::data_dir::default_data_dir;
 
@@ -25,6 +25,8 @@ pub struct ClientArgs {
 #[derive(Debug)]
 pub struct Session {
     pub client: Client,
+    /// The certificate of the authority that the kubeconfig names, in PEM.
+    pub ca_pem: Option<String>,
     /// The namespace that is meant when an object does not say its own.
     pub namespace: String,
     /// Whether the user chose that namespace in this call.
@@ -39,17 +41,19 @@ impl Session {
             std::env::var_os("KUBECONFIG"),
             &default_data_dir().join("kubeconfig"),
         )?;
-        let client = Client::from_kubeconfig(&path).map_err(|error| match path.exists() {
+        let config = read_kubeconfig(&path).map_err(|error| match path.exists() {
             true => error.into(),
             false => {
                 anyhow!("{error}; `orchd dev` starts a cluster and prints where its kubeconfig is")
             }
         })?;
+        let client = Client::from_config(&config)?;
         let namespace = match &args.namespace {
             Some(namespace) => namespace.clone(),
             None => client.namespace().to_owned(),
         };
-        Ok(Self { client, namespace, namespace_is_given: args.namespace.is_some() })
+        let ca_pem = config.ca_pem;
+        Ok(Self { client, ca_pem, namespace, namespace_is_given: args.namespace.is_some() })
     }
 
     /// The key of an object of this name, in the namespace that is meant.

@@ -7,7 +7,7 @@ use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 
 use super::{JoinToken, NodeCall};
-use crate::certificate::not_after;
+use crate::certificate::validity;
 use crate::client::{Client, ClientError};
 use crate::kubeconfig::{ClientCertificate, ClientConfig};
 use crate::pki::{PkiError, fingerprint};
@@ -74,9 +74,9 @@ pub struct Membership {
     pub uid: Uid,
     /// The server's URL.
     pub server: String,
-    authority: String,
-    certificate: String,
-    key: Sensitive<String>,
+    pub(super) authority: String,
+    pub(super) certificate: String,
+    pub(super) key: Sensitive<String>,
 }
 
 impl Membership {
@@ -114,10 +114,12 @@ impl Membership {
         }
     }
 
-    /// When the certificate expires, in seconds since the Unix epoch; `None` when it cannot be read.
-    pub fn expires(&self) -> Option<i64> {
-        let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes()).ok()?;
-        not_after(&certificate)
+    /// Whether half of the certificate's time is over, at a time in seconds since the Unix epoch, so that it should be renewed.
+    pub fn is_half_over(&self, now: i64) -> bool {
+        let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes());
+        let life = certificate.ok().and_then(|certificate| validity(&certificate));
+        // One that cannot be read is not worth keeping.
+        life.is_none_or(|(from, until)| now >= from + (until - from) / 2)
     }
 
     /// Gets a newer certificate, for a new key, with the one there is.

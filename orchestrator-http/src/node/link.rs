@@ -1,5 +1,7 @@
 //! `HttpLink`: the link of an agent to a server elsewhere.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use async_trait::async_trait;
 use orchestrator_core::model::{Key, Node, Object, PodStatus, Revision, Uid};
 use orchestrator_core::node::{Assignments, LinkError, NodeLink, StatusOutcome};
@@ -7,24 +9,60 @@ use orchestrator_core::world::{EventNote, NodeUsage};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::watch;
 
-use super::NodeCall;
 use super::wire::{
     AssignmentsForm, Deletion, Following, Note, Recorded, Registration, Report, Status,
 };
+use super::{Membership, NodeCall};
 use crate::client::{Client, ClientError};
 
-/// Lets an agent reach a server over HTTP, known to it by the certificate of its node.
-#[derive(Debug)]
+/// Lets an agent reach a server over HTTP, known to it by the certificate of its node. Cloning is cheap; every clone is the same
+/// link.
+#[derive(Clone, Debug)]
 pub struct HttpLink {
-    client: Client,
-    node: String,
+    client: Arc<RwLock<Client>>,
+    node: Arc<str>,
+    ready: Arc<watch::Sender<bool>>,
 }
 
 impl HttpLink {
     /// Makes the link of a node. Nothing is connected yet.
-    pub fn new(client: Client, node: &str) -> Self {
-        Self { client, node: node.to_owned() }
+    ///
+    /// # Errors
+    /// [`ClientError::Config`] when what is known of the server cannot be used.
+    pub fn new(membership: &Membership) -> Result<Self, ClientError> {
+        let client = Client::from_config(&membership.client_config())?;
+        Ok(Self {
+            client: Arc::new(RwLock::new(client)),
+            node: membership.node.as_str().into(),
+            ready: Arc::default(),
+        })
+    }
+
+    /// Uses a newer certificate from now on; what is under way is not disturbed.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn know_as(&self, membership: &Membership) -> Result<(), ClientError> {
+        let client = Client::from_config(&membership.client_config())?;
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
+        Ok(())
+    }
+
+    /// Waits until the server has recorded that the node is Ready.
+    pub async fn ready(&self) {
+        // The sender is in `self`.
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    /// The node's name.
+    pub(super) fn node(&self) -> &str {
+        &self.node
+    }
+
+    pub(super) fn client(&self) -> Client {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn call<T: DeserializeOwned>(
@@ -34,7 +72,7 @@ impl HttpLink {
     ) -> Result<T, LinkError> {
         let broken = |error: serde_json::Error| LinkError::Unreachable(Box::new(error));
         let body = serde_json::to_value(body).map_err(broken)?;
-        let answer = self.client.post(&call.path(&self.node), &body).await.map_err(link_error)?;
+        let answer = self.client().post(&call.path(&self.node), &body).await.map_err(link_error)?;
         serde_json::from_value(answer).map_err(broken)
     }
 }
@@ -50,8 +88,11 @@ fn link_error(error: ClientError) -> LinkError {
 #[async_trait]
 impl NodeLink for HttpLink {
     async fn register(&self, node: Node) -> Result<(), LinkError> {
+        let is_ready = node.is_ready();
         let registration = Registration { node: Object::from(node).to_value() };
-        self.call::<Value>(NodeCall::Registration, &registration).await.map(drop)
+        self.call::<Value>(NodeCall::Registration, &registration).await?;
+        self.ready.send_replace(is_ready);
+        Ok(())
     }
 
     async fn assignments(&self, after: Option<Revision>) -> Result<Assignments, LinkError> {

@@ -4,10 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use orchestrator_core::api::Caller;
 use orchestrator_core::driver::{Agent, AgentConfig, AgentHandle, Cluster, SystemClock};
 use orchestrator_core::mem::MemStore;
-use orchestrator_core::model::{Key, Kind, Node, Object, Pod, Secret, Time, Uid};
+use orchestrator_core::model::{Key, Kind, Node, Object, Pod, Secret, Sensitive, Time, Uid};
 use orchestrator_core::node::NodeLink;
 use orchestrator_core::runtime::{LogOptions, Scope, SessionEvent, SessionOptions};
 use orchestrator_core::testkit::link::LinkFixture;
@@ -76,18 +75,18 @@ impl LinkFixture for OverHttp {
         let now = cluster.now().to_time().as_seconds();
         let pki = Pki::open(&served.directory.path().join("pki"), now).expect("there");
         let request = request.pem().expect("made");
-        let chain_pem = pki.node_certificate(&request, (node, uid), 3_600, now).expect("signed");
-        let key_pem = orchestrator_core::model::Sensitive(key.serialize_pem());
-        let config = crate::ClientConfig {
+        let certificate = pki.node_certificate(&request, (node, uid), 3_600, now).expect("signed");
+        let membership = Membership {
+            cluster: cluster.id().to_owned(),
+            node: node.to_owned(),
+            uid,
             server: served.server.url(),
-            ca_pem: Some(served.server.ca_pem().to_owned()),
-            token: None,
-            certificate: Some(crate::ClientCertificate { chain_pem, key_pem }),
-            namespace: String::new(),
+            authority: served.server.ca_pem().to_owned(),
+            certificate,
+            key: Sensitive(key.serialize_pem()),
         };
         self.0.lock().expect("no panic").push(served);
-        let client = Client::from_config(&config).expect("usable");
-        Arc::new(HttpLink::new(client, node))
+        Arc::new(HttpLink::new(&membership).expect("usable"))
     }
 }
 
@@ -105,11 +104,13 @@ async fn a_token_is_good_for_one_node_and_its_answer_may_be_lost() {
     refused(served.join(&token, "n1").await, 403, "has been used");
     refused(served.join(&token, "n2").await, 403, "for the node \"n1\"");
 
-    let link = HttpLink::new(Client::from_config(&joined.client_config()).expect("usable"), "n1");
+    let link = HttpLink::new(&joined).expect("usable");
     link.report(None).await.expect("it is known");
+    let now = cluster.now().to_time().as_seconds();
+    assert_eq!([0, 42_000, 44_000].map(|s| joined.is_half_over(now + s)), [false, false, true]);
     let newer = joined.renewed().await.expect("renewed");
-    assert!(newer.expires() >= joined.expires() && newer.expires().is_some());
-    let link = HttpLink::new(Client::from_config(&newer.client_config()).expect("usable"), "n1");
+    assert_ne!((&newer.certificate, &newer.key), (&joined.certificate, &joined.key));
+    link.know_as(&newer).expect("usable");
     link.report(None).await.expect("it is known by the newer one");
 
     // A name that is taken costs no token.
@@ -217,7 +218,6 @@ async fn only_the_agent_of_a_node_speaks_for_it() {
     let admin = Client::from_kubeconfig(&kubeconfig).expect("usable");
     let error = admin.post(&path("n1"), &json!({})).await.expect_err("no agent");
     assert_eq!(error.code(), Some(403), "{error}");
-    assert!(matches!(Caller::Node { name: "n1".to_owned() }, Caller::Node { .. }));
     served.server.shutdown().await;
     cluster.shutdown(false).await;
 }
@@ -230,15 +230,14 @@ async fn agent(
 ) -> (AgentHandle, tokio::task::JoinHandle<Result<(), ClientError>>) {
     let token = served.token(cluster, 3_600, None).await;
     let joined = served.join(&token, name).await.expect("joined");
-    let client = Client::from_config(&joined.client_config()).expect("usable");
     let runtime = SimRuntime::new(Arc::new(SystemClock));
     let prints = ["one", "two"].map(str::to_owned).to_vec();
     runtime.set_program("talker", SimProgram { prints, ..SimProgram::default() });
     let scope = Scope { cluster: joined.cluster.clone(), node: name.to_owned() };
-    let link = Arc::new(HttpLink::new(client.clone(), name));
-    let agent = Agent::spawn(AgentConfig::new(scope), Arc::new(runtime), link);
-    let (streams, name) = (agent.streams(), name.to_owned());
-    let tunnel = tokio::spawn(async move { serve_streams(&client, &name, streams).await });
+    let link = HttpLink::new(&joined).expect("usable");
+    let agent = Agent::spawn(AgentConfig::new(scope), Arc::new(runtime), Arc::new(link.clone()));
+    let streams = agent.streams();
+    let tunnel = tokio::spawn(async move { serve_streams(&link, streams).await });
     (agent, tunnel)
 }
 

@@ -13,27 +13,28 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use orchestrator_core::model::Time;
 use orchestrator_core::node::NodeStreams;
 use orchestrator_core::runtime::{
-    AttachOptions, LogOptions, LogStream, RuntimeError, Session, SessionInput, SessionOptions, SessionOutput,
+    AttachOptions, LogOptions, LogStream, RuntimeError, Session, SessionInput, SessionOptions,
+    SessionOutput,
 };
 use tokio::task::AbortHandle;
 
 use super::frame::{self, Frames, Kind, Open};
 use super::{PING_EVERY, PONG_WITHIN, PROTOCOL};
 use crate::body::{self, Body};
-use crate::client::{Client, ClientError};
-use crate::node::NodeCall;
+use crate::client::ClientError;
+use crate::node::{HttpLink, NodeCall};
 
-/// Opens a tunnel to the server and lets it reach the streams of a node through it, until it ends: the server stops, or does
+/// Opens a tunnel to the server and lets it reach the streams of the node through it, until it ends: the server stops, or does
 /// not answer any more. Dropping the future ends it.
 ///
 /// # Errors
 /// [`ClientError`] when the server cannot be reached or refuses.
 pub async fn serve_streams(
-    client: &Client,
-    node: &str,
+    link: &HttpLink,
     streams: Arc<dyn NodeStreams>,
 ) -> Result<(), ClientError> {
-    let upgraded = client.upgrade(&NodeCall::Tunnel.path(node), PROTOCOL).await?;
+    let path = NodeCall::Tunnel.path(link.node());
+    let upgraded = link.client().upgrade(&path, PROTOCOL).await?;
     let service = service_fn(move |request: Request<Incoming>| {
         let streams = Arc::clone(&streams);
         async move { Ok::<_, Infallible>(answer(&*streams, request.into_body()).await) }

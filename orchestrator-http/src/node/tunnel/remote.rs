@@ -17,8 +17,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use orchestrator_core::model::Uid;
 use orchestrator_core::node::NodeStreams;
 use orchestrator_core::runtime::{
-    AttachOptions, LogLine, LogOptions, LogStream, RuntimeError, Session, SessionEvent, SessionInput,
-    SessionOptions, SessionOutput,
+    AttachOptions, LogLine, LogOptions, LogStream, RuntimeError, Session, SessionEvent,
+    SessionInput, SessionOptions, SessionOutput,
 };
 use tokio::sync::mpsc;
 

@@ -1,0 +1,254 @@
+//! `orchd agent`: a node of a cluster whose server is elsewhere, until told to stop.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, anyhow, bail};
+use orchestrator_core::driver::{Agent, AgentConfig, AgentHandle};
+use orchestrator_core::node::NodeStreams;
+use orchestrator_core::runtime::Scope;
+use orchestrator_http::{HttpLink, JoinToken, Membership, serve_streams, write_private};
+use tokio::task::JoinSet;
+
+use crate::data_dir::{DataDir, default_agent_dir};
+use crate::out;
+use crate::runtime::{RunningRuntime, RuntimeChoice, choose};
+use crate::signals::Signals;
+
+pub const EXAMPLES: &str = "\
+Examples:
+  orchd agent --server https://10.0.0.1:6443 --token orch1.agent.… --name node-1
+  orchd agent                                             start again; it has joined already
+  ORCHD_TOKEN=$(cat token) orchd agent --server https://10.0.0.1:6443";
+
+/// How long to wait before the tunnel is opened again, or a certificate asked for again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How often it is looked whether the certificate is half over.
+const RENEWAL_LOOK_EVERY: Duration = Duration::from_secs(60);
+/// The file in which the agent keeps what it is known by.
+const MEMBERSHIP: &str = "agent.json";
+
+/// Options of `orchd agent`.
+#[derive(Debug, clap::Args)]
+pub struct AgentArgs {
+    /// The server's URL, such as https://10.0.0.1:6443; needed to join, and to say that it has moved
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// The token to join with, from `orchd token create`; not needed again afterwards
+    #[arg(long, value_name = "TOKEN", env = "ORCHD_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// The node's name [default: the machine's host name]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Where everything is kept [default: the user's data directory for agents]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// What runs pods [default: docker when an engine answers, else process; an existing data directory keeps its own]
+    #[arg(long, value_enum)]
+    runtime: Option<RuntimeChoice>,
+    /// The address by which other machines reach this one [default: the one from which the server is reached]
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<std::net::IpAddr>,
+    /// Stop all pods when the agent stops; each has its grace period for that, but at most 10 s
+    #[arg(long)]
+    stop_pods: bool,
+}
+
+/// Runs until TERM, an interrupt or a hang-up.
+pub async fn agent(args: AgentArgs) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let running = tokio::select! {
+        started = Running::start(&args) => started?,
+        () = signals.any() => return Ok(()),
+    };
+    let ready = tokio::select! {
+        () = running.link.ready() => true,
+        () = signals.any() => false,
+    };
+    if ready {
+        crate::say(format_args!("ready node={} runtime={}", running.node, running.runtime.name()));
+        signals.any().await;
+    }
+    tokio::select! {
+        () = running.stop(args.stop_pods) => Ok(()),
+        () = signals.interrupted() => bail!("interrupted while stopping; pods that are left are adopted by the next start"),
+    }
+}
+
+/// An agent that runs.
+struct Running {
+    agent: AgentHandle,
+    link: HttpLink,
+    node: String,
+    runtime: RunningRuntime,
+    tasks: JoinSet<()>,
+    /// Held as long as the agent runs.
+    _lock: File,
+}
+
+impl Running {
+    async fn start(args: &AgentArgs) -> anyhow::Result<Self> {
+        let path = args.data_dir.clone().unwrap_or_else(default_agent_dir);
+        let path = std::path::absolute(path)?;
+        let dir = DataDir::open_agent(&path)?;
+        let lock = lock(&path)?;
+        let pods = path.join("process");
+        let chosen = choose(dir.runtime(args.runtime)?, &pods).await?;
+        let membership = membership(args, &path).await?;
+        let runtime = chosen.open(&pods)?;
+        dir.remember(runtime.name())?;
+        let link = HttpLink::new(&membership)?;
+        let (cluster, node) = (membership.cluster.clone(), membership.node.clone());
+        let mut config = AgentConfig::new(Scope { cluster, node: node.clone() });
+        config.disk_path = path.clone();
+        config.address = match args.address {
+            Some(address) => address.to_string(),
+            None => own_address(&membership.server).unwrap_or(config.address),
+        };
+        let agent = Agent::spawn(config, runtime.shared(), Arc::new(link.clone()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(reach(link.clone(), agent.streams()));
+        tasks.spawn(renew(link.clone(), membership, path));
+        Ok(Self { agent, link, node, runtime, tasks, _lock: lock })
+    }
+
+    async fn stop(mut self, stop_pods: bool) {
+        self.agent.shutdown(stop_pods).await;
+        self.tasks.shutdown().await;
+    }
+}
+
+/// Takes the directory for this agent alone.
+fn lock(dir: &Path) -> anyhow::Result<File> {
+    let path = dir.join("agent.lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another agent uses {}; give each agent a --data-dir and a --name of its own",
+            dir.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+/// What the agent is known by: from an earlier start, or by joining now.
+async fn membership(args: &AgentArgs, dir: &Path) -> anyhow::Result<Membership> {
+    let path = dir.join(MEMBERSHIP);
+    let Some(mut known) = read(&path)? else {
+        let joined = join(args).await?;
+        save(&path, &joined)?;
+        return Ok(joined);
+    };
+    if let Some(name) = args.name.as_ref().filter(|name| **name != known.node) {
+        bail!(
+            "{} is of the node {:?}, not of {name:?}; leave --name away, or choose another --data-dir",
+            dir.display(),
+            known.node
+        );
+    }
+    if let Some(server) = args.server.as_ref().filter(|server| **server != known.server) {
+        known.server.clone_from(server);
+        save(&path, &known)?;
+    }
+    Ok(known)
+}
+
+async fn join(args: &AgentArgs) -> anyhow::Result<Membership> {
+    let (Some(server), Some(token)) = (&args.server, &args.token) else {
+        return Err(out::usage(
+            "to join a cluster --server and --token are needed; `orchd token create` prints a token where the server runs",
+        ));
+    };
+    let token: JoinToken = token.parse().map_err(out::usage)?;
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => host_name()?,
+    };
+    let joined = Membership::join(server, &token, &name).await;
+    joined.with_context(|| format!("cannot join the cluster at {server} as node {name:?}"))
+}
+
+fn host_name() -> anyhow::Result<String> {
+    let name = nix::unistd::gethostname().context("the machine has no host name; give a --name")?;
+    let name = name.into_string().map_err(|name| anyhow!("{name:?}: give the node a --name"))?;
+    Ok(name.to_ascii_lowercase())
+}
+
+/// The address of this machine from which a server is reached.
+fn own_address(server: &str) -> Option<String> {
+    let authority = server.strip_prefix("https://")?;
+    // Nothing is sent: the kernel only says which way it would go.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect(authority).ok()?;
+    Some(socket.local_addr().ok()?.ip().to_string())
+}
+
+fn read(path: &Path) -> anyhow::Result<Option<Membership>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let read = serde_json::from_slice(&bytes).map(Some);
+    read.with_context(|| {
+        format!("{} is damaged; remove it and join anew, with a new token", path.display())
+    })
+}
+
+fn save(path: &Path, membership: &Membership) -> anyhow::Result<()> {
+    let bytes = serde_json::to_vec(membership)?;
+    write_private(path, &bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Keeps a tunnel open through which the server reaches the node's streams.
+async fn reach(link: HttpLink, streams: Arc<dyn NodeStreams>) {
+    loop {
+        if let Err(error) = serve_streams(&link, Arc::clone(&streams)).await {
+            tracing::debug!(%error, "the tunnel cannot be opened");
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+}
+
+/// Gets a newer certificate whenever the one there is is half over.
+async fn renew(link: HttpLink, mut membership: Membership, dir: PathBuf) {
+    let path = dir.join(MEMBERSHIP);
+    loop {
+        if membership.is_half_over(seconds_now()) {
+            match renewed(&link, &membership, &path).await {
+                Ok(newer) => membership = newer,
+                Err(error) => {
+                    tracing::warn!(
+                        error = out::chain(&error),
+                        "the node's certificate was not renewed"
+                    );
+                }
+            }
+        }
+        tokio::time::sleep(RENEWAL_LOOK_EVERY).await;
+    }
+}
+
+async fn renewed(
+    link: &HttpLink,
+    membership: &Membership,
+    path: &Path,
+) -> anyhow::Result<Membership> {
+    let newer = membership.renewed().await?;
+    // Kept before it is used: the old one is still good.
+    save(path, &newer)?;
+    link.know_as(&newer)?;
+    Ok(newer)
+}
+
+fn seconds_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

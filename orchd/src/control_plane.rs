@@ -1,0 +1,101 @@
+//! `ControlPlane`: store, cluster and API server wired together over one data directory.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use orchestrator_core::driver::Cluster;
+use orchestrator_core::runtime::Runtime;
+use orchestrator_core::store::StateStore;
+use orchestrator_http::{Listen, Server, ServerConfig};
+use orchestrator_sqlite::SqliteStore;
+
+/// A running control plane.
+pub struct ControlPlane {
+    pub cluster: Cluster,
+    pub kubeconfig: PathBuf,
+    /// The API's URL.
+    pub url: String,
+    server: Server,
+    store: Arc<SqliteStore>,
+}
+
+/// How a control plane is reached.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Where the API listens.
+    pub listen: SocketAddr,
+    /// Host names and addresses, beside the usual ones, by which clients reach it.
+    pub names: Vec<String>,
+}
+
+/// A node in the control plane's own process.
+pub struct OwnNode {
+    pub name: &'static str,
+    pub runtime: Arc<dyn Runtime>,
+}
+
+impl ControlPlane {
+    /// Opens the database of a data directory.
+    pub async fn open(data_dir: &Path, database: PathBuf) -> anyhow::Result<Arc<SqliteStore>> {
+        let store = SqliteStore::open(database).await;
+        store
+            .map(Arc::new)
+            .with_context(|| format!("cannot use the data directory {}", data_dir.display()))
+    }
+
+    /// Starts everything; when this returns the API is served. What fails leaves nothing running but the store.
+    pub async fn start(
+        data_dir: &Path,
+        store: Arc<SqliteStore>,
+        endpoint: &Endpoint,
+        node: Option<OwnNode>,
+    ) -> anyhow::Result<Self> {
+        let mut builder =
+            Cluster::builder().shared_store(Arc::clone(&store) as Arc<dyn StateStore>);
+        if let Some(OwnNode { name, runtime }) = node {
+            builder = builder.shared_runtime(runtime).node_name(name);
+        }
+        let cluster = builder.start().await.context("cannot start the cluster")?;
+        match serve(data_dir, endpoint, &cluster).await {
+            Ok((server, kubeconfig)) => {
+                let url = server.url();
+                Ok(Self { cluster, kubeconfig, url, server, store })
+            }
+            Err(error) => {
+                cluster.shutdown(false).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Stops everything and waits for every task. Pods keep running unless `stop_pods`.
+    pub async fn stop(self, stop_pods: bool) {
+        self.server.shutdown().await;
+        self.cluster.shutdown(stop_pods).await;
+        self.store.close().await;
+    }
+}
+
+async fn serve(
+    data_dir: &Path,
+    endpoint: &Endpoint,
+    cluster: &Cluster,
+) -> anyhow::Result<(Server, PathBuf)> {
+    let Endpoint { listen, names } = endpoint;
+    let config = ServerConfig {
+        audit_log: Some(data_dir.join("audit.log")),
+        extra_names: names.clone(),
+        ..ServerConfig::new(Listen::Tcp(*listen), data_dir.join("pki"))
+    };
+    let server = Server::bind(config, cluster.clone())
+        .await
+        .with_context(|| format!("cannot serve the API on {listen}"))?;
+    let kubeconfig = data_dir.join("kubeconfig");
+    if let Err(error) = server.write_kubeconfig(&kubeconfig) {
+        server.shutdown().await;
+        return Err(error).with_context(|| format!("cannot write {}", kubeconfig.display()));
+    }
+    Ok((server, kubeconfig))
+}

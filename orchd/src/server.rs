@@ -1,0 +1,84 @@
+//! `orchd server`: the control plane of a cluster whose nodes are elsewhere, until told to stop.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::bail;
+use nix::ifaddrs::getifaddrs;
+
+use crate::control_plane::{ControlPlane, Endpoint};
+use crate::data_dir::{DataDir, default_data_dir};
+use crate::signals::Signals;
+
+pub const EXAMPLES: &str = "\
+Examples:
+  orchd server --data-dir /var/lib/orchd
+  orchd token create --kubeconfig /var/lib/orchd/kubeconfig
+  orchd agent --server https://10.0.0.1:6443 --token orch1.agent.…    on each machine";
+
+/// Options of `orchd server`.
+#[derive(Debug, clap::Args)]
+pub struct ServerArgs {
+    /// Where everything is kept [default: the user's data directory]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where the API listens; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:6443")]
+    listen: SocketAddr,
+    /// A host name or address by which agents and clients reach the server, beside those of this machine; may be repeated
+    #[arg(long, value_name = "NAME")]
+    name: Vec<String>,
+}
+
+/// Runs until TERM, an interrupt or a hang-up.
+pub async fn server(args: ServerArgs) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let data_dir = std::path::absolute(args.data_dir.clone().unwrap_or_else(default_data_dir))?;
+    let control_plane = tokio::select! {
+        started = start(&args, &data_dir) => started?,
+        () = signals.any() => return Ok(()),
+    };
+    crate::say(format_args!(
+        "ready {} kubeconfig={}",
+        control_plane.url,
+        control_plane.kubeconfig.display()
+    ));
+    signals.any().await;
+    tokio::select! {
+        () = control_plane.stop(false) => Ok(()),
+        () = signals.interrupted() => bail!("interrupted while stopping"),
+    }
+}
+
+async fn start(args: &ServerArgs, data_dir: &std::path::Path) -> anyhow::Result<ControlPlane> {
+    let dir = DataDir::open(data_dir)?;
+    if let Some(runtime) = dir.runtime(None)? {
+        bail!(
+            "{} is of an `orchd dev`, whose pods run with `--runtime {}`; choose another data directory",
+            data_dir.display(),
+            runtime.name()
+        );
+    }
+    let store = ControlPlane::open(data_dir, dir.database()).await?;
+    let mut names = args.name.clone();
+    if args.listen.ip().is_unspecified() {
+        names.extend(own_addresses());
+    }
+    let endpoint = Endpoint { listen: args.listen, names };
+    let started = ControlPlane::start(data_dir, store.clone(), &endpoint, None).await;
+    if started.is_err() {
+        store.close().await;
+    }
+    started
+}
+
+/// The addresses of this machine.
+fn own_addresses() -> Vec<String> {
+    let Ok(interfaces) = getifaddrs() else { return Vec::new() };
+    let addresses = interfaces.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|address| address.ip().to_string());
+        v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().to_string()))
+    });
+    addresses.collect()
+}

@@ -1,0 +1,178 @@
+//! `orchd token`: the tokens by which agents join.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, anyhow, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use orchestrator_core::model::{Kind, Time, is_dns_subdomain};
+use orchestrator_http::{
+    DeleteParams, JOIN_TOKEN_NAMESPACE, JOIN_TOKEN_PREFIX, JOIN_TOKEN_TYPE, JoinToken, Selector,
+    WriteParams, brief_duration, join_token_key,
+};
+use serde_json::Value;
+
+use super::columns::Columns;
+use super::session::{ClientArgs, Session};
+use super::{duration, json, text_at};
+use crate::out::{line, text, usage};
+
+pub const EXAMPLES: &str = "\
+Examples:
+  orchd token create
+  orchd token create --ttl 10m --node node-1
+  orchd token list
+  orchd token revoke 0a1b2c3d
+
+A token is good for one node. Whoever has it can join as that: hand it over as you would a password.";
+
+/// How long a token is good at most.
+const TTL_MAX: Duration = Duration::from_secs(24 * 3_600);
+
+#[derive(Debug, clap::Subcommand)]
+pub enum TokenVerb {
+    /// Print a token by which one agent can join
+    Create {
+        /// How long it is good, such as 10m; at most 24h
+        #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "1h")]
+        ttl: Duration,
+        /// The only node name that it is good for [default: any that is free]
+        #[arg(long, value_name = "NAME")]
+        node: Option<String>,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// List the tokens there are; what would let somebody in is not shown
+    List {
+        /// For programs
+        #[arg(short, long, value_name = "FORMAT", value_parser = ["json"])]
+        output: Option<String>,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Make a token good for nothing; a node that has joined by it stays
+    Revoke {
+        /// The token's id, as listed, or the whole token
+        #[arg(value_name = "ID")]
+        id: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+}
+
+/// Makes, lists or revokes tokens.
+pub async fn token(verb: TokenVerb) -> anyhow::Result<()> {
+    match verb {
+        TokenVerb::Create { ttl, node, client } => {
+            create(&Session::open(&client)?, ttl, node.as_deref()).await
+        }
+        TokenVerb::List { output, client } => {
+            list(&Session::open(&client)?, output.is_some()).await
+        }
+        TokenVerb::Revoke { id, client } => revoke(&Session::open(&client)?, &id).await,
+    }
+}
+
+async fn create(session: &Session, ttl: Duration, node: Option<&str>) -> anyhow::Result<()> {
+    if ttl.is_zero() || ttl > TTL_MAX {
+        return Err(usage("--ttl: more than nothing and at most 24h is needed"));
+    }
+    if let Some(node) = node.filter(|node| !is_dns_subdomain(node)) {
+        return Err(usage(format!("--node: {node:?} can be no name of a node, such as node-1")));
+    }
+    let Some(root) = &session.ca_pem else {
+        bail!(
+            "the kubeconfig names no certificate authority; use the one in the server's data directory"
+        );
+    };
+    let token = JoinToken::new(root).context("cannot make a token")?;
+    let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+    let expires = Time::from_seconds(seconds_now() + ttl);
+    let secret = token.to_secret(expires, node);
+    let params = WriteParams::default();
+    session.client.create(Kind::Secret, Some(JOIN_TOKEN_NAMESPACE), &secret, params).await?;
+    line(token.reveal())
+}
+
+/// A token as it is listed.
+struct Listed {
+    id: String,
+    expires: Option<Time>,
+    node: String,
+    is_used: bool,
+}
+
+impl Listed {
+    fn read(secret: &Value) -> Option<Self> {
+        let id = text_at(secret, "/metadata/name").strip_prefix(JOIN_TOKEN_PREFIX)?.to_owned();
+        if text_at(secret, "/type") != JOIN_TOKEN_TYPE {
+            return None;
+        }
+        let field = |name: &str| {
+            let bytes = STANDARD.decode(text_at(secret, &format!("/data/{name}"))).ok();
+            bytes.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+        };
+        let is_used = !field("key").is_empty();
+        Some(Self { id, expires: field("expires").parse().ok(), node: field("node"), is_used })
+    }
+
+    fn state(&self, now: i64) -> String {
+        match self.expires {
+            _ if self.is_used => "used".to_owned(),
+            Some(expires) if expires.as_seconds() > now => {
+                format!("good for {}", brief_duration(expires.as_seconds() - now))
+            }
+            Some(_) | None => "expired".to_owned(),
+        }
+    }
+}
+
+async fn list(session: &Session, for_programs: bool) -> anyhow::Result<()> {
+    let all =
+        session.client.list(Kind::Secret, Some(JOIN_TOKEN_NAMESPACE), &Selector::default()).await?;
+    let items = all.get("items").and_then(Value::as_array);
+    let tokens: Vec<_> = items.into_iter().flatten().filter_map(Listed::read).collect();
+    let now = seconds_now();
+    if for_programs {
+        let tokens: Vec<Value> = tokens
+            .iter()
+            .map(|token| {
+                serde_json::json!({
+                    "id": token.id,
+                    "node": token.node,
+                    "expires": token.expires.map(|time| time.to_string()),
+                    "used": token.is_used,
+                })
+            })
+            .collect();
+        return text(json(&Value::Array(tokens)));
+    }
+    if tokens.is_empty() {
+        crate::out::remark("there are no tokens; `orchd token create` makes one");
+        return Ok(());
+    }
+    let row = |token: &Listed| {
+        let node = if token.node.is_empty() { "<any>" } else { &token.node };
+        vec![token.id.clone(), node.to_owned(), token.state(now)]
+    };
+    let rows: Vec<_> = tokens.iter().map(row).collect();
+    text(Columns::layout(&["Id", "Node", "State"], &rows))
+}
+
+async fn revoke(session: &Session, given: &str) -> anyhow::Result<()> {
+    let token = given.parse::<JoinToken>();
+    let id = token.as_ref().map_or(given, JoinToken::id);
+    let deleted = session.client.delete(&join_token_key(id), &DeleteParams::default()).await;
+    match deleted {
+        Ok(_) => line(format_args!("token {id} revoked")),
+        Err(error) if error.is_not_found() => {
+            Err(anyhow!("there is no token {id:?}; `orchd token list` lists all there are"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn seconds_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
