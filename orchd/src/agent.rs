@@ -142,7 +142,7 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
 async fn membership(args: &AgentArgs, dir: &Path) -> anyhow::Result<Membership> {
     let path = dir.join(MEMBERSHIP);
     let Some(mut known) = read(&path)? else {
-        let joined = join(args).await?;
+        let joined = join(args, args.name.clone()).await?;
         save(&path, &joined)?;
         return Ok(joined);
     };
@@ -153,6 +153,12 @@ async fn membership(args: &AgentArgs, dir: &Path) -> anyhow::Result<Membership> 
             known.node
         );
     }
+    if args.token.is_some() && known.is_removed().await {
+        let name = Some(known.node);
+        let joined = join(args, name).await?;
+        save(&path, &joined)?;
+        return Ok(joined);
+    }
     if let Some(server) = args.server.as_ref().filter(|server| **server != known.server) {
         known.server.clone_from(server);
         save(&path, &known)?;
@@ -160,15 +166,15 @@ async fn membership(args: &AgentArgs, dir: &Path) -> anyhow::Result<Membership> 
     Ok(known)
 }
 
-async fn join(args: &AgentArgs) -> anyhow::Result<Membership> {
+async fn join(args: &AgentArgs, name: Option<String>) -> anyhow::Result<Membership> {
     let (Some(server), Some(token)) = (&args.server, &args.token) else {
         return Err(out::usage(
             "to join a cluster --server and --token are needed; `orchd token create` prints a token where the server runs",
         ));
     };
     let token: JoinToken = token.parse().map_err(out::usage)?;
-    let name = match &args.name {
-        Some(name) => name.clone(),
+    let name = match name {
+        Some(name) => name,
         None => host_name()?,
     };
     let joined = Membership::join(server, &token, &name).await;

@@ -1,4 +1,4 @@
-//! `Daemon`: an `orchd dev` of a test's own, and calls of `orchd` as its client.
+//! `Daemon`: an `orchd dev`, server or agent of a test's own, and calls of `orchd` as its client.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A running `orchd dev`. Dropped, it is told to stop, and waited for.
+/// A running `orchd dev`, server or agent. Dropped, it is told to stop, and waited for.
 pub struct Daemon {
     child: Child,
     _stdout: BufReader<ChildStdout>,
@@ -63,12 +63,20 @@ impl Daemon {
 
     /// Starts one on a data directory.
     pub fn start_on(data: &Path, arguments: &[&str], dir: TempDir) -> Self {
-        let mut child = dev(data).args(arguments).stdout(Stdio::piped()).spawn().expect("it runs");
+        let mut command = dev(data);
+        command.args(arguments);
+        Self::ready(command, data.join("kubeconfig"), dir)
+    }
+
+    /// Starts what says that it is ready, beside a kubeconfig for its clients.
+    #[track_caller]
+    pub fn ready(mut command: Command, kubeconfig: PathBuf, dir: TempDir) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("it runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
         let mut ready = String::new();
         stdout.read_line(&mut ready).expect("text");
-        assert!(ready.starts_with("ready"), "orchd dev said {ready:?}");
-        Self { child, _stdout: stdout, ready, kubeconfig: data.join("kubeconfig"), dir }
+        assert!(ready.starts_with("ready"), "{command:?} said {ready:?}");
+        Self { child, _stdout: stdout, ready, kubeconfig, dir }
     }
 
     /// A call as a client of this daemon.
@@ -137,6 +145,13 @@ impl Daemon {
     pub fn pods(&self) -> Vec<String> {
         let names = self.done(&["get", "pods", "-o", "name"]);
         names.lines().map(|line| line.trim_start_matches("pod/").to_owned()).collect()
+    }
+
+    /// Ends it without a chance to say anything.
+    pub fn kill(mut self) -> TempDir {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+        std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a directory"))
     }
 
     /// Tells it to stop and returns its exit code.

@@ -2,6 +2,7 @@
 
 mod apply;
 mod change;
+mod cluster;
 mod daemon;
 mod dev;
 mod logs;

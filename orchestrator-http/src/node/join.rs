@@ -122,6 +122,14 @@ impl Membership {
         life.is_none_or(|(from, until)| now >= from + (until - from) / 2)
     }
 
+    /// Whether the server answers that the node has been removed; a server that does not answer has not.
+    pub async fn is_removed(&self) -> bool {
+        let Ok(client) = Client::from_config(&self.client_config()) else { return false };
+        let path = NodeCall::Reports.path(&self.node);
+        let answered = client.post(&path, &serde_json::json!({})).await;
+        answered.is_err_and(|error| error.code() == Some(403))
+    }
+
     /// Gets a newer certificate, for a new key, with the one there is.
     ///
     /// # Errors

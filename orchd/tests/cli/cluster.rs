@@ -1,0 +1,204 @@
+//! `orchd server`, `agent`, `token` and `node`: a cluster of several agents on this machine.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::daemon::{Daemon, Ran, deployment, orchd, run, until};
+
+fn temp() -> TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+/// `orchd server` in a directory.
+fn server_in(dir: &Path, listen: &str) -> Command {
+    let mut command = orchd();
+    command.args(["server", "--listen", listen, "--data-dir"]).arg(dir.join("data"));
+    command
+}
+
+fn start_server(listen: &str, dir: TempDir) -> Daemon {
+    let kubeconfig = dir.path().join("data/kubeconfig");
+    Daemon::ready(server_in(dir.path(), listen), kubeconfig, dir)
+}
+
+fn url(server: &Daemon) -> &str {
+    server.ready.split_whitespace().nth(1).expect("ready URL …")
+}
+
+fn token(server: &Daemon) -> String {
+    let printed = server.done(&["token", "create"]);
+    let (token, rest) = printed.split_once('\n').expect("a line");
+    assert!(token.starts_with("orch1.agent.") && rest.is_empty(), "the token alone");
+    token.to_owned()
+}
+
+/// `orchd agent` in a directory, which has joined or is yet to.
+fn agent_in(dir: &Path) -> Command {
+    let mut command = orchd();
+    command.args(["agent", "--runtime", "process", "--data-dir"]).arg(dir.join("data"));
+    command
+}
+
+fn joining(server: &Daemon, token: &str, name: &str, dir: &Path) -> Command {
+    let mut command = agent_in(dir);
+    command.args(["--server", url(server), "--token", token, "--name", name]);
+    command
+}
+
+fn join(server: &Daemon, name: &str, arguments: &[&str]) -> Daemon {
+    let dir = temp();
+    let mut command = joining(server, &token(server), name, dir.path());
+    command.args(arguments);
+    Daemon::ready(command, server.kubeconfig.clone(), dir)
+}
+
+/// Uid, node and restarts of every pod that runs, by name.
+fn running(server: &Daemon) -> BTreeMap<String, (String, String, u64)> {
+    let list = server.json(&["pods"]);
+    let text = |pod: &Value, at: &str| {
+        pod.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let pods = list["items"].as_array().cloned().unwrap_or_default();
+    pods.iter()
+        .filter(|pod| text(pod, "/status/phase") == "Running")
+        .map(|pod| {
+            let restarts = pod.pointer("/status/containerStatuses/0/restartCount");
+            let restarts = restarts.and_then(Value::as_u64).unwrap_or_default();
+            let about = (text(pod, "/metadata/uid"), text(pod, "/spec/nodeName"), restarts);
+            (text(pod, "/metadata/name"), about)
+        })
+        .collect()
+}
+
+fn nodes_of(pods: &BTreeMap<String, (String, String, u64)>) -> Vec<&str> {
+    let mut nodes: Vec<_> = pods.values().map(|(_, node, _)| node.as_str()).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    nodes
+}
+
+#[track_caller]
+fn refused(command: &mut Command, code: i32, says: &str) {
+    let ran: Ran = run(command);
+    assert_eq!(ran.code, Some(code), "{ran:?}");
+    assert!(ran.err.contains(says), "{says}: {ran:?}");
+}
+
+#[test]
+fn pods_run_on_every_node_and_outlive_servers_and_agents_that_are_killed() {
+    let server = start_server("127.0.0.1:0", temp());
+    let [a, b] = ["a", "b"].map(|name| join(&server, name, &["--stop-pods"]));
+    assert_eq!(a.ready.split_whitespace().next_back(), Some("runtime=process"), "{}", a.ready);
+    server.apply(&deployment("web", 4, "echo hello; exec sleep 3600"));
+    until("4 pods", || running(&server).len() == 4);
+    let before = running(&server);
+    assert_eq!(nodes_of(&before), ["a", "b"]);
+    for pod in before.keys() {
+        assert_eq!(server.done(&["logs", pod]), "hello\n", "through its node's tunnel");
+    }
+
+    let listen = url(&server).trim_start_matches("https://").to_owned();
+    let server = start_server(&listen, server.kill());
+    until("both nodes heard of", || {
+        let text = server.done(&["node", "list"]);
+        text.matches(" Ready").count() == 2
+    });
+    assert_eq!(running(&server), before, "nothing was restarted");
+
+    // An agent that has joined needs no token to start again, and takes over what runs.
+    let dir = a.kill();
+    let mut command = agent_in(dir.path());
+    command.arg("--stop-pods");
+    let a = Daemon::ready(command, server.kubeconfig.clone(), dir);
+    let pod = before.iter().find(|(_, (_, node, _))| node == "a").map(|(name, _)| name);
+    let pod = pod.expect("one on each node");
+    until("its tunnel", || server.call(&["logs", pod]).out == "hello\n");
+    assert_eq!(running(&server), before, "nothing was restarted");
+
+    server.done(&["delete", "deployment", "web"]);
+    until("no pods", || server.pods().is_empty());
+    drop((a, b));
+    assert_eq!(server.stop().0, Some(0));
+}
+
+#[test]
+fn a_node_is_drained_closed_opened_and_taken_out() {
+    let server = start_server("127.0.0.1:0", temp());
+    let [a, b] = ["a", "b"].map(|name| join(&server, name, &["--stop-pods"]));
+    server.apply(&deployment("web", 4, "exec sleep 3600"));
+    until("4 pods", || running(&server).len() == 4);
+    assert_eq!(nodes_of(&running(&server)), ["a", "b"]);
+    let said = server.refused(1, &["node", "remove", "a"]);
+    assert!(said.contains("orchd node drain a"), "{said}");
+    let said = server.done(&["node", "drain", "a", "--timeout", "60s"]);
+    assert!(said.starts_with("node/a cordoned\n") && said.ends_with("node/a drained\n"), "{said}");
+    until("4 pods on the other", || {
+        let pods = running(&server);
+        pods.len() == 4 && nodes_of(&pods) == ["b"]
+    });
+    assert!(server.done(&["node", "list"]).contains("Ready,SchedulingDisabled"));
+    assert_eq!(server.done(&["node", "uncordon", "a"]), "node/a uncordoned\n");
+    assert!(!server.done(&["node", "list"]).contains("SchedulingDisabled"));
+    assert_eq!(server.done(&["node", "remove", "a"]), "node/a removed\n");
+    assert_eq!(server.done(&["node", "list", "-o", "name"]), "node/b\n");
+    let said = server.refused(1, &["node", "remove", "a"]);
+    assert!(said.contains("orchd get nodes"), "{said}");
+    // Its agent is of the cluster no more, whatever it keeps in its directory, until it joins anew.
+    let dir = a.kill();
+    let kept = server.kubeconfig.clone();
+    let a = Daemon::ready(joining(&server, &token(&server), "a", dir.path()), kept, dir);
+    assert_eq!(server.done(&["node", "list", "-o", "name"]), "node/a\nnode/b\n");
+    drop(a);
+    drop(b);
+}
+
+#[test]
+fn who_has_no_good_token_or_name_or_directory_does_not_join() {
+    let server = start_server("127.0.0.1:0", temp());
+    let a = join(&server, "a", &[]);
+    let (dir, other) = (temp(), temp());
+    let good = token(&server);
+    refused(&mut agent_in(dir.path()), 2, "--server and --token are needed");
+    refused(&mut joining(&server, "secret", "b", dir.path()), 2, "no join token");
+    refused(&mut joining(&server, &good, "a", dir.path()), 1, "orchd node remove a");
+    refused(&mut joining(&server, &good, "B_", dir.path()), 1, "can be no name of a node");
+    let agents = a.dir.path();
+    refused(&mut agent_in(agents), 1, "another agent uses");
+
+    let stranger = start_server("127.0.0.1:0", temp());
+    let strange = token(&stranger);
+    refused(&mut joining(&server, &strange, "b", dir.path()), 1, "is not the server");
+    drop(stranger);
+
+    let listed = server.done(&["token", "list"]);
+    assert!(listed.contains("good for") && listed.contains("used"), "{listed}");
+    let id = good.split('.').nth(2).expect("an id");
+    assert_eq!(server.done(&["token", "revoke", id]), format!("token {id} revoked\n"));
+    refused(&mut joining(&server, &good, "b", dir.path()), 1, "orchd token create");
+    let said = server.refused(1, &["token", "revoke", id]);
+    assert!(said.contains("orchd token list"), "{said}");
+    let said = server.refused(2, &["token", "create", "--ttl", "48h"]);
+    assert!(said.contains("at most 24h"), "{said}");
+    for secret in [&good, &strange] {
+        assert!(!listed.contains(&secret[90..]), "no secret is listed");
+    }
+
+    // What is of one kind is not taken for another.
+    let data = a.dir.path().join("data");
+    refused(server_in(a.dir.path(), "127.0.0.1:0").arg("--name=x"), 1, "agent.json");
+    let mut agent = orchd();
+    agent.args(["agent", "--runtime", "process", "--data-dir"]).arg(server.dir.path().join("data"));
+    refused(&mut agent, 1, "no agent.json");
+    refused(
+        orchd().args(["agent", "--runtime", "process", "--name", "b", "--data-dir"]).arg(&data),
+        1,
+        "another agent uses",
+    );
+    let dev = Daemon::start_on(&other.path().join("data"), &["--stop-pods"], temp());
+    drop(dev);
+    refused(&mut server_in(other.path(), "127.0.0.1:0"), 1, "orchd dev");
+}
