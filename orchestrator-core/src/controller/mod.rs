@@ -32,7 +32,7 @@ pub use disruption_budget::DisruptionBudgets;
 pub use event_expiry::{EVENT_SWEEP_MS, EVENT_TTL_MS, EVENTS_MAX, EventExpiry};
 pub use garbage_collector::{COLLECTOR_RECHECK_MS, GarbageCollector};
 pub use namespace::NamespaceController;
-pub use node_health::{NODE_GRACE_MS, NodeHealth};
+pub use node_health::{GIVE_UP_PERCENT, GIVE_UP_WINDOW_MS, NODE_GRACE_MS, NodeHealth};
 pub use pod_gc::{FINISHED_PODS_MAX, PodCollector};
 pub use replica_set::{
     FINISHED_KEPT_MAX, REPLICA_BURST_MAX, ReplicaSetController, SLOT_ATTEMPTS_MAX, SLOT_BACKOFF_MS,

@@ -14,8 +14,13 @@ use crate::model::{
 };
 use crate::world::{EventNote, Proposal, World};
 
-/// How long a node may be silent before it counts as unreachable, in milliseconds (Kubernetes' default).
+/// How long a node may be silent at most before it counts as unreachable, in milliseconds (Kubernetes' default). One that has
+/// been heard for a while is missed sooner, by its own [`Rhythm`](crate::world::Rhythm).
 pub const NODE_GRACE_MS: i64 = 40_000;
+/// In this time only so many nodes are given up, in milliseconds (Kubernetes gives up one in ten seconds).
+pub const GIVE_UP_WINDOW_MS: i64 = 10_000;
+/// How many nodes may be given up in [`GIVE_UP_WINDOW_MS`], in percent of all; one in any case.
+pub const GIVE_UP_PERCENT: usize = 10;
 
 /// Why `Ready` is `Unknown`.
 const SILENT: &str = "NodeStatusUnknown";
@@ -45,8 +50,10 @@ impl Controller for NodeHealth {
         let mut decision = Decision::nothing();
         let Some(stored) = world.get(key) else { return decision };
         let Some(node) = Node::from_object(&stored.object) else { return decision };
-        let heard = world.signal(&node.metadata.name).last_heard;
-        let silent_at = heard.map(|heard| heard.plus_millis(NODE_GRACE_MS));
+        let signal = world.signal(&node.metadata.name);
+        let heard = signal.last_heard;
+        let silence_ms = signal.rhythm.silence_ms().unwrap_or(NODE_GRACE_MS).min(NODE_GRACE_MS);
+        let silent_at = heard.map(|heard| heard.plus_millis(silence_ms));
         let is_silent = silent_at.is_some_and(|at| at <= now);
         if let Some(at) = silent_at.filter(|at| now < *at) {
             decision.recheck(at, TimerReason::Periodic);
@@ -59,7 +66,16 @@ impl Controller for NodeHealth {
         }
         let status = new.as_ref().or(ready).map(|condition| condition.status);
         let unreachable = status == Some(ConditionStatus::Unknown) || is_silent;
-        let taints = taints(node, unreachable, status == Some(ConditionStatus::False), now);
+        let is_lost = unreachable || status == Some(ConditionStatus::False);
+        let gives_up = match may_give_up(world, node, now) {
+            Err(at) if is_lost => {
+                decision.recheck(at, TimerReason::Periodic);
+                false
+            }
+            Ok(()) | Err(_) => true,
+        };
+        let not_ready = status == Some(ConditionStatus::False);
+        let taints = taints(node, unreachable, not_ready, gives_up, now);
         if taints != node.spec.taints {
             let mut node = Node::clone(node);
             node.spec.taints = taints;
@@ -105,12 +121,18 @@ fn with_ready(node: &Node, new: NodeCondition, now: Timestamp) -> Node {
 }
 
 /// The node's taints with those kept here brought up to date; other people's stay.
-fn taints(node: &Node, unreachable: bool, not_ready: bool, now: Timestamp) -> Vec<Taint> {
+fn taints(
+    node: &Node,
+    unreachable: bool,
+    not_ready: bool,
+    gives_up: bool,
+    now: Timestamp,
+) -> Vec<Taint> {
     use TaintEffect::{NoExecute, NoSchedule};
     let wanted = [
-        (TAINT_NOT_READY, NoExecute, not_ready && !unreachable),
+        (TAINT_NOT_READY, NoExecute, not_ready && !unreachable && gives_up),
         (TAINT_NOT_READY, NoSchedule, not_ready && !unreachable),
-        (TAINT_UNREACHABLE, NoExecute, unreachable),
+        (TAINT_UNREACHABLE, NoExecute, unreachable && gives_up),
         (TAINT_UNREACHABLE, NoSchedule, unreachable),
         (TAINT_UNSCHEDULABLE, NoSchedule, node.spec.unschedulable),
     ];
@@ -130,6 +152,36 @@ fn taints(node: &Node, unreachable: bool, not_ready: bool, now: Timestamp) -> Ve
         taint.time_added = taint.time_added.or(Some(now.to_time()));
     }
     taints
+}
+
+/// Whether the pods of a node may be made to leave it now; an error says when to look again. A node that was given up already
+/// stays so.
+fn may_give_up(world: &World, node: &Node, now: Timestamp) -> Result<(), Timestamp> {
+    if given_up_at(node).is_some() {
+        return Ok(());
+    }
+    let window = |at: Timestamp| at.plus_millis(GIVE_UP_WINDOW_MS);
+    let (mut all, mut others) = (0, Vec::new());
+    for node in world.all::<Node>(None) {
+        all += 1;
+        others.extend(given_up_at(node).filter(|at| window(*at) > now));
+    }
+    others.sort_unstable();
+    let limit = (all * GIVE_UP_PERCENT / 100).max(1);
+    // When the oldest of those that are too many is over, there is room for one.
+    match others.len().checked_sub(limit) {
+        None => Ok(()),
+        Some(surplus) => Err(others.get(surplus).copied().map_or(now, window)),
+    }
+}
+
+/// Since when the pods of a node are made to leave because it seems to be lost.
+fn given_up_at(node: &Node) -> Option<Timestamp> {
+    let taints = node.spec.taints.iter().filter(|taint| {
+        taint.effect == TaintEffect::NoExecute
+            && [TAINT_NOT_READY, TAINT_UNREACHABLE].contains(&taint.key.as_str())
+    });
+    taints.filter_map(|taint| Some(taint.time_added?.to_timestamp())).min()
 }
 
 /// Marks ready pods of a silent node as not ready: nobody should be sent there. The agent says so itself when it is

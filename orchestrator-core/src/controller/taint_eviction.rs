@@ -13,9 +13,10 @@ use crate::model::{
 };
 use crate::world::{EventNote, World, graceful_delete};
 
-/// How long pods that do not say stay on a node that is not ready or does not answer, in seconds (Kubernetes'
-/// default).
-pub const DEFAULT_TOLERATION_SECONDS: i64 = 300;
+/// How long pods that do not say stay on a node that is not ready or does not answer, in seconds: long enough for an agent to be
+/// started again, short enough that they are elsewhere within five seconds of a machine's death. (Kubernetes waits 300 s; its
+/// `tolerationSeconds` says so of a pod here too.)
+pub const DEFAULT_TOLERATION_SECONDS: i64 = 2;
 /// The share of nodes that must be unready for evictions to stop, in percent.
 pub const DISRUPTION_PERCENT: usize = 55;
 /// How often a halt of evictions is looked at again, in milliseconds.

@@ -9,6 +9,7 @@ mod deletion;
 mod note;
 mod owners;
 mod proposal;
+mod rhythm;
 mod signal;
 mod subjects;
 
@@ -31,6 +32,7 @@ pub use codec::{CodecError, SCHEMA_VERSION, decode_main, decode_status, encode};
 pub use deletion::{GRACE_SECONDS_MAX, graceful_delete, is_held};
 pub use note::EventNote;
 pub use proposal::{ObjectWrite, Proposal};
+pub use rhythm::Rhythm;
 pub use signal::{ContainerUsage, NodeSignal, NodeUsage, Signal};
 
 /// An object together with the revisions of its records.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::rhythm::Rhythm;
 use crate::model::{Timestamp, Uid};
 
 /// Something heard of a node.
@@ -77,6 +78,8 @@ pub struct ContainerUsage {
 pub struct NodeSignal {
     /// When the agent was last heard; `None` if never in this lead.
     pub last_heard: Option<Timestamp>,
+    /// How regularly it is heard.
+    pub rhythm: Rhythm,
     /// The newest usage sample.
     pub usage: Option<Arc<NodeUsage>>,
 }
@@ -84,6 +87,9 @@ pub struct NodeSignal {
 impl NodeSignal {
     pub(super) fn with(mut self, signal: &Signal) -> Self {
         let (Signal::Heartbeat { at, .. } | Signal::Usage { at, .. }) = signal;
+        if let Some(last) = self.last_heard.filter(|last| last < at) {
+            self.rhythm = self.rhythm.with_gap(at.as_millis() - last.as_millis());
+        }
         self.last_heard = self.last_heard.max(Some(*at));
         if let Signal::Usage { sample, .. } = signal {
             self.usage = Some(Arc::clone(sample));

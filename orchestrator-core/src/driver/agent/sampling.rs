@@ -15,9 +15,9 @@ use crate::runtime::Usage;
 use crate::world::{ContainerUsage, NodeUsage};
 
 /// The node is reported alive this often.
-const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
-/// A report that takes longer has failed, in milliseconds.
-const HEARTBEAT_TIMEOUT_MS: u64 = 10_000;
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// A report that takes longer has failed, in milliseconds; the next one follows at once.
+const HEARTBEAT_TIMEOUT_MS: u64 = 2_000;
 /// The machine and its containers are measured this often.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
 /// The first two measurements, from which the first rates come.
