@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use nix::ifaddrs::getifaddrs;
 
+use crate::arguments::address;
 use crate::control_plane::{ControlPlane, Endpoint};
 use crate::data_dir::{DataDir, default_data_dir};
 use crate::signals::Signals;
@@ -23,7 +24,7 @@ pub struct ServerArgs {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Where the API listens; port 0 takes a free one
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:6443")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:6443", value_parser = address)]
     listen: SocketAddr,
     /// A host name or address by which agents and clients reach the server, beside those of this machine; may be repeated
     #[arg(long, value_name = "NAME")]

@@ -12,6 +12,7 @@ use super::get::{GetArgs, Output, get};
 use super::session::{ClientArgs, Session};
 use super::wait::{Outcome, Verdict, until};
 use super::{duration, text_at};
+use crate::arguments::number;
 use crate::out::{Stop, line, remark};
 
 pub const EXAMPLES: &str = "\
@@ -56,7 +57,7 @@ pub enum NodeVerb {
         #[arg(long)]
         force: bool,
         /// How many seconds each pod may take to end [default: the pod's own]
-        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(0..))]
+        #[arg(long, value_name = "SECONDS", value_parser = |text: &str| number(text, 0..=i64::MAX))]
         grace_period: Option<i64>,
         /// How long to wait at most, such as 90s [default: for ever]
         #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
