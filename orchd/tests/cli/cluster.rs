@@ -126,6 +126,32 @@ fn pods_run_on_every_node_and_outlive_servers_and_agents_that_are_killed() {
 }
 
 #[test]
+fn pods_of_an_agent_that_dies_are_made_anew_elsewhere_and_end_where_it_returns() {
+    let server = start_server("127.0.0.1:0", temp());
+    let [a, b] = ["a", "b"].map(|name| join(&server, name, &["--stop-pods"]));
+    server.apply(&deployment("web", 4, "exec sleep 3600"));
+    until("4 pods", || running(&server).len() == 4);
+    let before = running(&server);
+    let dir = b.kill();
+    until("4 pods on the other", || {
+        let pods = running(&server);
+        let there = pods.values().filter(|(_, node, _)| node == "a").count();
+        there == 4
+    });
+    let after = running(&server);
+    let kept = before.iter().filter(|(_, (_, node, _))| node == "a");
+    for (name, about) in kept {
+        assert_eq!(after.get(name), Some(about), "what need not move stays as it was");
+    }
+    let mut command = agent_in(dir.path());
+    command.arg("--stop-pods");
+    let b = Daemon::ready(command, server.kubeconfig.clone(), dir);
+    until("the surplus to end", || server.pods().len() == 4);
+    assert_eq!(nodes_of(&running(&server)), ["a"]);
+    drop((a, b));
+}
+
+#[test]
 fn a_node_is_drained_closed_opened_and_taken_out() {
     let server = start_server("127.0.0.1:0", temp());
     let [a, b] = ["a", "b"].map(|name| join(&server, name, &["--stop-pods"]));
