@@ -5,12 +5,12 @@ use orchestrator_core::testkit::sim::{CrashPoint, commits_without_a_crash, crash
 
 /// The seeds within which a deliberate bug must be found.
 #[cfg(feature = "mutants")]
-const BUG_SEEDS: u64 = 48;
+const BUG_SEEDS: u64 = 80;
 
 /// How many seeds are tried; `ORCH_SIM_SEEDS` asks for more.
 #[allow(clippy::disallowed_methods)] // a test, not the core
 fn seeds() -> u64 {
-    let wanted = std::env::var("ORCH_SIM_SEEDS").unwrap_or_else(|_| "48".to_owned());
+    let wanted = std::env::var("ORCH_SIM_SEEDS").unwrap_or_else(|_| "80".to_owned());
     wanted.parse().ok().filter(|seeds| *seeds > 0).expect("ORCH_SIM_SEEDS is a number above 0")
 }
 

@@ -47,7 +47,7 @@ const RECENT_MAX: usize = 25;
 /// How often a machine speaks up, in milliseconds.
 const HEARTBEAT_MS: i64 = 5_000;
 /// How long a machine may be silent, in milliseconds: longer than its pods are tolerated to be.
-const SILENCE_MS_MAX: usize = 600_000;
+const SILENCE_MS_MAX: usize = 60_000;
 
 /// What a run came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
