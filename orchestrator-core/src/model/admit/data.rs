@@ -39,7 +39,7 @@ pub(super) fn validate_secret(secret: &Secret, errors: &mut Errors) {
         bytes += decoded(value, &data.key(name), errors);
     }
     if bytes > DATA_BYTES_MAX {
-        errors.push(FieldError::too_long(&data, DATA_BYTES_MAX));
+        errors.push(FieldError::too_long("data", DATA_BYTES_MAX));
     }
     for one_of in needed(&secret.kind) {
         if !one_of.iter().any(|name| secret.data.0.contains_key(*name)) {
