@@ -12,16 +12,19 @@ use crate::Outcome;
 use crate::engine::RawEngine;
 use crate::report::{Report, Unit};
 
+pub const READY_DOCKER: &str = "empty directory until ready, docker";
+pub const MEMORY_DOCKER: &str = "idle resident memory, docker";
+
 /// How long an empty directory may take to `ready`, in milliseconds.
 const READY_MS_MAX: f64 = 100.0;
 /// How much memory may be resident when idle, in MiB (25 MB).
 const RESIDENT_MEBIBYTES_MAX: f64 = 25e6 / (1 << 20) as f64;
 /// How long a daemon idles before its memory is read.
-const IDLE: Duration = Duration::from_secs(5);
+pub const IDLE: Duration = Duration::from_secs(5);
 /// How many of the starts are read for memory.
 const MEMORY_READINGS: usize = 2;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Measures start and memory of `orchd dev`.
 pub fn run(report: &mut Report, engine: Option<&RawEngine>) -> Outcome {
@@ -49,7 +52,7 @@ pub fn run(report: &mut Report, engine: Option<&RawEngine>) -> Outcome {
             for _ in 0..MEMORY_READINGS {
                 let daemon = Daemon::start(program, runtime, engine)?;
                 std::thread::sleep(IDLE);
-                figures.push(daemon.resident_mebibytes()?);
+                figures.push(daemon.memory()?.resident);
                 daemon.stop()?;
             }
             report.against(&memory, Unit::Mebibytes, RESIDENT_MEBIBYTES_MAX, &figures);
@@ -59,7 +62,7 @@ pub fn run(report: &mut Report, engine: Option<&RawEngine>) -> Outcome {
 }
 
 /// Builds the daemon as users do, once, and says where it is.
-fn built(program: &mut Option<PathBuf>) -> Result<&Path, Failure> {
+pub fn built(program: &mut Option<PathBuf>) -> Result<&Path, Failure> {
     if program.is_none() {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let status = Command::new(env!("CARGO"))
@@ -78,14 +81,19 @@ fn built(program: &mut Option<PathBuf>) -> Result<&Path, Failure> {
 }
 
 /// A running `orchd dev`, in a directory of its own.
-struct Daemon {
+pub struct Daemon {
+    command: Command,
     child: Child,
     dir: tempfile::TempDir,
     ready_ms: f64,
 }
 
 impl Daemon {
-    fn start(program: &Path, runtime: &str, engine: Option<&RawEngine>) -> Result<Self, Failure> {
+    pub fn start(
+        program: &Path,
+        runtime: &str,
+        engine: Option<&RawEngine>,
+    ) -> Result<Self, Failure> {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         let mut command = Command::new(program);
         command
@@ -95,31 +103,72 @@ impl Daemon {
         if let Some(engine) = engine {
             command.env("DOCKER_HOST", engine.host());
         }
-        let start = Instant::now();
-        let mut child = command.spawn()?;
-        let mut line = String::new();
-        let output = child.stdout.take().ok_or("no output")?;
-        BufReader::new(output).read_line(&mut line)?;
-        let ready_ms = start.elapsed().as_secs_f64() * 1000.0;
-        if !line.starts_with("ready") {
-            child.kill()?;
-            child.wait()?;
-            return Err(format!("orchd dev printed {line:?} instead of ready").into());
-        }
-        Ok(Self { child, dir, ready_ms })
+        let (child, ready_ms) = spawn(&mut command)?;
+        Ok(Self { command, child, dir, ready_ms })
     }
 
-    fn resident_mebibytes(&self) -> Result<f64, Failure> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kibibytes = line.and_then(|line| line.split_whitespace().next()).ok_or("no VmRSS")?;
-        Ok(kibibytes.parse::<f64>()? / 1024.0)
+    /// Ends it and starts it anew in the same directory.
+    pub fn restart(mut self) -> Result<Self, Failure> {
+        self.end()?;
+        (self.child, self.ready_ms) = spawn(&mut self.command)?;
+        Ok(self)
     }
 
-    fn stop(mut self) -> Outcome {
-        kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGTERM)?;
-        self.child.wait()?;
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The memory of the process.
+    pub fn memory(&self) -> Result<Memory, Failure> {
+        Memory::of(self.child.id())
+    }
+
+    pub fn stop(mut self) -> Outcome {
+        self.end()?;
         self.dir.close()?;
         Ok(())
+    }
+
+    fn end(&mut self) -> Outcome {
+        kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGTERM)?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+/// Starts it, and returns with it how long it took to say that it is ready, in milliseconds.
+fn spawn(command: &mut Command) -> Result<(Child, f64), Failure> {
+    let start = Instant::now();
+    let mut child = command.spawn()?;
+    let mut line = String::new();
+    let output = child.stdout.take().ok_or("no output")?;
+    BufReader::new(output).read_line(&mut line)?;
+    let ready_ms = start.elapsed().as_secs_f64() * 1000.0;
+    if !line.starts_with("ready") {
+        child.kill()?;
+        child.wait()?;
+        return Err(format!("orchd dev printed {line:?} instead of ready").into());
+    }
+    Ok((child, ready_ms))
+}
+
+/// What a process has in memory, in mebibytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// All that is resident.
+    pub resident: f64,
+    /// What of it is no file's: it cannot be read again from anywhere.
+    pub anonymous: f64,
+}
+
+impl Memory {
+    pub fn of(pid: u32) -> Result<Self, Failure> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let mebibytes = |name: &str| -> Result<f64, Failure> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kibibytes = line.and_then(|line| line.split_whitespace().next());
+            Ok(kibibytes.ok_or_else(|| format!("no {name}"))?.parse::<f64>()? / 1024.0)
+        };
+        Ok(Self { resident: mebibytes("VmRSS:")?, anonymous: mebibytes("RssAnon:")? })
     }
 }

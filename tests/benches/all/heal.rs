@@ -18,6 +18,8 @@ use crate::engine::{IMAGE, RawEngine};
 use crate::pods::Pods;
 use crate::report::{Floor, Report, Unit};
 
+/// The figure that needs an engine.
+pub const ON_DOCKER: &str = "killed until running again, docker";
 /// The network of the bare containers.
 const NETWORK: &str = "orchestrator-bench";
 
@@ -52,7 +54,7 @@ pub fn run_on_processes(report: &mut Report) -> Outcome {
 
 /// Measures on Docker, beside the engine's create and start of such a container.
 pub fn run_on_docker(report: &mut Report, engine: &RawEngine) -> Outcome {
-    let name = "killed until running again, docker";
+    let name = ON_DOCKER;
     if !report.wants(name) {
         return Ok(());
     }

@@ -9,6 +9,7 @@ pub struct Report {
     pub options: Options,
     rows: Vec<Row>,
     left_out: Vec<String>,
+    missing: Vec<String>,
 }
 
 /// How a figure is read.
@@ -57,7 +58,7 @@ impl Unit {
 
 impl Report {
     pub const fn new(options: Options) -> Self {
-        Self { options, rows: Vec::new(), left_out: Vec::new() }
+        Self { options, rows: Vec::new(), left_out: Vec::new(), missing: Vec::new() }
     }
 
     /// Whether a benchmark of this name is asked for.
@@ -85,7 +86,19 @@ impl Report {
         self.pairs(name, unit, Floor(Some(1.0)), &pairs);
     }
 
-    /// Notes what was not measured, and why.
+    /// Notes what was asked for and cannot be measured here, and why: the run fails.
+    pub fn missing(&mut self, what: &str, why: &str) {
+        let line = format!("NOT MEASURED: {what}: {why}");
+        say(&line);
+        self.missing.push(line);
+    }
+
+    /// Whether something that was asked for could not be measured.
+    pub fn is_incomplete(&self) -> bool {
+        !self.missing.is_empty()
+    }
+
+    /// Notes what was not asked for and so not measured.
     pub fn leave_out(&mut self, what: &str, why: &str) {
         self.left_out.push(format!("left out: {what}: {why}"));
     }
@@ -115,7 +128,7 @@ impl Report {
             };
             line([&row.name, &row.ours, &row.theirs, &row.ratio(), &floor, verdict]);
         }
-        for line in &self.left_out {
+        for line in self.left_out.iter().chain(&self.missing) {
             say(line);
         }
     }

@@ -15,6 +15,7 @@ use crate::engine::{IMAGE, RawEngine, Recipe};
 use crate::pods::Pods;
 use crate::report::{Floor, Report, Unit};
 
+pub const NAME: &str = "rollout of 20 replicas, docker";
 /// How many replicas are rolled out.
 const REPLICAS: usize = 20;
 /// How many pods the loop makes at a time; as the agent.
@@ -28,8 +29,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Measures from the request to the last replica available.
 pub fn run(report: &mut Report, engine: &RawEngine) -> Outcome {
-    let name = format!("rollout of {REPLICAS} replicas, docker");
-    if !report.wants(&name) {
+    if !report.wants(NAME) {
         return Ok(());
     }
     let runtime = Runtime::new()?;
@@ -47,7 +47,7 @@ pub fn run(report: &mut Report, engine: &RawEngine) -> Outcome {
     let cluster = pods.cluster.id().to_owned();
     runtime.block_on(pods.end());
     runtime.block_on(docker.remove_cluster(&cluster))?;
-    report.pairs(&name, Unit::Seconds, FLOOR, &figures);
+    report.pairs(NAME, Unit::Seconds, FLOOR, &figures);
     Ok(())
 }
 
