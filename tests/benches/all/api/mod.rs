@@ -193,7 +193,7 @@ impl Sides {
         client.send(&Op::Get("sample".to_owned())).await
     }
 
-    /// Stores pods that fit nowhere, and the same bytes in etcd.
+    /// Stores pods, and the same bytes in etcd.
     async fn store_pods(&self, number: usize) -> Result<(), Failure> {
         let sample = store_our_pods(&self.ours, number).await?;
         store_etcd_pods(&self.etcd, number, &sample).await
@@ -205,7 +205,7 @@ impl Sides {
     }
 }
 
-/// Stores pods that fit nowhere, and returns one as it is shown.
+/// Stores pods, and returns one as it is shown.
 async fn store_our_pods(ours: &Ours, number: usize) -> Result<Bytes, Failure> {
     let mut tasks = JoinSet::new();
     for client in 0..CLIENTS {

@@ -61,14 +61,14 @@ fn config_map(name: &str) -> Value {
     })
 }
 
-/// A pod that fits nowhere.
+/// A pod that waits for another scheduler than ours: nothing is said of it, so that it is one object as in etcd.
 pub fn pod(name: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": { "name": name, "labels": { "app": "bench", "tier": "web" } },
         "spec": {
-            "nodeSelector": { "no-node": "has-this" },
+            "schedulerName": "another",
             "containers": [{
                 "name": "main",
                 "image": "registry.example.org/team/web:1.2.3",
