@@ -241,6 +241,11 @@ impl Object {
         serde_json::to_value(self).expect("maps of the model have string keys")
     }
 
+    /// Returns the object as the bytes of its JSON, in the model's order of fields, `apiVersion` and `kind` included.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("maps of the model have string keys")
+    }
+
     /// Reads an object of a known kind from JSON; `apiVersion` and `kind` may be absent, `null`s count as absent.
     ///
     /// # Errors

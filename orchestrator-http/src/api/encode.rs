@@ -149,7 +149,7 @@ impl Encoder {
 
     fn encode(&self, object: &Object) -> Bytes {
         self.encoded.inc();
-        serde_json::to_vec(object).expect("maps of the model have string keys").into()
+        object.to_json().into()
     }
 }
 

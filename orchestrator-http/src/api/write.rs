@@ -8,7 +8,7 @@ use orchestrator_core::manifest::{self, DuplicateField};
 use orchestrator_core::model::{Key, Kind, ObjectMeta, Part};
 use serde_json::Value;
 
-use super::{Api, Call, Received, json};
+use super::{Api, Call, Received, json, typed};
 use crate::audit::Named;
 use crate::body::{self, Body};
 use crate::negotiate::{self, BodyFormat, PatchFormat};
@@ -233,7 +233,8 @@ pub(super) fn preconditions(value: Option<&Value>) -> Result<Preconditions, Fail
 /// Answers with the object a request came to.
 pub(super) fn answer(effect: &Effect, warnings: Vec<String>) -> Response<Body> {
     let status = if effect.created { StatusCode::CREATED } else { StatusCode::OK };
-    let mut response = json(status, &effect.reply.to_value());
+    let mut response = typed("application/json", effect.reply.to_json());
+    *response.status_mut() = status;
     name(&mut response, effect.reply.meta(), false);
     warn(&mut response, warnings.into_iter().chain(effect.warnings.iter().cloned()));
     response
