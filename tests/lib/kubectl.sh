@@ -67,11 +67,7 @@ build_kubectl() {
 # Unpacks Debian's kubectl without installing it. Another release may have none, or a newer one, which is no fault.
 fetch_debian_kubectl() {
     say "fetching Debian's kubectl"
-    mkdir -p "$KUBECTL_DIR"
-    if (cd "$KUBECTL_DIR" && apt-get download -qq kubernetes-client >/dev/null 2>&1); then
-        dpkg -x "$KUBECTL_DIR"/kubernetes-client_*.deb "$KUBECTL_DIR/debian"
-        rm "$KUBECTL_DIR"/kubernetes-client_*.deb
-    else
+    if ! unpack_package kubernetes-client "$KUBECTL_DIR"; then
         say "there is none here: no kubectl before 1.$KUBECTL_MINOR_OLD is tested"
     fi
 }

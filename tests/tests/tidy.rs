@@ -8,9 +8,10 @@ use std::process::Command;
 const FILE_LINES_MAX: usize = 600;
 
 /// Which workspace crates a crate may depend on (not counting `examples` and `tests`).
-const CRATES: [(&str, &[&str]); 6] = [
+const CRATES: [(&str, &[&str]); 7] = [
     ("orchestrator-core", &[]),
     ("orchestrator-sqlite", &["orchestrator-core"]),
+    ("orchestrator-etcd", &["orchestrator-core"]),
     ("orchestrator-docker", &["orchestrator-core"]),
     ("orchestrator-process", &["orchestrator-core"]),
     ("orchestrator-http", &["orchestrator-core"]),

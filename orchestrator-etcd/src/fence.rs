@@ -1,0 +1,150 @@
+//! `Fences`: the fence as this store last saw it, and whether a commit of unknown fate may still be under way.
+//!
+//! A call that nobody answers may be done long after its caller has given up: by a member that was paused, or from a connection's
+//! buffer. Every commit demands the revision of the fence. Once that has moved, no commit from before can happen any more, and what
+//! is read then is the last word on them. Invariant: `StateStore::revision` answers only when nothing is in doubt.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use crate::error::OpenError;
+use crate::layout::Layout;
+use crate::txn::Fence;
+use crate::wire::KeyValue;
+
+/// The newest format of the state that this program reads, and the one it writes.
+pub const FORMAT_VERSION: u32 = 1;
+/// What the fence holds, before the number of the format.
+const MARK: &str = "orchestrator state, format ";
+
+/// What the fence holds.
+pub(crate) fn format() -> Bytes {
+    format!("{MARK}{FORMAT_VERSION}").into()
+}
+
+/// Reads the fence of a state that can be used.
+///
+/// # Errors
+/// [`OpenError::Foreign`] and [`OpenError::Newer`].
+pub(crate) fn check_format(layout: &Layout, found: &KeyValue) -> Result<Fence, OpenError> {
+    let text = String::from_utf8_lossy(&found.value);
+    let version = text.strip_prefix(MARK).and_then(|version| version.parse().ok());
+    match version {
+        None => Err(OpenError::Foreign {
+            key: String::from_utf8_lossy(&layout.fence()).into_owned(),
+            found: text.chars().take(80).collect(),
+        }),
+        Some(found) if found > FORMAT_VERSION => {
+            Err(OpenError::Newer { found, supported: FORMAT_VERSION })
+        }
+        Some(_) => Ok(Fence(found.mod_revision)),
+    }
+}
+
+/// What a store knows of the fence.
+#[derive(Debug)]
+pub(crate) struct Fences {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    current: Fence,
+    /// The newest fence that a commit of unknown fate has demanded, until it has moved.
+    in_doubt: Option<Fence>,
+}
+
+impl Fences {
+    pub(crate) const fn new(current: Fence) -> Self {
+        Self { state: Mutex::new(State { current, in_doubt: None }) }
+    }
+
+    /// What a commit is to demand.
+    pub(crate) fn current(&self) -> Fence {
+        self.lock().current
+    }
+
+    /// Whether a commit may still happen of which its writer knows nothing.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.lock().in_doubt.is_some()
+    }
+
+    /// Takes note of where the fence is.
+    pub(crate) fn saw(&self, fence: Fence) {
+        let mut state = self.lock();
+        state.current = state.current.max(fence);
+        state.in_doubt = state.in_doubt.filter(|demanded| *demanded >= state.current);
+    }
+
+    /// Holds a commit that demands `fence` for doubtful unless its fate is told.
+    pub(crate) const fn doubt(&self, fence: Fence) -> Doubt<'_> {
+        Doubt { fence: Some(fence), fences: self }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No change leaves it half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A commit under way. Dropped without an answer, also because its caller went away, its fate is in doubt.
+#[derive(Debug)]
+pub(crate) struct Doubt<'a> {
+    fence: Option<Fence>,
+    fences: &'a Fences,
+}
+
+impl Doubt<'_> {
+    /// The fate is known.
+    pub(crate) fn dispel(mut self) {
+        self.fence = None;
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if let Some(fence) = self.fence {
+            let mut state = self.fences.lock();
+            if fence >= state.current {
+                state.in_doubt = state.in_doubt.max(Some(fence));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubt_lasts_until_the_fence_has_moved() {
+        let fences = Fences::new(Fence(5));
+        fences.doubt(fences.current()).dispel();
+        assert!(!fences.is_in_doubt());
+        drop(fences.doubt(fences.current()));
+        fences.saw(Fence(5));
+        assert!(fences.is_in_doubt());
+        fences.saw(Fence(6));
+        assert!(!fences.is_in_doubt());
+        drop(fences.doubt(Fence(5)));
+        assert!(!fences.is_in_doubt(), "it demanded a fence that has moved since");
+        fences.saw(Fence(4));
+        assert_eq!(fences.current(), Fence(6), "an old answer changes nothing");
+    }
+
+    #[test]
+    fn only_a_known_format_is_used() {
+        let layout = Layout::new("/a");
+        let check = |value: Bytes| {
+            check_format(&layout, &KeyValue { value, mod_revision: 3, ..KeyValue::default() })
+        };
+        assert_eq!(check(format()).expect("ours"), Fence(3));
+        let newer = check("orchestrator state, format 2".into());
+        assert!(matches!(newer, Err(OpenError::Newer { found: 2, supported: 1 })), "{newer:?}");
+        for foreign in ["", "x", "orchestrator state, format x"] {
+            let refused = check(foreign.into());
+            assert!(matches!(refused, Err(OpenError::Foreign { .. })), "{refused:?}");
+        }
+    }
+}

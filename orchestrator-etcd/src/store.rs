@@ -1,0 +1,259 @@
+//! `EtcdStore`: the handle that callers hold.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use orchestrator_core::model::Revision;
+use orchestrator_core::store::{
+    CommitOutcome, Page, PageToken, StateStore, StoreError, Txn, Watch,
+};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::AbortHandle;
+
+use crate::client::{Client, Repeat};
+use crate::error::OpenError;
+use crate::failure::Failure;
+use crate::fence::{Fences, check_format, format};
+use crate::history::{compact, keep_within};
+use crate::layout::Layout;
+use crate::options::{EtcdHistory, EtcdOptions};
+use crate::page::{self, Position};
+use crate::txn::{self, Answer, FENCE_IS_GONE, Fence, HEAD_IS_GONE, revision};
+use crate::watch::EtcdWatch;
+use crate::wire::{KeyValue, RangeRequest, RangeResponse, TxnResponse};
+
+/// The most transactions in flight; further callers wait for a place.
+const IN_FLIGHT_MAX: u32 = 256;
+/// The most times a commit is tried again because the fence has moved.
+const FENCED_MAX: usize = 8;
+
+/// Durable, revisioned records in etcd. Any number of stores, in as many processes, may be open on the same state.
+///
+/// A commit is answered once a majority of etcd's members has it on disk. Open it within a tokio runtime. Dropping the store closes
+/// it, as [`EtcdStore::close`] does, but for waiting.
+pub struct EtcdStore {
+    compaction: Option<AbortHandle>,
+    page_records_max: usize,
+    places: Semaphore,
+    prefix: String,
+    shared: Arc<Shared>,
+}
+
+/// What the handle, its watches and its compaction share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub client: Client,
+    pub closed: watch::Sender<bool>,
+    pub fences: Fences,
+    pub layout: Layout,
+}
+
+impl EtcdStore {
+    /// Opens the state below the prefix of the options, and begins one if there is none.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the state must not or cannot be used; it is then as it was.
+    pub async fn open(options: EtcdOptions) -> Result<Self, OpenError> {
+        let layout = Layout::new(&options.prefix);
+        let client = Client::new(&options, &layout)?;
+        let fences = Fences::new(begin(&client, &layout, &options.prefix).await?);
+        let shared = Arc::new(Shared { client, closed: watch::Sender::new(false), fences, layout });
+        let compaction = match options.history {
+            EtcdHistory::Age(age) => {
+                Some(tokio::spawn(keep_within(Arc::clone(&shared), age)).abort_handle())
+            }
+            EtcdHistory::KeptByOthers => None,
+        };
+        let EtcdOptions { page_records_max, prefix, .. } = options;
+        let places = Semaphore::new(IN_FLIGHT_MAX as usize);
+        Ok(Self { compaction, page_records_max, places, prefix, shared })
+    }
+
+    /// Where in etcd the state lies.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Waits for the commits in flight and ends every watch. Further calls fail with `Closed`.
+    pub async fn close(&self) {
+        // Nobody gets them all a second time, which does no harm.
+        let everyone = self.places.acquire_many(IN_FLIGHT_MAX).await;
+        self.end();
+        drop(everyone);
+    }
+
+    /// Forgets the history up to `revision`, for all users of this etcd: a watch that starts before it fails with `Compacted`.
+    ///
+    /// History is also forgotten without being asked, as [`EtcdOptions::history`] says.
+    ///
+    /// # Errors
+    /// [`StoreError::Backend`] when etcd failed, [`StoreError::Closed`] after closing.
+    pub async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
+        self.check_open()?;
+        Ok(compact(&self.shared, revision.0.cast_signed()).await?)
+    }
+
+    fn end(&self) {
+        self.places.close();
+        self.shared.closed.send_replace(true);
+        if let Some(compaction) = &self.compaction {
+            compaction.abort();
+        }
+    }
+
+    fn check_open(&self) -> Result<(), StoreError> {
+        if *self.shared.closed.borrow() { Err(StoreError::Closed) } else { Ok(()) }
+    }
+
+    /// Reads a page of at most `records_max` records.
+    async fn page(&self, begin: Option<&Position>, records_max: usize) -> Result<Page, Failure> {
+        let Shared { client, layout, .. } = &*self.shared;
+        let (read_at, newest, response) = match begin {
+            Some(Position { read_at, revision, last }) => {
+                let request = page::request(layout, last, *read_at, records_max);
+                (*read_at, *revision, client.range(request).await?)
+            }
+            None => {
+                let range = page::request(layout, b"", 0, records_max);
+                let request = txn::snapshot(layout, range);
+                let answer = client.txn(request, Repeat::Always).await?;
+                let snapshot = txn::snapshot_answer(answer);
+                snapshot.ok_or_else(|| client.damaged(HEAD_IS_GONE))?
+            }
+        };
+        Ok(page::page(layout, read_at, newest, response))
+    }
+}
+
+impl Drop for EtcdStore {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl fmt::Debug for EtcdStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdStore")
+            .field("prefix", &self.prefix)
+            .field("shared", &self.shared)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl StateStore for EtcdStore {
+    async fn revision(&self) -> Result<Revision, StoreError> {
+        self.check_open()?;
+        self.shared.settle().await?;
+        let (_, newest) = self.shared.head().await?;
+        Ok(revision(newest))
+    }
+
+    async fn load(&self, page: Option<PageToken>) -> Result<Page, StoreError> {
+        self.check_open()?;
+        let begin = match page {
+            None => None,
+            Some(token) => Some(Position::parse(&token).ok_or(StoreError::StalePage)?),
+        };
+        let mut records_max = self.page_records_max;
+        loop {
+            match self.page(begin.as_ref(), records_max).await {
+                Ok(page) => return Ok(page),
+                // A single record is never too large.
+                Err(Failure::TooLarge(_)) if records_max > 1 => records_max /= 2,
+                Err(Failure::OutOfRange(_)) => return Err(StoreError::StalePage),
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<CommitOutcome, StoreError> {
+        if let Some(reason) = txn.defect() {
+            return Err(StoreError::Malformed { reason });
+        }
+        let _place = self.places.acquire().await.map_err(|_| StoreError::Closed)?;
+        let Shared { client, fences, layout, .. } = &*self.shared;
+        for _ in 0..FENCED_MAX {
+            let fence = fences.current();
+            let request = txn::request(layout, &txn, fence)
+                .map_err(|reason| StoreError::Malformed { reason })?;
+            let doubt = fences.doubt(fence);
+            let response = match client.txn(request, Repeat::UnlessDone).await {
+                Ok(response) => response,
+                Err(Failure::Unknown(at) | Failure::TooLarge(at)) => {
+                    let error: &dyn std::error::Error = &at;
+                    tracing::warn!(error, "nobody knows what became of a commit");
+                    return Ok(CommitOutcome::Unknown);
+                }
+                Err(failure) => {
+                    doubt.dispel();
+                    return Err(failure.into());
+                }
+            };
+            doubt.dispel();
+            match txn::answer(&txn, fence, response) {
+                Answer::Outcome(outcome) => return Ok(outcome),
+                Answer::Fenced(now) => self.shared.saw_fence(&now)?,
+                Answer::Damaged(what) => return Err(client.damaged(what).into()),
+            }
+        }
+        Err(StoreError::Backend(format!("the fence has moved {FENCED_MAX} times").into()))
+    }
+
+    async fn watch(&self, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
+        self.check_open()?;
+        Ok(Box::new(EtcdWatch::open(Arc::clone(&self.shared), after).await?))
+    }
+}
+
+impl Shared {
+    /// Reads etcd's own newest revision, and that of the newest commit.
+    pub(crate) async fn head(&self) -> Result<(i64, i64), Failure> {
+        let request = RangeRequest { key: self.layout.head(), ..RangeRequest::default() };
+        let RangeResponse { header, kvs, .. } = self.client.range(request).await?;
+        let now = header.map(|header| header.revision);
+        let head = kvs.first().map(|head| head.mod_revision);
+        now.zip(head).ok_or_else(|| self.client.damaged(HEAD_IS_GONE))
+    }
+
+    /// Makes sure that no commit of unknown fate can happen any more.
+    async fn settle(&self) -> Result<(), StoreError> {
+        while self.fences.is_in_doubt() {
+            let request = txn::move_fence(&self.layout, self.fences.current(), format());
+            let answer = self.client.txn(request, Repeat::Always).await?;
+            self.saw_fence(&fence_of(answer).ok_or_else(|| self.client.damaged(FENCE_IS_GONE))?)?;
+        }
+        Ok(())
+    }
+
+    fn saw_fence(&self, found: &KeyValue) -> Result<(), StoreError> {
+        let fence = check_format(&self.layout, found);
+        self.fences.saw(fence.map_err(|error| StoreError::Backend(error.into()))?);
+        Ok(())
+    }
+}
+
+/// Begins a state, or finds the one that is there; returns the fence.
+async fn begin(client: &Client, layout: &Layout, prefix: &str) -> Result<Fence, OpenError> {
+    let answer = client.txn(txn::begin(layout, format()), Repeat::Always).await;
+    let answer = answer.map_err(|failure| match failure {
+        Failure::Refused(at) => OpenError::Refused { prefix: prefix.to_owned(), source: at.into() },
+        other => {
+            let source = other.into_error().into();
+            OpenError::Unreachable { endpoints: client.names(), source }
+        }
+    })?;
+    // A fence that is gone again holds nothing.
+    check_format(layout, &fence_of(answer).unwrap_or_default())
+}
+
+/// The fence after a transaction that writes it, or reads it first.
+fn fence_of(answer: TxnResponse) -> Option<KeyValue> {
+    let TxnResponse { header, succeeded, responses } = answer;
+    if succeeded {
+        let mod_revision = header?.revision;
+        return Some(KeyValue { mod_revision, value: format(), ..KeyValue::default() });
+    }
+    responses.into_iter().next()?.range?.kvs.into_iter().next()
+}
