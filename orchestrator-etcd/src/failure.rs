@@ -1,7 +1,9 @@
 //! `Failure`: what a call that failed has done, and what to do next. Pure.
 
+use std::error::Error;
+
 use orchestrator_core::store::{BoxError, StoreError};
-use tonic::{Code, Status};
+use tonic::{Code, ConnectError, Status};
 
 /// How etcd's own errors begin; others come from the transport.
 const OWN: &str = "etcdserver: ";
@@ -76,6 +78,7 @@ fn kind(status: &Status) -> fn(At) -> Failure {
     if !message.starts_with(OWN) {
         return match status.code() {
             Code::OutOfRange => Failure::TooLarge,
+            _ if was_lost_before(status) => Failure::Elsewhere,
             _ => Failure::Unknown,
         };
     }
@@ -90,6 +93,18 @@ fn kind(status: &Status) -> fn(At) -> Failure {
         Code::OutOfRange => Failure::OutOfRange,
         _ => Failure::Unknown,
     }
+}
+
+/// Whether there was no connection any more on which the call could have been made.
+fn was_lost_before(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 #[cfg(test)]
@@ -123,5 +138,12 @@ mod tests {
             let failure = Failure::of_status("a:1", Status::new(code, message));
             assert!(format!("{failure:?}").starts_with(wanted), "{message}: {failure:?}");
         }
+    }
+
+    #[test]
+    fn a_call_without_a_connection_has_done_nothing() {
+        let status = Status::from_error(Box::new(ConnectError("gone".into())));
+        let failure = Failure::of_status("a:1", status);
+        assert!(matches!(failure, Failure::Elsewhere(_)), "{failure:?}");
     }
 }

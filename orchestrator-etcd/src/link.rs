@@ -41,9 +41,9 @@ impl Link {
         user: Option<&EtcdUser>,
         patience: Duration,
     ) -> Result<Self, Failure> {
-        let Member { endpoint, name } = member;
-        let channel =
-            endpoint.connect().await.map_err(|error| Failure::Elsewhere(At::new(name, error)))?;
+        let name = &member.name;
+        let connected = member.connect().await;
+        let channel = connected.map_err(|error| Failure::Elsewhere(At::new(name, error)))?;
         let mut link = Self { channel, number, member: name.clone(), token: None };
         if let Some(EtcdUser { name, password }) = user {
             let login = AuthenticateRequest { name: name.clone(), password: password.clone() };

@@ -148,13 +148,19 @@ async fn open(shared: &Shared, after: i64) -> Result<Opened, StoreError> {
 
 async fn open_once(shared: &Shared, after: i64) -> Result<Opened, Failure> {
     let (now, newest) = shared.head().await?;
-    // If there was no commit since, nothing is missed by beginning now; what others have compacted meanwhile does not matter then.
-    let after = if newest <= after { after.max(now) } else { after };
+    let (after, start_revision) = if newest <= after {
+        // There was no commit since: nothing is missed by beginning now, and what others have compacted meanwhile does not matter.
+        let after = after.max(now);
+        (after, after + 1)
+    } else {
+        // One revision early. If the revision after has just been compacted, etcd tells it without its deletions; of this one it
+        // says that it is compacted. (It would take 0 for now.)
+        (after, after.max(1))
+    };
     let create = WatchCreateRequest {
         key: shared.layout.head(),
         range_end: shared.layout.end(),
-        // Not the revision after: that one may just have been compacted, and etcd would then tell it without its deletions.
-        start_revision: after.max(1),
+        start_revision,
         progress_notify: true,
         fragment: true,
     };

@@ -10,7 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use base64::Engine;
 use orchestrator_etcd::{EtcdHistory, EtcdOptions, EtcdStore};
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// Which etcd.
@@ -34,7 +36,8 @@ impl Program {
 /// An etcd that runs.
 pub struct Etcd {
     members: Vec<Member>,
-    directory: TempDir,
+    // Dropped, with the data, after the members have been killed.
+    _directory: TempDir,
 }
 
 struct Member {
@@ -84,7 +87,7 @@ impl Etcd {
             command.stdout(output.try_clone().expect("a file")).stderr(output);
             Member { command: Mutex::new(command), process: Mutex::default(), client }
         });
-        let etcd = Self { members: members.collect(), directory };
+        let etcd = Self { members: members.collect(), _directory: directory };
         for n in 0..count {
             etcd.start_member(n);
         }
@@ -104,11 +107,6 @@ impl Etcd {
         EtcdStore::open(self.options()).await.expect("etcd answers")
     }
 
-    /// Where a member's files lie.
-    pub fn member_directory(&self, n: usize) -> PathBuf {
-        self.directory.path().join(format!("m{n}"))
-    }
-
     /// Starts a member that does not run.
     pub fn start_member(&self, n: usize) {
         let Member { command, process, .. } = &self.members[n];
@@ -126,11 +124,21 @@ impl Etcd {
         child.wait().expect("it is gone");
     }
 
+    /// Stops a member where it is, with SIGSTOP.
+    pub fn pause_member(&self, n: usize) {
+        self.signal(n, "-STOP");
+    }
+
+    /// Lets a paused member go on.
+    pub fn resume_member(&self, n: usize) {
+        self.signal(n, "-CONT");
+    }
+
     /// Waits until a member says that it leads, and returns its number.
     pub async fn leader(&self) -> usize {
         loop {
             let leads = |n: &usize| {
-                let metrics = self.ask(*n, "GET", "/metrics", "");
+                let metrics = self.ask(*n, "GET", "/metrics", "", "");
                 metrics.is_ok_and(|text| text.contains("\netcd_server_is_leader 1"))
             };
             if let Some(n) = (0..self.members.len()).find(leads) {
@@ -140,19 +148,64 @@ impl Etcd {
         }
     }
 
-    /// Calls etcd's JSON gateway on its first member, which must agree.
-    pub fn post(&self, path: &str, body: &str) {
-        let answer = self.ask(0, "POST", path, body).expect("etcd answers");
-        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    /// Calls etcd's JSON gateway on its first member, which must agree, and returns the answer.
+    pub fn post(&self, path: &str, body: &str) -> Value {
+        self.post_as(path, body, "")
     }
 
-    fn ask(&self, n: usize, method: &str, path: &str, body: &str) -> std::io::Result<String> {
+    /// Makes a role, as a user who may, so that every login is older than the last change of users and roles.
+    pub fn change_a_role(&self, name: &str, password: &str) {
+        let login = format!(r#"{{"name": "{name}", "password": "{password}"}}"#);
+        let answer = self.post("/v3/auth/authenticate", &login);
+        let token = answer["token"].as_str().expect("a token");
+        self.post_as("/v3/auth/role/add", r#"{"name": "new"}"#, token);
+    }
+
+    /// Writes a key behind the store's back.
+    pub fn put(&self, key: &str, value: &str) {
+        let body = format!(r#"{{"key": "{}", "value": "{}"}}"#, base64(key), base64(value));
+        self.post("/v3/kv/put", &body);
+    }
+
+    /// Counts the keys that begin with a text of ASCII.
+    pub fn keys_below(&self, start: &str) -> u64 {
+        let (key, end) = (base64(start), base64(&format!("{start}\u{7f}")));
+        let body = format!(r#"{{"key": "{key}", "range_end": "{end}", "count_only": true}}"#);
+        // A count of 0 is left out.
+        let count = self.post("/v3/kv/range", &body)["count"].take();
+        count.as_str().map_or(0, |count| count.parse().expect("a number"))
+    }
+
+    fn post_as(&self, path: &str, body: &str, token: &str) -> Value {
+        let header =
+            if token.is_empty() { String::new() } else { format!("Authorization: {token}\r\n") };
+        let answer = self.ask(0, "POST", path, &header, body).expect("etcd answers");
+        assert!(answer.starts_with("HTTP/1.0 200"), "{path}: {answer}");
+        let (_, json) = answer.split_once("\r\n\r\n").expect("a body");
+        serde_json::from_str(json).expect("JSON")
+    }
+
+    fn signal(&self, n: usize, signal: &str) {
+        let process = self.members[n].process.lock().expect("no panic");
+        let pid = process.as_ref().expect("it runs").id().to_string();
+        let status = Command::new("kill").args([signal, &pid]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Makes one call over HTTP/1.0, which has the simplest answers.
+    fn ask(
+        &self,
+        n: usize,
+        method: &str,
+        path: &str,
+        header: &str,
+        body: &str,
+    ) -> std::io::Result<String> {
         let address = self.members[n].client;
         let mut stream = TcpStream::connect(address)?;
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
-             Content-Length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.0\r\nHost: {address}\r\n{header}Content-Length: {}\r\n\r\n{body}",
             body.len()
         )?;
         let mut answer = String::new();
@@ -171,6 +224,11 @@ impl Drop for Etcd {
             }
         }
     }
+}
+
+/// As etcd's JSON has keys and values.
+pub fn base64(text: &str) -> String {
+    base64::engine::general_purpose::STANDARD.encode(text)
 }
 
 /// A member alone need not wait for others; several should not lose touch because the machine is busy.

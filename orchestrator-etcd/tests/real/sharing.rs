@@ -1,0 +1,142 @@
+//! Clusters that share an etcd, stores that share a cluster, and states that must not be used.
+
+use std::sync::Arc;
+
+use orchestrator_core::model::Revision;
+use orchestrator_core::store::{CommitOutcome, Expect, StateStore, StoreError};
+use orchestrator_core::testkit::store::{
+    commit, load_all, next_batch, put, record_key, watch_error,
+};
+use orchestrator_etcd::{EtcdStore, OpenError};
+
+use crate::etcd::{Etcd, Program};
+use crate::with_each_etcd;
+
+with_each_etcd! {
+    clusters_with_different_prefixes_do_not_see_each_other
+    what_others_compact_does_not_matter_to_a_quiet_cluster
+    stores_on_one_state_see_each_others_commits_and_pages
+    a_page_that_is_too_large_for_an_answer_becomes_several
+    a_closed_store_says_so
+    a_state_that_is_not_ours_is_refused_and_left_alone
+}
+
+async fn open(etcd: &Etcd, prefix: &str) -> EtcdStore {
+    let mut options = etcd.options();
+    options.prefix = prefix.to_owned();
+    EtcdStore::open(options).await.expect("etcd answers")
+}
+
+async fn clusters_with_different_prefixes_do_not_see_each_other(program: Program) {
+    let etcd = Etcd::start(program);
+    let (outer, inner) = (open(&etcd, "/a").await, open(&etcd, "/a/b").await);
+    let mut watch = outer.watch(outer.revision().await.expect("open")).await.expect("open");
+    let first = commit(&outer, put(record_key(0), Expect::Absent, "outer")).await;
+    commit(&inner, put(record_key(0), Expect::Absent, "inner")).await;
+    assert_eq!(outer.revision().await.expect("open"), first, "the other's commits are no news");
+    let second = commit(&outer, put(record_key(1), Expect::Absent, "outer")).await;
+    assert_eq!(next_batch(&mut *watch).await.revision, first);
+    assert_eq!(next_batch(&mut *watch).await.revision, second);
+    let (revision, records) = load_all(&outer).await;
+    assert_eq!((revision, records.len()), (second, 2));
+    let (_, records) = load_all(&inner).await;
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].value, "inner");
+}
+
+async fn what_others_compact_does_not_matter_to_a_quiet_cluster(program: Program) {
+    let etcd = Etcd::start(program);
+    let (quiet, busy) = (open(&etcd, "/quiet").await, open(&etcd, "/busy").await);
+    let old = commit(&quiet, put(record_key(0), Expect::Absent, "v")).await;
+    let newest = commit(&quiet, put(record_key(1), Expect::Absent, "v")).await;
+    let mut live = quiet.watch(newest).await.expect("open");
+    for n in 0..10 {
+        let revision = commit(&busy, put(record_key(n), Expect::Absent, "v")).await;
+        busy.compact(revision).await.expect("it has happened");
+    }
+    assert_eq!(load_all(&quiet).await.0, newest);
+    let mut late = quiet.watch(newest).await.expect("nothing happened since");
+    let error = watch_error(&quiet, old).await;
+    assert!(matches!(error, StoreError::Compacted { oldest } if oldest > old), "{error:?}");
+    let marker = commit(&quiet, put(record_key(2), Expect::Absent, "v")).await;
+    assert_eq!(next_batch(&mut *live).await.revision, marker);
+    assert_eq!(next_batch(&mut *late).await.revision, marker);
+}
+
+async fn stores_on_one_state_see_each_others_commits_and_pages(program: Program) {
+    let etcd = Etcd::start(program);
+    let mut options = etcd.options();
+    options.page_records_max = 2;
+    let one = EtcdStore::open(options.clone()).await.expect("etcd answers");
+    let two = EtcdStore::open(options).await.expect("etcd answers");
+    let mut watch = two.watch(two.revision().await.expect("open")).await.expect("open");
+    for n in 0..3 {
+        let revision = commit(&one, put(record_key(n), Expect::Absent, "v")).await;
+        assert_eq!(next_batch(&mut *watch).await.revision, revision);
+        assert_eq!(two.revision().await.expect("open"), revision);
+        let late = two.commit(put(record_key(n), Expect::Absent, "w")).await.expect("open");
+        let current = Some(revision);
+        assert_eq!(late, CommitOutcome::Conflict { key: record_key(n), current });
+    }
+    let page = one.load(None).await.expect("open");
+    let next = page.next.expect("three records are two pages");
+    let page = two.load(Some(next.clone())).await.expect("the token is good everywhere");
+    assert_eq!((page.records.len(), page.next), (1, None));
+    let newest = commit(&one, put(record_key(3), Expect::Absent, "v")).await;
+    one.compact(newest).await.expect("it has happened");
+    let stale = two.load(Some(next)).await;
+    assert!(matches!(stale, Err(StoreError::StalePage)), "{stale:?}");
+}
+
+async fn a_page_that_is_too_large_for_an_answer_becomes_several(program: Program) {
+    let etcd = Etcd::start(program);
+    let store = etcd.open().await;
+    let value = "x".repeat(1 << 20);
+    for n in 0..40 {
+        commit(&store, put(record_key(n), Expect::Absent, &value)).await;
+    }
+    let (_, records) = load_all(&store).await;
+    assert_eq!(records.len(), 40);
+    assert!(records.iter().all(|record| record.value == value));
+    let mut watch = store.watch(Revision(records[0].revision.0 - 1)).await.expect("open");
+    for record in records {
+        assert_eq!(next_batch(&mut *watch).await.revision, record.revision);
+    }
+}
+
+async fn a_closed_store_says_so(program: Program) {
+    let etcd = Etcd::start(program);
+    let store = Arc::new(etcd.open().await);
+    let begin = store.revision().await.expect("open");
+    let mut watch = store.watch(begin).await.expect("open");
+    let waiting = tokio::spawn(async move { watch.next().await });
+    store.close().await;
+    store.close().await;
+    let ended = waiting.await.expect("no panic");
+    assert!(matches!(ended, Err(StoreError::Closed)), "{ended:?}");
+    assert!(matches!(store.revision().await, Err(StoreError::Closed)));
+    assert!(matches!(store.load(None).await, Err(StoreError::Closed)));
+    assert!(matches!(store.watch(begin).await, Err(StoreError::Closed)));
+    assert!(matches!(store.compact(begin).await, Err(StoreError::Closed)));
+    let refused = store.commit(put(record_key(0), Expect::Absent, "v")).await;
+    assert!(matches!(refused, Err(StoreError::Closed)), "{refused:?}");
+}
+
+async fn a_state_that_is_not_ours_is_refused_and_left_alone(program: Program) {
+    let etcd = Etcd::start(program);
+    let running = open(&etcd, "/newer").await;
+    etcd.put("/newer/fence", "orchestrator state, format 2");
+    etcd.put("/foreign/fence", "something else");
+    let mut options = etcd.options();
+    options.prefix = "/newer".to_owned();
+    let refused = EtcdStore::open(options.clone()).await;
+    assert!(matches!(refused, Err(OpenError::Newer { found: 2, .. })), "{refused:?}");
+    options.prefix = "/foreign".to_owned();
+    let refused = EtcdStore::open(options).await.expect_err("not ours").to_string();
+    assert!(refused.contains("/foreign/fence") && refused.contains("something else"), "{refused}");
+    assert_eq!(etcd.keys_below("/foreign"), 1, "nothing was added");
+    // A store that was open before writes no more, either.
+    let refused = running.commit(put(record_key(0), Expect::Absent, "v")).await;
+    assert!(matches!(refused, Err(StoreError::Backend(_))), "{refused:?}");
+    assert_eq!(etcd.keys_below("/newer"), 2, "fence and head");
+}
