@@ -173,7 +173,10 @@ impl Client {
             let again = match failure {
                 Failure::Elsewhere(_) => true,
                 Failure::Unknown(_) => repeat == Repeat::Always,
-                Failure::OutOfRange(_) | Failure::Refused(_) | Failure::TooLarge(_) => false,
+                Failure::Full(_)
+                | Failure::OutOfRange(_)
+                | Failure::Refused(_)
+                | Failure::TooLarge(_) => false,
             };
             if !again || !self.pause(deadline).await {
                 return Err(failure);

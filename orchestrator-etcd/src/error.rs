@@ -46,8 +46,8 @@ pub enum OpenError {
     /// Nothing can be made of the certificates and the key.
     #[error("tls cannot be spoken with these certificates and this key")]
     Tls(#[source] BoxError),
-    /// No endpoint gave an answer in time.
-    #[error("no etcd answers at {endpoints}")]
+    /// No endpoint gave a good answer in time.
+    #[error("no etcd is of use at {endpoints}")]
     Unreachable {
         /// The endpoints that were tried.
         endpoints: String,

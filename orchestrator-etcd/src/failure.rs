@@ -8,6 +8,7 @@ use tonic::{Code, ConnectError, Status};
 /// How etcd's own errors begin; others come from the transport.
 const OWN: &str = "etcdserver: ";
 const NO_LEADER: &str = "etcdserver: no leader";
+const NO_SPACE: &str = "etcdserver: mvcc: database space exceeded";
 const OLD_LOGIN: &str = "etcdserver: revision of auth store is old";
 
 /// Why a call has no answer.
@@ -15,6 +16,8 @@ const OLD_LOGIN: &str = "etcdserver: revision of auth store is old";
 pub(crate) enum Failure {
     /// Nothing was done: this member cannot serve now, or does not know the login; ask another, with a new login.
     Elsewhere(At),
+    /// etcd is full. The fate is decided and can be read, but this answer does not tell it: the commit that filled etcd was done.
+    Full(At),
     /// Nothing was done, for history up to some revision is gone, or the revision has not been reached.
     OutOfRange(At),
     /// Nothing was done, and asking again is refused again.
@@ -51,7 +54,7 @@ impl Failure {
     pub(crate) fn nothing_done(self) -> Self {
         match self {
             Self::Unknown(at) | Self::TooLarge(at) => Self::Elsewhere(at),
-            Self::Elsewhere(_) | Self::OutOfRange(_) | Self::Refused(_) => self,
+            Self::Elsewhere(_) | Self::Full(_) | Self::OutOfRange(_) | Self::Refused(_) => self,
         }
     }
 
@@ -59,6 +62,7 @@ impl Failure {
     pub(crate) fn into_error(self) -> At {
         match self {
             Self::Elsewhere(at)
+            | Self::Full(at)
             | Self::OutOfRange(at)
             | Self::Refused(at)
             | Self::TooLarge(at)
@@ -86,6 +90,7 @@ fn kind(status: &Status) -> fn(At) -> Failure {
         Code::Unauthenticated => Failure::Elsewhere,
         Code::Unavailable if message == NO_LEADER => Failure::Elsewhere,
         Code::InvalidArgument if message == OLD_LOGIN => Failure::Elsewhere,
+        Code::ResourceExhausted if message == NO_SPACE => Failure::Full,
         Code::FailedPrecondition
         | Code::InvalidArgument
         | Code::PermissionDenied
@@ -119,7 +124,8 @@ mod tests {
             (Code::InvalidArgument, "etcdserver: revision of auth store is old", "Elsewhere"),
             (Code::InvalidArgument, "etcdserver: request is too large", "Refused"),
             (Code::PermissionDenied, "etcdserver: permission denied", "Refused"),
-            (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded", "Refused"),
+            (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded", "Full"),
+            (Code::ResourceExhausted, "etcdserver: too many requests", "Refused"),
             (Code::ResourceExhausted, "h2 protocol error: enhance your calm", "Unknown"),
             (
                 Code::OutOfRange,

@@ -37,6 +37,7 @@
 //! - **Retention.** A store compacts what is older than 5 minutes ([`EtcdOptions::history`]). Compaction concerns all of an etcd: if
 //!   others need its history, leave it to them ([`EtcdHistory::KeptByOthers`]). Defragmentation is the operator's.
 //! - **Sizes.** A transaction's values have at most 1 MiB together, which fits into etcd's default request of 1.5 MiB.
+//!   An etcd that is full (`NOSPACE`) refuses every commit, deletions too, until its operator has made room; reading goes on.
 //! - **Sharing.** Clusters with different prefixes share an etcd and do not see each other. A user of etcd's needs to read and write
 //!   everything that begins with the prefix, and nothing else.
 //!

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use orchestrator_core::model::Revision;
 use orchestrator_core::store::{
-    CommitOutcome, Page, PageToken, StateStore, StoreError, Txn, Watch,
+    CommitOutcome, Expect, Page, PageToken, RecordKey, StateStore, StoreError, Txn, Watch,
 };
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
@@ -94,6 +94,17 @@ impl EtcdStore {
         Ok(compact(&self.shared, revision.0.cast_signed()).await?)
     }
 
+    /// What a commit comes to that has failed, and whose fate is decided.
+    async fn not_done(&self, txn: &Txn, failure: Failure) -> Result<CommitOutcome, StoreError> {
+        if let Failure::Full(_) = failure
+            && let Some(first) = txn.writes.first()
+            && !self.shared.holds(first.key(), first.expect()).await.unwrap_or(false)
+        {
+            return Ok(CommitOutcome::Unknown);
+        }
+        Err(failure.into())
+    }
+
     fn end(&self) {
         self.places.close();
         self.shared.closed.send_replace(true);
@@ -106,23 +117,12 @@ impl EtcdStore {
         if *self.shared.closed.borrow() { Err(StoreError::Closed) } else { Ok(()) }
     }
 
-    /// Reads a page of at most `records_max` records.
-    async fn page(&self, begin: Option<&Position>, records_max: usize) -> Result<Page, Failure> {
+    /// Reads a page of at most `records_max` records, beginning where `begin` says.
+    async fn page(&self, begin: &Position, records_max: usize) -> Result<Page, Failure> {
         let Shared { client, layout, .. } = &*self.shared;
-        let (read_at, newest, response) = match begin {
-            Some(Position { read_at, revision, last }) => {
-                let request = page::request(layout, last, *read_at, records_max);
-                (*read_at, *revision, client.range(request).await?)
-            }
-            None => {
-                let range = page::request(layout, b"", 0, records_max);
-                let request = txn::snapshot(layout, range);
-                let answer = client.txn(request, Repeat::Always).await?;
-                let snapshot = txn::snapshot_answer(answer);
-                snapshot.ok_or_else(|| client.damaged(HEAD_IS_GONE))?
-            }
-        };
-        Ok(page::page(layout, read_at, newest, response))
+        let Position { read_at, revision, last } = begin;
+        let request = page::request(layout, last, *read_at, records_max);
+        Ok(page::page(layout, *read_at, *revision, client.range(request).await?))
     }
 }
 
@@ -153,12 +153,15 @@ impl StateStore for EtcdStore {
     async fn load(&self, page: Option<PageToken>) -> Result<Page, StoreError> {
         self.check_open()?;
         let begin = match page {
-            None => None,
-            Some(token) => Some(Position::parse(&token).ok_or(StoreError::StalePage)?),
+            Some(token) => Position::parse(&token).ok_or(StoreError::StalePage)?,
+            None => {
+                let (read_at, newest) = self.shared.head().await?;
+                Position { read_at, revision: revision(newest), last: vec![] }
+            }
         };
         let mut records_max = self.page_records_max;
         loop {
-            match self.page(begin.as_ref(), records_max).await {
+            match self.page(&begin, records_max).await {
                 Ok(page) => return Ok(page),
                 // A single record is never too large.
                 Err(Failure::TooLarge(_)) if records_max > 1 => records_max /= 2,
@@ -188,7 +191,7 @@ impl StateStore for EtcdStore {
                 }
                 Err(failure) => {
                     doubt.dispel();
-                    return Err(failure.into());
+                    return self.not_done(&txn, failure).await;
                 }
             };
             doubt.dispel();
@@ -217,6 +220,15 @@ impl Shared {
         now.zip(head).ok_or_else(|| self.client.damaged(HEAD_IS_GONE))
     }
 
+    /// Whether a record is as expected; `None` when that cannot be read.
+    async fn holds(&self, key: &RecordKey, expect: Expect) -> Option<bool> {
+        let key = self.layout.record(key).ok()?;
+        let request = RangeRequest { key, keys_only: true, ..RangeRequest::default() };
+        let found = self.client.range(request).await.ok()?;
+        let current = found.kvs.first().map(|record| revision(record.mod_revision));
+        Some(txn::holds(expect, current))
+    }
+
     /// Makes sure that no commit of unknown fate can happen any more.
     async fn settle(&self) -> Result<(), StoreError> {
         while self.fences.is_in_doubt() {
@@ -234,18 +246,26 @@ impl Shared {
     }
 }
 
-/// Begins a state, or finds the one that is there; returns the fence.
+/// Finds the state that is there, or begins one; returns the fence.
 async fn begin(client: &Client, layout: &Layout, prefix: &str) -> Result<Fence, OpenError> {
-    let answer = client.txn(txn::begin(layout, format()), Repeat::Always).await;
-    let answer = answer.map_err(|failure| match failure {
+    let found = find_or_begin(client, layout).await.map_err(|failure| match failure {
         Failure::Refused(at) => OpenError::Refused { prefix: prefix.to_owned(), source: at.into() },
         other => {
             let source = other.into_error().into();
             OpenError::Unreachable { endpoints: client.names(), source }
         }
     })?;
-    // A fence that is gone again holds nothing.
-    check_format(layout, &fence_of(answer).unwrap_or_default())
+    check_format(layout, &found)
+}
+
+async fn find_or_begin(client: &Client, layout: &Layout) -> Result<KeyValue, Failure> {
+    // Looked for first: an etcd that is full still lets one read.
+    let range = RangeRequest { key: layout.fence(), ..RangeRequest::default() };
+    if let Some(found) = client.range(range).await?.kvs.into_iter().next() {
+        return Ok(found);
+    }
+    let answer = client.txn(txn::begin(layout, format()), Repeat::Always).await?;
+    fence_of(answer).ok_or_else(|| client.damaged(FENCE_IS_GONE))
 }
 
 /// The fence after a transaction that writes it, or reads it first.

@@ -13,8 +13,8 @@ use orchestrator_core::store::{
 
 use crate::layout::Layout;
 use crate::wire::{
-    Compare, DeleteRangeRequest, KeyValue, Operation, PutRequest, RangeRequest, RangeResponse,
-    Relation, RequestOp, Target, TxnRequest, TxnResponse,
+    Compare, DeleteRangeRequest, KeyValue, Operation, PutRequest, RangeRequest, Relation,
+    RequestOp, Target, TxnRequest, TxnResponse,
 };
 
 /// The most comparisons, and the most steps on either side, that etcd takes unless told otherwise (`--max-txn-ops`).
@@ -81,11 +81,7 @@ pub(crate) fn answer(txn: &Txn, fence: Fence, response: TxnResponse) -> Answer {
     let Some(Some(now)) = found.next() else { return Answer::Damaged(FENCE_IS_GONE) };
     for ((key, expect), found) in preconditions(txn).zip(found) {
         let current = found.map(|record| revision(record.mod_revision));
-        let wanted = match expect {
-            Expect::Absent => None,
-            Expect::At(revision) => Some(revision),
-        };
-        if current != wanted {
+        if !holds(expect, current) {
             return Answer::Outcome(CommitOutcome::Conflict { key: key.clone(), current });
         }
     }
@@ -95,12 +91,12 @@ pub(crate) fn answer(txn: &Txn, fence: Fence, response: TxnResponse) -> Answer {
     Answer::Fenced(now)
 }
 
-/// The transaction that makes a cluster of an empty prefix, or reads fence and head of one that is there.
+/// The transaction that begins a state where there is none, or reads the fence of one that is there.
 pub(crate) fn begin(layout: &Layout, format: Bytes) -> TxnRequest {
     TxnRequest {
         compare: vec![at(layout.fence(), 0)],
         success: vec![put(layout.head(), "0".into()), put(layout.fence(), format)],
-        failure: vec![read(layout.fence()), read(layout.head())],
+        failure: vec![read(layout.fence())],
     }
 }
 
@@ -113,22 +109,17 @@ pub(crate) fn move_fence(layout: &Layout, fence: Fence, format: Bytes) -> TxnReq
     }
 }
 
-/// The transaction that reads the head and what `range` asks for, at one revision.
-pub(crate) fn snapshot(layout: &Layout, range: RangeRequest) -> TxnRequest {
-    let success = vec![read(layout.head()), step(Operation::Range(range))];
-    TxnRequest { success, ..TxnRequest::default() }
-}
-
-/// Etcd's own revision, the newest commit's, and what the range of a [`snapshot`] found; `None` without a head.
-pub(crate) fn snapshot_answer(response: TxnResponse) -> Option<(i64, Revision, RangeResponse)> {
-    let mut ranges = response.responses.into_iter().map(|step| step.range);
-    let (head, found) = (ranges.next()??, ranges.next()??);
-    Some((response.header?.revision, revision(head.kvs.first()?.mod_revision), found))
-}
-
 /// A revision of etcd's as one of ours.
 pub(crate) const fn revision(of_etcd: i64) -> Revision {
     Revision(of_etcd.cast_unsigned())
+}
+
+/// Whether a record that was last written by `current` is as expected.
+pub(crate) fn holds(expect: Expect, current: Option<Revision>) -> bool {
+    match expect {
+        Expect::Absent => current.is_none(),
+        Expect::At(revision) => current == Some(revision),
+    }
 }
 
 /// Guards in order, then writes in order: how conflicts are looked for.
@@ -185,7 +176,7 @@ mod tests {
     use orchestrator_core::store::Guard;
 
     use super::*;
-    use crate::wire::{ResponseHeader, ResponseOp};
+    use crate::wire::{RangeResponse, ResponseHeader, ResponseOp};
 
     const FENCE: Fence = Fence(3);
 

@@ -33,6 +33,7 @@ with_each_etcd! {
     a_commit_that_a_paused_etcd_has_is_settled_before_anyone_looks
     a_commit_that_was_given_up_is_settled_before_anyone_looks
     compaction_under_a_watch_loses_nothing_silently
+    a_full_etcd_refuses_commits_and_can_be_read
 }
 
 async fn s2_a_killed_etcd_loses_no_acknowledged_commit(program: Program) {
@@ -157,6 +158,50 @@ async fn compaction_under_a_watch_loses_nothing_silently(program: Program) {
     assert!(matches!(stale, Err(StoreError::Compacted { oldest }) if oldest > begin), "{stale:?}");
     assert_eq!(quick.await.expect("no panic"), last);
     assert_eq!(follow(&store, slow, BTreeMap::new()).await, last);
+}
+
+async fn a_full_etcd_refuses_commits_and_can_be_read(program: Program) {
+    let etcd = Etcd::start_with(program, 1, |_, _| vec!["--quota-backend-bytes=2000000".into()]);
+    let store = Arc::new(etcd.open().await);
+    let begin = store.revision().await.expect("etcd answers");
+    let writers = (0..WRITERS).map(|writer| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let value = "x".repeat(50_000);
+            let mut committed = BTreeMap::new();
+            for n in 0.. {
+                let key = record_key(writer * RECORDS_MAX + n);
+                match store.commit(put(key.clone(), Expect::Absent, &value)).await {
+                    Ok(CommitOutcome::Committed(revision)) => {
+                        committed.insert(key, revision);
+                    }
+                    // The one that filled it was done all the same.
+                    Ok(CommitOutcome::Unknown) => {
+                        committed.extend(look(&store).await.remove_entry(&key))
+                    }
+                    Err(StoreError::Backend(error)) => return (committed, error),
+                    other => panic!("{other:?}"),
+                }
+            }
+            unreachable!("it becomes full")
+        })
+    });
+    let mut all = BTreeMap::new();
+    for writer in writers.collect::<Vec<_>>() {
+        let (committed, error) = within("a writer", writer).await.expect("no panic");
+        assert!(format!("{error:?}").contains("database space exceeded"), "{error:?}");
+        all.extend(committed);
+    }
+    assert_eq!(look(&store).await, all);
+    let reopened = etcd.open().await;
+    assert_eq!(look(&reopened).await, all);
+    let mut watch = reopened.watch(begin).await.expect("nothing is compacted");
+    let mut told = BTreeMap::new();
+    while told.len() < all.len() {
+        let batch = next_batch(&mut *watch).await;
+        told.extend(batch.changes.into_iter().map(|change| (change.key, batch.revision)));
+    }
+    assert_eq!(told, all);
 }
 
 /// Follows a store from an empty state until the record 9999 comes; loads again when history is gone.

@@ -1,15 +1,17 @@
 //! Clusters that share an etcd, stores that share a cluster, and states that must not be used.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use orchestrator_core::model::Revision;
-use orchestrator_core::store::{CommitOutcome, Expect, StateStore, StoreError};
+use orchestrator_core::store::{CommitOutcome, Expect, Guard, StateStore, StoreError, Txn};
 use orchestrator_core::testkit::store::{
     commit, load_all, next_batch, put, record_key, watch_error,
 };
-use orchestrator_etcd::{EtcdStore, OpenError};
+use orchestrator_etcd::{EtcdHistory, EtcdStore, OpenError};
 
 use crate::etcd::{Etcd, Program};
+use crate::patience::within;
 use crate::with_each_etcd;
 
 with_each_etcd! {
@@ -17,6 +19,8 @@ with_each_etcd! {
     what_others_compact_does_not_matter_to_a_quiet_cluster
     stores_on_one_state_see_each_others_commits_and_pages
     a_page_that_is_too_large_for_an_answer_becomes_several
+    s32_a_leader_of_an_old_epoch_writes_nothing
+    history_beyond_its_age_is_compacted
     a_closed_store_says_so
     a_state_that_is_not_ours_is_refused_and_left_alone
 }
@@ -101,6 +105,51 @@ async fn a_page_that_is_too_large_for_an_answer_becomes_several(program: Program
     let mut watch = store.watch(Revision(records[0].revision.0 - 1)).await.expect("open");
     for record in records {
         assert_eq!(next_batch(&mut *watch).await.revision, record.revision);
+    }
+}
+
+async fn s32_a_leader_of_an_old_epoch_writes_nothing(program: Program) {
+    let etcd = Etcd::start(program);
+    let (old, new) = (etcd.open().await, etcd.open().await);
+    let epoch = record_key(9_999);
+    let first = commit(&old, put(epoch.clone(), Expect::Absent, "1")).await;
+    // The old leader writes as fast as it can, each time on the condition that the epoch is its own.
+    let guard = Guard { key: epoch.clone(), expect: Expect::At(first) };
+    let leading = tokio::spawn(async move {
+        let mut last = first;
+        for n in 0.. {
+            let writes = put(record_key(n), Expect::Absent, "v").writes;
+            let txn = Txn { guards: vec![guard.clone()], writes };
+            match old.commit(txn).await.expect("etcd answers") {
+                CommitOutcome::Committed(revision) => last = revision,
+                other => return (last, other),
+            }
+        }
+        unreachable!("its epoch ends")
+    });
+    let mut watch = new.watch(first).await.expect("nothing is compacted");
+    for _ in 0..5 {
+        next_batch(&mut *watch).await;
+    }
+    let second = commit(&new, put(epoch.clone(), Expect::At(first), "2")).await;
+    let (last, refused) = leading.await.expect("no panic");
+    assert!(last < second, "{last} comes after {second}");
+    assert_eq!(refused, CommitOutcome::Conflict { key: epoch, current: Some(second) });
+}
+
+async fn history_beyond_its_age_is_compacted(program: Program) {
+    let etcd = Etcd::start(program);
+    let mut options = etcd.options();
+    options.history = EtcdHistory::Age(Duration::from_millis(20));
+    let store = EtcdStore::open(options).await.expect("etcd answers");
+    let begin = store.revision().await.expect("open");
+    for n in 0.. {
+        commit(&store, put(record_key(n), Expect::Absent, "v")).await;
+        match within("a watch", store.watch(begin).await.expect("open").next()).await {
+            Ok(_) => {}
+            Err(StoreError::Compacted { oldest }) if oldest > begin => return,
+            Err(other) => panic!("{other:?}"),
+        }
     }
 }
 
