@@ -1,8 +1,9 @@
-//! Everything that is tested of `EtcdStore` against etcds that really run: the suite, faults, access, and sharing an etcd.
+//! Everything that is tested of `EtcdStore` against etcds that really run: the suite, faults, access, sharing an etcd, and a cluster on one.
 //!
 //! Each test is made for each program: a current one, and the oldest that is supported.
 
 mod access;
+mod cluster;
 mod etcd;
 mod faults;
 mod patience;
