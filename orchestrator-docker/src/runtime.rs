@@ -151,10 +151,17 @@ impl Runtime for DockerRuntime {
 
     async fn remove_sandbox(&self, key: &SandboxKey) -> Result<(), RuntimeError> {
         let action = || format!("removing the sandbox of pod {}", key.pod);
-        let removed = self.inner.remove_containers(&translate::sandbox_labels(key)).await;
-        removed.map_err(|error| error.into_runtime(action()))?;
-        let released = self.inner.networks.release_unused(&key.scope.cluster).await;
-        released.map_err(|error| error.into_runtime(action()))
+        let (inner, cluster) = (Arc::clone(&self.inner), key.scope.cluster.clone());
+        let labels = translate::sandbox_labels(key);
+        // Goes on when the caller gives up: a network whose last sandbox is gone would stay until there is another.
+        let removing = tokio::spawn(async move {
+            inner.remove_containers(&labels).await?;
+            inner.networks.release_unused(&cluster).await
+        });
+        match removing.await {
+            Ok(outcome) => outcome.map_err(|error| error.into_runtime(action())),
+            Err(error) => Err(RuntimeError::Backend { action: action(), source: Box::new(error) }),
+        }
     }
 
     async fn create_container(&self, spec: &ContainerSpec) -> Result<(), RuntimeError> {

@@ -1,6 +1,7 @@
 //! What the contract leaves open and Docker must get right: ports of the host, images, limits, networks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use orchestrator_core::model::Protocol;
 use orchestrator_core::runtime::{ContainerKey, Limits, LogSource, PortMapping, RuntimeError};
@@ -204,6 +205,24 @@ async fn many_pods_made_and_removed_at_once_leave_no_network() {
             }
             tasks.join_all().await;
             bench.assert_nothing_left().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_is_given_up_goes_to_its_end() {
+    check(DockerFixture::new().await, |bench: Arc<Bench>| async move {
+        let engine = TestEngine::from_env();
+        // In the middle of containers, of looking whether there are others, and of the network.
+        for millis in [10, 40, 80, 120, 160, 240] {
+            let pod = bench.new_pod().await;
+            let removing = bench.runtime.remove_sandbox(&pod.key);
+            let _ = tokio::time::timeout(Duration::from_millis(millis), removing).await;
+            eventually("nothing is left", || async {
+                engine.left_of(&bench.scope.cluster).await.is_empty().then_some(())
+            })
+            .await;
         }
     })
     .await;
