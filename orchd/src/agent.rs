@@ -62,11 +62,11 @@ pub async fn agent(args: AgentArgs) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let running = tokio::select! {
         started = Running::start(&args) => started?,
-        () = signals.any() => return Ok(()),
+        _ = signals.any() => return Ok(()),
     };
     let ready = tokio::select! {
         () = running.link.ready() => true,
-        () = signals.any() => false,
+        _ = signals.any() => false,
     };
     if ready {
         crate::say(format_args!("ready node={} runtime={}", running.node, running.runtime.name()));

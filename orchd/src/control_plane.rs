@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use nix::ifaddrs::getifaddrs;
 use orchestrator_core::driver::Cluster;
 use orchestrator_core::runtime::Runtime;
 use orchestrator_core::store::StateStore;
@@ -84,9 +85,13 @@ async fn serve(
     cluster: &Cluster,
 ) -> anyhow::Result<(Server, PathBuf)> {
     let Endpoint { listen, names } = endpoint;
+    let mut names = names.clone();
+    if listen.ip().is_unspecified() {
+        names.extend(own_addresses());
+    }
     let config = ServerConfig {
         audit_log: Some(data_dir.join("audit.log")),
-        extra_names: names.clone(),
+        extra_names: names,
         ..ServerConfig::new(Listen::Tcp(*listen), data_dir.join("pki"))
     };
     let server = Server::bind(config, cluster.clone())
@@ -98,4 +103,15 @@ async fn serve(
         return Err(error).with_context(|| format!("cannot write {}", kubeconfig.display()));
     }
     Ok((server, kubeconfig))
+}
+
+/// The addresses of this machine.
+fn own_addresses() -> Vec<String> {
+    let Ok(interfaces) = getifaddrs() else { return Vec::new() };
+    let addresses = interfaces.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|address| address.ip().to_string());
+        v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().to_string()))
+    });
+    addresses.collect()
 }

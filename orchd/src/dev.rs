@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 
 use crate::arguments::address;
+use crate::control_plane::Endpoint;
 use crate::data_dir::default_data_dir;
 use crate::instance::{Instance, Options};
 use crate::runtime::RuntimeChoice;
@@ -20,6 +21,9 @@ pub struct DevArgs {
     /// Where the API listens; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443", value_parser = address)]
     listen: SocketAddr,
+    /// A host name by which clients reach it, beside those of this machine; may be repeated
+    #[arg(long, value_name = "NAME")]
+    name: Vec<String>,
     /// What runs pods [default: docker when an engine answers, else process; an existing data directory keeps its own]
     #[arg(long, value_enum)]
     runtime: Option<RuntimeChoice>,
@@ -33,14 +37,15 @@ pub async fn dev(args: DevArgs) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     // Absolute, so that what `ready` says of it holds in every directory.
     let data_dir = std::path::absolute(args.data_dir.unwrap_or_else(default_data_dir))?;
-    let options = Options { data_dir, listen: args.listen, runtime: args.runtime };
+    let endpoint = Endpoint { listen: args.listen, names: args.name };
+    let options = Options { data_dir, endpoint, runtime: args.runtime };
     let instance = tokio::select! {
         started = Instance::start(&options) => started?,
-        () = signals.any() => return Ok(()),
+        _ = signals.any() => return Ok(()),
     };
     let ready = tokio::select! {
         ready = instance.node_ready() => ready.map(|()| true),
-        () = signals.any() => Ok(false),
+        _ = signals.any() => Ok(false),
     };
     if let Ok(true) = ready {
         crate::say(format_args!(

@@ -1,6 +1,5 @@
 //! `Instance`: a control plane and one node in the same process, over one data directory.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,8 +20,8 @@ const NODE_READY_WITHIN: Duration = Duration::from_secs(30);
 pub struct Options {
     /// Where everything is kept.
     pub data_dir: PathBuf,
-    /// Where the API listens.
-    pub listen: SocketAddr,
+    /// How the API is reached.
+    pub endpoint: Endpoint,
     /// What runs pods; Docker when an engine answers, else processes, if not given.
     pub runtime: Option<RuntimeChoice>,
 }
@@ -48,10 +47,10 @@ impl Instance {
         let started = async {
             let runtime = chosen.open(&pods)?;
             dir.remember(runtime.name())?;
-            let endpoint = Endpoint { listen: options.listen, names: Vec::new() };
             let node = OwnNode { name: NODE_NAME, runtime: runtime.shared() };
             let (store, dir) = (store.clone(), &options.data_dir);
-            let control_plane = ControlPlane::start(dir, store, &endpoint, Some(node)).await?;
+            let control_plane =
+                ControlPlane::start(dir, store, &options.endpoint, Some(node)).await?;
             anyhow::Ok((runtime, control_plane))
         };
         match started.await {

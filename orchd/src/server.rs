@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use nix::ifaddrs::getifaddrs;
 
 use crate::arguments::address;
 use crate::control_plane::{ControlPlane, Endpoint};
@@ -37,7 +36,7 @@ pub async fn server(args: ServerArgs) -> anyhow::Result<()> {
     let data_dir = std::path::absolute(args.data_dir.clone().unwrap_or_else(default_data_dir))?;
     let control_plane = tokio::select! {
         started = start(&args, &data_dir) => started?,
-        () = signals.any() => return Ok(()),
+        _ = signals.any() => return Ok(()),
     };
     crate::say(format_args!(
         "ready {} kubeconfig={}",
@@ -61,25 +60,10 @@ async fn start(args: &ServerArgs, data_dir: &std::path::Path) -> anyhow::Result<
         );
     }
     let store = ControlPlane::open(data_dir, dir.database()).await?;
-    let mut names = args.name.clone();
-    if args.listen.ip().is_unspecified() {
-        names.extend(own_addresses());
-    }
-    let endpoint = Endpoint { listen: args.listen, names };
+    let endpoint = Endpoint { listen: args.listen, names: args.name.clone() };
     let started = ControlPlane::start(data_dir, store.clone(), &endpoint, None).await;
     if started.is_err() {
         store.close().await;
     }
     started
-}
-
-/// The addresses of this machine.
-fn own_addresses() -> Vec<String> {
-    let Ok(interfaces) = getifaddrs() else { return Vec::new() };
-    let addresses = interfaces.filter_map(|interface| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|address| address.ip().to_string());
-        v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().to_string()))
-    });
-    addresses.collect()
 }

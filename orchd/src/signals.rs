@@ -19,12 +19,12 @@ impl Signals {
         })
     }
 
-    /// Waits for any of them. Cancel-safe.
-    pub async fn any(&mut self) {
+    /// Waits for any of them, and says what has happened. Cancel-safe.
+    pub async fn any(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.interrupt.recv() => {}
-            _ = self.hangup.recv() => {}
+            _ = self.term.recv() => "interrupted",
+            _ = self.interrupt.recv() => "interrupted",
+            _ = self.hangup.recv() => "the terminal was closed",
         }
     }
 

@@ -14,10 +14,11 @@ use orchestrator_core::model::{
 };
 use orchestrator_core::runtime::ContainerRunState;
 use orchestrator_core::world::World;
-use tokio::signal::unix::{SignalKind, signal};
 
+use crate::control_plane::Endpoint;
 use crate::instance::{Instance, NODE_NAME, Options};
 use crate::runtime::{RunningRuntime, RuntimeChoice};
+use crate::signals::Signals;
 use client::Client;
 use progress::Progress;
 
@@ -37,43 +38,37 @@ pub struct DemoArgs {
 
 /// Runs the demo and takes down everything it made.
 pub async fn demo(args: DemoArgs) -> anyhow::Result<()> {
-    let mut term = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     // A terminal that is closed is no reason to leave anything behind.
-    let mut hangup = signal(SignalKind::hangup())?;
+    let mut signals = Signals::new()?;
     let dir = tempfile::Builder::new()
         .prefix("orchd-demo-")
         .tempdir()
         .context("cannot make a temporary directory")?;
     let options = Options {
         data_dir: dir.path().to_owned(),
-        listen: ([127, 0, 0, 1], 0).into(),
+        endpoint: Endpoint { listen: ([127, 0, 0, 1], 0).into(), names: Vec::new() },
         runtime: args.runtime,
     };
     let progress = Progress::start();
     progress.waiting("starting a cluster");
     let instance = tokio::select! {
         started = Instance::start(&options) => started?,
-        _ = term.recv() => bail!("interrupted"),
-        _ = interrupt.recv() => bail!("interrupted"),
-        _ = hangup.recv() => bail!("the terminal was closed"),
+        happened = signals.any() => bail!(happened),
     };
     let told = tokio::select! {
         told = tell(&instance, &progress, &options.data_dir) => told,
-        _ = term.recv() => Err(anyhow::anyhow!("interrupted")),
-        _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
-        _ = hangup.recv() => Err(anyhow::anyhow!("the terminal was closed")),
+        happened = signals.any() => Err(anyhow::anyhow!(happened)),
     };
     if told.is_ok() && !args.exit {
         progress.end();
         hint(&instance);
-        tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {}, _ = hangup.recv() => {} }
+        signals.any().await;
     }
     progress.waiting("taking everything down");
     let cluster = instance.cluster.id().to_owned();
     let cleaned = tokio::select! {
         cleaned = take_down(instance, &progress) => cleaned,
-        _ = interrupt.recv() => Err(anyhow::anyhow!(
+        () = signals.interrupted() => Err(anyhow::anyhow!(
             "interrupted while taking down: containers of cluster {cluster} may be left"
         )),
     };

@@ -12,11 +12,13 @@ use crate::account_tokens::{AccountTokens, Bound, Holder};
 use crate::pki::Pki;
 use crate::status::Failure;
 
-/// What tokens a server knows.
+/// What a server is known by, and by what it knows others.
 #[derive(Debug)]
 pub(crate) struct Credentials {
     /// Those of service accounts.
     pub(crate) accounts: AccountTokens,
+    /// Host names by which the server is reached; none over a socket in the file system.
+    pub(crate) names: Vec<String>,
     /// The authorities, which sign certificates of nodes.
     pub(crate) pki: Pki,
 }

@@ -8,6 +8,7 @@ mod audited;
 mod delete;
 mod encode;
 mod fairness;
+mod host;
 mod identity;
 mod join;
 mod list;
@@ -244,6 +245,7 @@ impl Api {
             // Constants, so that nobody without a token learns anything.
             return Ok(plain("ok"));
         }
+        self.meant(&parts)?;
         if matches!((&route, &parts.method), (Ok(Route::Join), &Method::POST)) {
             // Its token is not one of a user.
             return self.join(&parts, body, noted).await;

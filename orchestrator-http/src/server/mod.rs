@@ -152,22 +152,23 @@ impl Server {
         let pki = Pki::open(&config.pki_directory, now)?;
         let listen_error = |source| ServeError::Listen { address: print(&config.listen), source };
         let (stop, stopping) = stopping::channel();
-        let (acceptor, local) = match &config.listen {
+        let (acceptor, local, names) = match &config.listen {
             Listen::Tcp(address) => {
                 let socket = tokio::net::TcpListener::bind(address).await.map_err(listen_error)?;
                 let local = socket.local_addr().map_err(listen_error)?;
-                let tls = pki.server_config(&names(local, &config.extra_names), now)?;
-                (Acceptor::Tcp(socket, tls.into()), Listen::Tcp(local))
+                let names = names(local, &config.extra_names);
+                let tls = pki.server_config(&names, now)?;
+                (Acceptor::Tcp(socket, tls.into()), Listen::Tcp(local), names)
             }
             Listen::Unix(path) => {
                 let socket = listener::bind_unix(path).await.map_err(listen_error)?;
-                (Acceptor::Unix(socket, path.clone()), config.listen.clone())
+                (Acceptor::Unix(socket, path.clone()), config.listen.clone(), Vec::new())
             }
         };
         let audit = config.audit_log.as_deref().map(open_audit_log).transpose()?;
         let accounts = AccountTokens::open(&config.pki_directory)?;
         let (ca_pem, token) = (pki.ca_pem().to_owned(), pki.token().clone());
-        let credentials = Credentials { accounts, pki };
+        let credentials = Credentials { accounts, names, pki };
         let fairness = config.limits.fairness.clone();
         let api =
             Api::with_credentials(cluster, Some(credentials), audit, fairness, stopping.clone());

@@ -114,10 +114,42 @@ async fn without_the_token_only_health_is_served() {
         ("GET /api/v1/pods", "Authorization: Basic eDp5\r\n", "401"),
     ] {
         let mut stream = served.connect().await;
-        let request = format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}\r\n");
+        let request =
+            format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n");
         stream.write_all(request.as_bytes()).await.expect("it reads");
         let answer = read_to_end(&mut stream).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {code}")), "{line}: {answer}");
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_sent_to_another_host_is_refused_whoever_sends_it() {
+    let served = serve(Limits::default()).await;
+    let exec = "GET /api/v1/namespaces/default/pods/a/exec?command=id&stdout=true";
+    // A page of another site that has come to reach us under its own name agrees with itself.
+    let page = "Origin: https://evil.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\
+                Sec-WebSocket-Protocol: v5.channel.k8s.io\r\n";
+    let port = served.server.local_addr().expect("TCP").port();
+    for (line, host, rest, code) in [
+        (exec, "evil.example".to_owned(), page, "403"),
+        ("GET /version", "evil.example".to_owned(), "", "403"),
+        ("GET /version", format!("localhost.evil.example:{port}"), "", "403"),
+        ("GET /version", format!("localhost:{port}"), "", "200"),
+        ("GET /version", "127.0.0.1".to_owned(), "", "200"),
+        ("GET /livez", "evil.example".to_owned(), "", "200"),
+    ] {
+        let mut stream = served.connect().await;
+        let (token, close) =
+            (served.token(), if rest.is_empty() { "Connection: close\r\n" } else { "" });
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n{close}{rest}\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.expect("it reads");
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.expect("an answer");
+        assert_eq!(String::from_utf8_lossy(&head), format!("HTTP/1.1 {code}"), "{line} {host}");
     }
     served.stop().await;
 }
