@@ -125,9 +125,11 @@ pub(crate) fn parse(path: &str) -> Result<Route, Failure> {
         ["apis", group, version, rest @ ..] => {
             let (group, known) = known_group(group)?;
             match (*version == known, rest) {
-                (false, _) => Err(Failure::no_such_path()),
+                (false, rest) => {
+                    answered(group, version, rest).unwrap_or_else(|| Err(Failure::no_such_path()))
+                }
                 (true, []) => Ok(Route::Resources { group }),
-                (true, rest) => answered(group, rest)
+                (true, rest) => answered(group, version, rest)
                     .or_else(|| absent(group, rest))
                     .unwrap_or_else(|| in_group(group, rest)),
             }
@@ -193,11 +195,13 @@ fn check_place((namespace, _, name): Place<'_>, is_namespaced: bool) -> Result<(
 }
 
 /// Finds what is answered and never stored; `None` when the path is about something else.
-fn answered(group: &str, rest: &[&str]) -> Option<Result<Route, Failure>> {
+fn answered(group: &str, version: &str, rest: &[&str]) -> Option<Result<Route, Failure>> {
     let place = place(rest)?;
     let (namespace, plural, name) = place;
     let mut all = registry::ANSWERED.iter();
-    let answered = all.find(|answered| answered.group == group && answered.plural == plural)?;
+    let answered = all.find(|answered| {
+        (answered.group, answered.version, answered.plural) == (group, version, plural)
+    })?;
     let (namespace, name) = (namespace.map(str::to_owned), name.map(str::to_owned));
     let checked = check_place(place, answered.is_namespaced);
     Some(checked.map(|()| Route::Answered { answered, namespace, name }))

@@ -241,13 +241,24 @@ impl Answered {
     }
 }
 
-/// Every resource that is answered and never stored.
-pub(crate) static ANSWERED: [Answered; 8] = [
+/// Every resource that is answered and never stored. One of another version than its group's is not told of in discovery: it is
+/// there for clients that know no newer one.
+pub(crate) static ANSWERED: [Answered; 9] = [
     Answered {
         kind: AnswerKind::WhoAmI,
         kind_name: "SelfSubjectReview",
         group: "authentication.k8s.io",
         version: "v1",
+        plural: "selfsubjectreviews",
+        is_namespaced: false,
+        verbs: &["create"],
+    },
+    // What `kubectl auth whoami` of 1.27 asks.
+    Answered {
+        kind: AnswerKind::WhoAmI,
+        kind_name: "SelfSubjectReview",
+        group: "authentication.k8s.io",
+        version: "v1beta1",
         plural: "selfsubjectreviews",
         is_namespaced: false,
         verbs: &["create"],

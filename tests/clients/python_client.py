@@ -69,6 +69,11 @@ assert names == [f"m{number}" for number in range(5)], names
 core.patch_namespaced_config_map("m0", NAMESPACE, {"data": {"a": "b"}})
 found = core.read_namespaced_config_map("m0", NAMESPACE)
 assert found.data == {"a": "b", "n": "0"}, found.data
+core.patch_namespaced_config_map("m0", NAMESPACE, [{"op": "remove", "path": "/data/a"}])
+merged = core.patch_namespaced_config_map("m0", NAMESPACE, {"data": {"n": None, "c": "d"}},
+                                          _content_type="application/merge-patch+json")
+assert merged.data == {"c": "d"}, merged.data
+found = core.read_namespaced_config_map("m0", NAMESPACE)
 found.data = {"only": "this"}
 assert core.replace_namespaced_config_map("m0", NAMESPACE, found).data == {"only": "this"}
 found.metadata.resource_version = "1"
@@ -87,6 +92,18 @@ for event in watcher.stream(core.list_namespaced_config_map, NAMESPACE, resource
     if len(seen) == 2:
         watcher.stop()
 assert seen == [("DELETED", "m1"), ("ADDED", "m9")], seen
+# Watch-list: what there is comes first, and a bookmark says that it is all.
+seen = []
+for event in watch.Watch().stream(core.list_namespaced_config_map, NAMESPACE, send_initial_events=True,
+                                  resource_version_match="NotOlderThan", allow_watch_bookmarks=True, timeout_seconds=20):
+    meta = event["raw_object"]["metadata"]
+    if meta.get("annotations", {}).get("k8s.io/initial-events-end") == "true":
+        assert event["type"] == "BOOKMARK", event
+        break
+    seen.append((event["type"], meta["name"]))
+else:
+    raise SystemExit("no bookmark ended the initial events")
+assert seen == [("ADDED", name) for name in ("m0", "m2", "m3", "m4", "m9")], seen
 
 # A workload: status, scale, log, exec, port-forward, eviction.
 apps.create_namespaced_deployment(NAMESPACE, deployment("web", 1))
@@ -132,7 +149,11 @@ expect(409, deployments.server_side_apply, body=applied, namespace=NAMESPACE, fi
 forced = deployments.server_side_apply(body=applied, namespace=NAMESPACE, field_manager="python", force_conflicts=True)
 assert forced.spec.replicas == 1
 assert {entry.manager for entry in forced.metadata.managedFields} >= {"python"}
-assert core.list_node().items[0].status.node_info.operating_system == "linux"
+node = core.list_node().items[0]
+assert node.status.node_info.operating_system == "linux"
+seen_by = {"type": "example.com/SeenByPython", "status": "True"}
+written = core.patch_node_status(node.metadata.name, {"status": {"conditions": [seen_by]}})
+assert {it.type for it in written.status.conditions} >= {"Ready", "example.com/SeenByPython"}, written.status.conditions
 for kind in (core.list_namespace, core.list_event_for_all_namespaces, core.list_service_for_all_namespaces,
              core.list_secret_for_all_namespaces, apps.list_replica_set_for_all_namespaces):
     kind()

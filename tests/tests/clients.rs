@@ -192,6 +192,15 @@ async fn workload(client: &kube::Client, pages: &Path) {
         deployments.patch("web", &apply.clone().force(), &Patch::Apply(deployment(1, pages))).await;
     assert_eq!(forced.expect("forced").spec.replicas, Some(1));
     assert!(deployments.get_status("web").await.expect("there").status.is_some());
+    let nodes: Api<Node> = Api::all(client.clone());
+    let seen = json!({ "type": "example.com/SeenByKubeRs", "status": "True" });
+    let status = Patch::Strategic(json!({ "status": { "conditions": [seen] } }));
+    let written = nodes.patch_status("local", &PatchParams::default(), &status).await;
+    let conditions = written.expect("written").status.and_then(|status| status.conditions);
+    let conditions = conditions.expect("some");
+    for kind in ["Ready", "example.com/SeenByKubeRs"] {
+        assert!(conditions.iter().any(|condition| condition.type_ == kind), "{conditions:?}");
+    }
 
     let pod = poll("one pod is left", || async {
         let listed = pods.list(&ListParams::default().labels("app=web")).await;

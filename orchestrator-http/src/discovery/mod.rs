@@ -74,7 +74,10 @@ fn api_group(name: &str) -> Value {
 fn entries(group: &str) -> impl Iterator<Item = Entry<'static>> {
     let resources = RESOURCES.iter().filter(move |resource| resource.kind.group() == group);
     let absent = ABSENT.iter().filter(move |absent| absent.group == group);
-    let answered = ANSWERED.iter().filter(move |answered| answered.group == group);
+    let version = version_of(group);
+    let is_told =
+        move |answered: &&Answered| (answered.group, answered.version) == (group, version);
+    let answered = ANSWERED.iter().filter(is_told);
     resources
         .map(Resource::entry)
         .chain(absent.map(Absent::entry))

@@ -111,6 +111,7 @@ async fn writes(k: &Kubectl) {
     k.ok("uncordon local").await;
     k.ok("rollout status deployment/web --timeout=90s").await;
     k.says("explain deployment.spec.replicas", &["replicas", "integer"]).await;
+    k.says("auth whoami", &["admin", "system:masters"]).await;
 }
 
 async fn reads(k: &Kubectl, namespace: &str) {
