@@ -1,5 +1,6 @@
 //! Tables: the columns that `kubectl get` shows, made on the server.
 
+mod explanation;
 mod service;
 
 use orchestrator_core::model::{
@@ -11,6 +12,8 @@ use serde_json::{Value, json};
 use crate::age::brief;
 use crate::custom;
 use crate::fields::phase;
+
+pub(crate) use explanation::explanation;
 
 /// How much of the object each row carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -391,7 +391,7 @@ impl Api {
             Route::CustomResources { group, version } => {
                 ok(&custom::resource_list(&world, &group, &version))
             }
-            Route::Explain { pod } => self.explain(&pod),
+            Route::Explain { pod } => self.explain(&pod, accept),
             Route::Group { group } => ok(&discovery::group(group)),
             Route::Metrics => Ok(self.inner.metrics.render()),
             Route::OpenApi => Ok(typed(discovery::OPENAPI_V2_TYPE, discovery::OPENAPI_V2)),

@@ -9,8 +9,10 @@ use super::list::{self, Selection};
 use super::{Api, Call, json, text, typed};
 use crate::body::Body;
 use crate::custom;
+use crate::negotiate::{self, Format};
 use crate::query::ListOptions;
 use crate::status::Failure;
+use crate::table;
 
 impl Api {
     /// Answers a GET of an object: the object, or with `watch=true` what becomes of it.
@@ -33,8 +35,16 @@ impl Api {
     }
 
     /// Answers with where a pod could run, and why not elsewhere.
-    pub(super) fn explain(&self, pod: &Key) -> Result<Response<Body>, Failure> {
+    pub(super) fn explain(
+        &self,
+        pod: &Key,
+        accept: Option<&str>,
+    ) -> Result<Response<Body>, Failure> {
+        let format = negotiate::objects(accept)?;
         let explanation = self.inner.cluster.explain(pod)?;
+        if format == Format::Table {
+            return Ok(json(StatusCode::OK, &table::explanation(&explanation)));
+        }
         let mut value = serde_json::to_value(&explanation)
             .map_err(|error| Failure::internal(format!("encoding the explanation: {error}")))?;
         if let Some(map) = value.as_object_mut() {

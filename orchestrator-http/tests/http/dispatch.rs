@@ -316,6 +316,16 @@ async fn a_pod_without_a_node_is_explained_and_has_no_log() {
     let why =
         f.get("/apis/orchestrator.dev/v1/namespaces/default/pods/a/explain").await.expect(200);
     assert_eq!((&why["kind"], &why["pod"]), (&"Explanation".into(), &"a".into()));
+    // As a table it has a row for each node.
+    f.post("/api/v1/nodes", &json!({ "metadata": { "name": "n1" } })).await.expect(201);
+    let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let path = "/apis/orchestrator.dev/v1/namespaces/default/pods/a/explain";
+    let table = f.send(Method::GET, path, &accept, "").await.expect(200);
+    assert_eq!(table["kind"], "Table");
+    let cells = table["rows"][0]["cells"].as_array().expect("a row");
+    assert_eq!((&cells[0], &cells[1]), (&"n1".into(), &"no".into()), "{table}");
+    assert!(cells[3].as_str().is_some_and(|why| !why.is_empty()), "{table}");
+    assert_eq!(table["columnDefinitions"].as_array().map(Vec::len), Some(cells.len()));
     f.get("/apis/orchestrator.dev/v1/namespaces/default/pods/b/explain")
         .await
         .refused(404, "NotFound");
