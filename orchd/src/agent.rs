@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use orchestrator_core::driver::{Agent, AgentConfig, AgentHandle};
@@ -13,6 +13,7 @@ use orchestrator_core::runtime::Scope;
 use orchestrator_http::{HttpLink, JoinToken, Membership, serve_streams, write_private};
 use tokio::task::JoinSet;
 
+use crate::clock::seconds_now;
 use crate::data_dir::{DataDir, default_agent_dir};
 use crate::out;
 use crate::runtime::{RunningRuntime, RuntimeChoice, choose};
@@ -252,9 +253,4 @@ async fn renewed(
     save(path, &newer)?;
     link.know_as(&newer)?;
     Ok(newer)
-}
-
-fn seconds_now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

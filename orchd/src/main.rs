@@ -3,6 +3,7 @@
 mod agent;
 mod arguments;
 mod cli;
+mod clock;
 mod control_plane;
 mod data_dir;
 mod demo;

@@ -1,12 +1,12 @@
 //! `orchd user`: lets somebody else use a cluster, by a kubeconfig with a certificate of its authority.
 
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use orchestrator_http::{Pki, read_kubeconfig};
 
 use crate::arguments::number;
+use crate::clock::seconds_now;
 use crate::data_dir::default_data_dir;
 use crate::out;
 
@@ -52,8 +52,7 @@ pub fn user(args: &UserArgs) -> anyhow::Result<()> {
         );
     }
     let server = read_kubeconfig(&data_dir.join("kubeconfig"))?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
-    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let now = seconds_now();
     let pki = Pki::open(&pki, now)?;
     let certificate = pki.client_certificate(&args.name, args.group.as_deref(), args.days, now)?;
     let text = certificate.kubeconfig(&server, &args.name);

@@ -30,6 +30,7 @@ mod age;
 mod api;
 mod audit;
 mod body;
+mod causes;
 mod certificate;
 mod client;
 mod custom;

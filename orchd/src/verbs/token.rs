@@ -1,6 +1,6 @@
 //! `orchd token`: the tokens by which agents join.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use base64::Engine as _;
@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::columns::Columns;
 use super::session::{ClientArgs, Session};
 use super::{duration, json, text_at};
+use crate::clock::seconds_now;
 use crate::out::{line, text, usage};
 
 pub const EXAMPLES: &str = "\
@@ -170,9 +171,4 @@ async fn revoke(session: &Session, given: &str) -> anyhow::Result<()> {
         }
         Err(error) => Err(error.into()),
     }
-}
-
-fn seconds_now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -5,6 +5,8 @@ use std::io;
 use http::StatusCode;
 use serde_json::Value;
 
+use crate::causes::causes;
+
 /// A field that the server complains of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
@@ -76,15 +78,7 @@ pub enum ClientError {
 impl ClientError {
     /// A connection that broke off, with what lies behind it: hyper's own words do not tell that TLS refused a certificate.
     pub(super) fn broken(server: &str, error: &hyper::Error) -> Self {
-        let causes =
-            std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-        let mut reason = String::new();
-        for cause in causes.map(ToString::to_string) {
-            if !reason.contains(&cause) {
-                reason = if reason.is_empty() { cause } else { format!("{reason}: {cause}") };
-            }
-        }
-        Self::Broken { server: server.to_owned(), reason }
+        Self::Broken { server: server.to_owned(), reason: causes(error) }
     }
 
     /// The HTTP status, if the server refused the request.

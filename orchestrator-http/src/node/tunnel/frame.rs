@@ -9,6 +9,8 @@ use orchestrator_core::runtime::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::causes::causes;
+
 /// The most bytes of a frame; pieces of streams are far smaller.
 const FRAME_BYTES_MAX: usize = 4 << 20;
 /// The bytes of a kind and a length.
@@ -119,14 +121,7 @@ impl Trouble {
         match error {
             RuntimeError::Invalid { message } => Self::Invalid(message.clone()),
             RuntimeError::NotFound { what } => Self::NotFound(what.clone()),
-            error => {
-                let causes =
-                    std::iter::successors(Some(error as &dyn std::error::Error), |error| {
-                        error.source()
-                    });
-                let texts: Vec<String> = causes.map(ToString::to_string).collect();
-                Self::Other(texts.join(": "))
-            }
+            error => Self::Other(causes(error)),
         }
     }
 
