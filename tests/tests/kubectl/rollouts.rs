@@ -54,6 +54,8 @@ pub(super) async fn deployments_roll_out_and_back(rig: Arc<Rig>) {
         assert!(difference.stdout.contains("-  replicas: 3"), "{difference:?}");
         k.says("apply -f web.yaml", &["configured"]).await;
         k.says("apply -f web.yaml", &["unchanged"]).await;
+        // Between what it reads and what it writes nobody may write, not even the status.
+        k.ok("rollout status deployment/web --timeout=90s").await;
         k.says("replace -f web.yaml", &["replaced"]).await;
         k.says("delete deployment web --cascade=orphan", &["deleted"]).await;
         let sets = k.ok("get replicasets -o name").await;
