@@ -21,6 +21,9 @@ pub const NODE_GRACE_MS: i64 = 40_000;
 pub const GIVE_UP_WINDOW_MS: i64 = 10_000;
 /// How many nodes may be given up in [`GIVE_UP_WINDOW_MS`], in percent of all; one in any case.
 pub const GIVE_UP_PERCENT: usize = 10;
+/// When a lost node waits for one before it that is about to be given up, it is looked at again after this time, in
+/// milliseconds.
+const GIVE_UP_RETRY_MS: i64 = 1_000;
 
 /// Why `Ready` is `Unknown`.
 const SILENT: &str = "NodeStatusUnknown";
@@ -50,31 +53,24 @@ impl Controller for NodeHealth {
         let mut decision = Decision::nothing();
         let Some(stored) = world.get(key) else { return decision };
         let Some(node) = Node::from_object(&stored.object) else { return decision };
-        let signal = world.signal(&node.metadata.name);
-        let heard = signal.last_heard;
-        let silence_ms = signal.rhythm.silence_ms().unwrap_or(NODE_GRACE_MS).min(NODE_GRACE_MS);
-        let silent_at = heard.map(|heard| heard.plus_millis(silence_ms));
-        let is_silent = silent_at.is_some_and(|at| at <= now);
+        let Look { silent_at, new, lost } = look(world, node, now);
         if let Some(at) = silent_at.filter(|at| now < *at) {
             decision.recheck(at, TimerReason::Periodic);
         }
-        let ready = ready(node);
-        let new = judge(ready, is_silent, heard.is_some());
         if let Some(new) = &new {
             note(&mut decision, node, new);
             decision.propose(Proposal::put_status(stored, with_ready(node, new.clone(), now)));
         }
-        let status = new.as_ref().or(ready).map(|condition| condition.status);
-        let unreachable = status == Some(ConditionStatus::Unknown) || is_silent;
-        let is_lost = unreachable || status == Some(ConditionStatus::False);
-        let gives_up = match may_give_up(world, node, now) {
-            Err(at) if is_lost => {
+        let gives_up = match lost.map(|lost| may_give_up(world, node, lost.since, now)) {
+            Some(Err(at)) => {
                 decision.recheck(at, TimerReason::Periodic);
                 false
             }
-            Ok(()) | Err(_) => true,
+            Some(Ok(())) => true,
+            None => false,
         };
-        let not_ready = status == Some(ConditionStatus::False);
+        let unreachable = lost.is_some_and(|lost| lost.is_unreachable);
+        let not_ready = lost.is_some_and(|lost| !lost.is_unreachable);
         let taints = taints(node, unreachable, not_ready, gives_up, now);
         if taints != node.spec.taints {
             let mut node = Node::clone(node);
@@ -90,6 +86,39 @@ impl Controller for NodeHealth {
         }
         decision
     }
+}
+
+/// What a node looks like at a moment.
+struct Look {
+    /// When it counts as silent if nothing is heard of it; `None` when nothing ever was.
+    silent_at: Option<Timestamp>,
+    /// What its `Ready` shall say instead of what it says.
+    new: Option<NodeCondition>,
+    lost: Option<Lost>,
+}
+
+/// A node that runs nothing anybody can rely on.
+#[derive(Clone, Copy)]
+struct Lost {
+    since: Timestamp,
+    /// It does not answer; otherwise it answers that it is not ready.
+    is_unreachable: bool,
+}
+
+fn look(world: &World, node: &Node, now: Timestamp) -> Look {
+    let signal = world.signal(&node.metadata.name);
+    let heard = signal.last_heard;
+    let silence_ms = signal.rhythm.silence_ms().unwrap_or(NODE_GRACE_MS).min(NODE_GRACE_MS);
+    let silent_at = heard.map(|heard| heard.plus_millis(silence_ms));
+    let silent_since = silent_at.filter(|at| *at <= now);
+    let ready = ready(node);
+    let new = judge(ready, silent_since.is_some(), heard.is_some());
+    let status = new.as_ref().or(ready).map(|condition| condition.status);
+    let is_unreachable = status == Some(ConditionStatus::Unknown) || silent_since.is_some();
+    let is_lost = is_unreachable || status == Some(ConditionStatus::False);
+    let told = || ready.and_then(|ready| Some(ready.last_transition_time?.to_timestamp()));
+    let since = silent_since.or_else(told).unwrap_or(now);
+    Look { silent_at, new, lost: is_lost.then_some(Lost { since, is_unreachable }) }
 }
 
 fn ready(node: &Node) -> Option<&NodeCondition> {
@@ -154,25 +183,46 @@ fn taints(
     taints
 }
 
-/// Whether the pods of a node may be made to leave it now; an error says when to look again. A node that was given up already
-/// stays so.
-fn may_give_up(world: &World, node: &Node, now: Timestamp) -> Result<(), Timestamp> {
+/// Whether the pods of a lost node may be made to leave it now; an error says when to look again. A node that was given up
+/// already stays so. Of several, the one that is lost longest goes first, whichever is asked about first.
+fn may_give_up(
+    world: &World,
+    node: &Node,
+    since: Timestamp,
+    now: Timestamp,
+) -> Result<(), Timestamp> {
     if given_up_at(node).is_some() {
         return Ok(());
     }
     let window = |at: Timestamp| at.plus_millis(GIVE_UP_WINDOW_MS);
-    let (mut all, mut others) = (0, Vec::new());
-    for node in world.all::<Node>(None) {
+    let (mut all, mut ahead, mut given_up) = (0, 0, Vec::new());
+    for other in world.all::<Node>(None) {
         all += 1;
-        others.extend(given_up_at(node).filter(|at| window(*at) > now));
+        match given_up_at(other) {
+            Some(at) => given_up.extend((window(at) > now).then_some(at)),
+            None => ahead += usize::from(is_ahead(world, other, (since, node), now)),
+        }
     }
-    others.sort_unstable();
+    given_up.sort_unstable();
     let limit = (all * GIVE_UP_PERCENT / 100).max(1);
     // When the oldest of those that are too many is over, there is room for one.
-    match others.len().checked_sub(limit) {
+    match (given_up.len() + ahead).checked_sub(limit) {
         None => Ok(()),
-        Some(surplus) => Err(others.get(surplus).copied().map_or(now, window)),
+        Some(surplus) => {
+            Err(given_up.get(surplus).map_or(now.plus_millis(GIVE_UP_RETRY_MS), |at| window(*at)))
+        }
     }
+}
+
+/// Whether another lost node is given up before this one.
+fn is_ahead(
+    world: &World,
+    other: &Node,
+    (since, node): (Timestamp, &Node),
+    now: Timestamp,
+) -> bool {
+    let lost = look(world, other, now).lost;
+    lost.is_some_and(|lost| (lost.since, &other.metadata.name) < (since, &node.metadata.name))
 }
 
 /// Since when the pods of a node are made to leave because it seems to be lost.

@@ -166,6 +166,29 @@ fn nodes_that_fall_silent_together_are_given_up_one_after_the_other() {
 }
 
 #[test]
+fn of_lost_nodes_the_one_lost_longest_is_given_up_first_whichever_is_asked_about_first() {
+    let names = ["n1", "n2", "n3", "n4", "n5"];
+    let mut sandbox = sandbox(&names);
+    seconds(&mut sandbox, 30, &names);
+    seconds(&mut sandbox, 1, &names[..4]);
+    seconds(&mut sandbox, 1, &names[1..4]);
+    // Nobody has looked yet when both are lost: n5 two seconds ago, n1 one second ago.
+    sandbox.now = sandbox.now.plus_millis(8_000);
+    for heard in &names[1..4] {
+        sandbox.hear(Signal::Heartbeat { node: (*heard).to_owned(), at: sandbox.now });
+    }
+    let given_up = |sandbox: &Sandbox, name| {
+        taints(sandbox, name).contains(&(TAINT_UNREACHABLE.to_owned(), TaintEffect::NoExecute))
+    };
+    sandbox.run(0, &Key::node("n1"));
+    assert!(!given_up(&sandbox, "n1"), "n5 is before it");
+    sandbox.run(0, &Key::node("n5"));
+    assert!(given_up(&sandbox, "n5"));
+    seconds(&mut sandbox, 12, &names[1..4]);
+    assert!(given_up(&sandbox, "n1"), "its turn has come");
+}
+
+#[test]
 fn nobody_is_evicted_when_most_nodes_seem_lost() {
     let mut sandbox = sandbox(&["n1", "n2", "n3"]);
     pass(&mut sandbox, NODE_GRACE_MS + EVICTION_MS + 60_000, &["n3"]);
