@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use orchestrator_core::driver::{Agent, AgentConfig, AgentHandle};
@@ -29,6 +29,10 @@ Examples:
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How often it is looked whether the certificate is half over.
 const RENEWAL_LOOK_EVERY: Duration = Duration::from_secs(60);
+/// How long the lock of a data directory may outlive the agent that took it: what a killed one had forked shares the lock
+/// until it runs its own program.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 /// The file in which the agent keeps what it is known by.
 const MEMBERSHIP: &str = "agent.json";
 
@@ -127,14 +131,20 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
     let path = dir.join("agent.lock");
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail!(
-            "another agent uses {}; give each agent a --data-dir and a --name of its own",
-            dir.display()
-        ),
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+    let until = Instant::now() + LOCK_WAIT_MAX;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(TryLockError::WouldBlock) => bail!(
+                "another agent uses {}; give each agent a --data-dir and a --name of its own",
+                dir.display()
+            ),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
         }
     }
 }

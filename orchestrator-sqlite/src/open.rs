@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -23,7 +24,11 @@ const WAL_BYTES_KEPT_MAX: u64 = 16 << 20;
 /// Statements a connection keeps prepared.
 const STATEMENTS_MAX: usize = 16;
 /// How long another program (a backup, a shell) may hold the database before a call fails.
-const BUSY_WAIT_MAX: std::time::Duration = std::time::Duration::from_millis(500);
+const BUSY_WAIT_MAX: Duration = Duration::from_millis(500);
+/// How long a lock may outlive the process that took it. What that process had forked when it was killed shares the lock
+/// until it runs its own program, moments later.
+const DEAD_LOCK_WAIT_MAX: Duration = Duration::from_secs(10);
+const DEAD_LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// An open database that no other store has open.
 #[derive(Debug)]
@@ -150,22 +155,37 @@ fn check_writable(path: &Path) -> Result<(), OpenError> {
 
 fn acquire(path: &Path, lock_path: &Path) -> Result<File, OpenError> {
     let failed = |error| OpenError::from_io(lock_path, error);
-    let mut lock = private().create(true).open(lock_path).map_err(failed)?;
-    match lock.try_lock() {
-        // Somebody whose start failed may have removed it since it was opened: then it locks nothing.
-        Ok(()) if is_at(&lock, lock_path).map_err(failed)? => Ok(lock),
-        Ok(()) => acquire(path, lock_path),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let known = (&mut lock).take(16).read_to_string(&mut holder).is_ok();
-            let holder = match holder.trim() {
-                pid if known && !pid.is_empty() => format!("process {pid}"),
-                _ => "another process".to_owned(),
-            };
-            Err(OpenError::InUse { path: path.to_owned(), holder })
+    let until = Instant::now() + DEAD_LOCK_WAIT_MAX;
+    loop {
+        let mut lock = private().create(true).open(lock_path).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) if is_at(&lock, lock_path).map_err(failed)? => return Ok(lock),
+            // Somebody whose start failed has removed it since it was opened: it locks nothing.
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(TryLockError::WouldBlock) => {
+                let holder = holder(&mut lock);
+                if holder.is_some_and(is_dead) && Instant::now() < until {
+                    std::thread::sleep(DEAD_LOCK_PAUSE);
+                    continue;
+                }
+                let holder = holder.map(|pid| format!("process {pid}"));
+                let holder = holder.unwrap_or_else(|| "another process".to_owned());
+                return Err(OpenError::InUse { path: path.to_owned(), holder });
+            }
         }
     }
+}
+
+/// The process that says in the lock file that it holds it.
+fn holder(lock: &mut File) -> Option<u32> {
+    let mut said = String::new();
+    lock.take(16).read_to_string(&mut said).ok()?;
+    said.trim().parse().ok()
+}
+
+fn is_dead(pid: u32) -> bool {
+    !Path::new("/proc").join(pid.to_string()).exists()
 }
 
 /// Whether a path leads to an open file.

@@ -173,6 +173,24 @@ async fn a_database_in_use_is_refused_until_it_is_closed() {
 }
 
 #[tokio::test]
+async fn a_lock_that_outlives_its_process_for_a_moment_is_waited_for() {
+    let directory = directory();
+    let path = ours(&directory).await;
+    let mut child = std::process::Command::new("true").spawn().expect("runs");
+    let dead = child.id();
+    child.wait().expect("is waited for");
+    let lock_path = path.with_extension("db.lock");
+    fs::write(&lock_path, format!("{dead}\n")).expect("is written");
+    let lock = fs::File::open(&lock_path).expect("is there");
+    lock.lock().expect("is free");
+    let opening = tokio::spawn(async move { SqliteStore::open(&path).await });
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    assert!(!opening.is_finished(), "somebody still holds the lock");
+    drop(lock);
+    opening.await.expect("ran").expect("is free now");
+}
+
+#[tokio::test]
 async fn a_new_database_is_for_its_owner_only() {
     let directory = directory();
     let path = directory.path().join("cluster.db");
