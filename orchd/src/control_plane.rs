@@ -8,9 +8,9 @@ use anyhow::Context as _;
 use nix::ifaddrs::getifaddrs;
 use orchestrator_core::driver::Cluster;
 use orchestrator_core::runtime::Runtime;
-use orchestrator_core::store::StateStore;
 use orchestrator_http::{Listen, Server, ServerConfig};
-use orchestrator_sqlite::SqliteStore;
+
+use crate::store::Store;
 
 /// A running control plane.
 pub struct ControlPlane {
@@ -19,7 +19,7 @@ pub struct ControlPlane {
     /// The API's URL.
     pub url: String,
     server: Server,
-    store: Arc<SqliteStore>,
+    store: Store,
 }
 
 /// How a control plane is reached.
@@ -38,23 +38,14 @@ pub struct OwnNode {
 }
 
 impl ControlPlane {
-    /// Opens the database of a data directory.
-    pub async fn open(data_dir: &Path, database: PathBuf) -> anyhow::Result<Arc<SqliteStore>> {
-        let store = SqliteStore::open(database).await;
-        store
-            .map(Arc::new)
-            .with_context(|| format!("cannot use the data directory {}", data_dir.display()))
-    }
-
     /// Starts everything; when this returns the API is served. What fails leaves nothing running but the store.
     pub async fn start(
         data_dir: &Path,
-        store: Arc<SqliteStore>,
+        store: Store,
         endpoint: &Endpoint,
         node: Option<OwnNode>,
     ) -> anyhow::Result<Self> {
-        let mut builder =
-            Cluster::builder().shared_store(Arc::clone(&store) as Arc<dyn StateStore>);
+        let mut builder = Cluster::builder().shared_store(store.shared());
         if let Some(OwnNode { name, runtime }) = node {
             builder = builder.shared_runtime(runtime).node_name(name);
         }

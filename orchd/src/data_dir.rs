@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use crate::runtime::RuntimeChoice;
+use crate::store::StoreUrl;
 
 /// The database of a data directory; what makes it ours.
 const DATABASE: &str = "cluster.db";
@@ -13,10 +14,12 @@ const DATABASE: &str = "cluster.db";
 const AGENT: &str = "agent.json";
 /// The file that names the runtime whose pods the database knows.
 const RUNTIME: &str = "runtime";
+/// The file that names the store, when the state lies elsewhere.
+const STORE: &str = "store";
 
 /// What else there may be before there is a database: what an earlier start made, and what file systems do.
-const BESIDE: [&str; 7] =
-    ["agent.lock", "audit.log", "kubeconfig", "lost+found", "pki", "process", RUNTIME];
+const BESIDE: [&str; 8] =
+    ["agent.lock", "audit.log", "kubeconfig", "lost+found", "pki", "process", RUNTIME, STORE];
 
 /// A data directory that may be used.
 #[derive(Debug)]
@@ -69,9 +72,42 @@ impl DataDir {
         Ok(Self { path: path.to_owned() })
     }
 
-    /// The database's path.
-    pub fn database(&self) -> PathBuf {
-        self.path.join(DATABASE)
+    /// Where the state lies: where it is asked for, unless this directory's lies somewhere else.
+    pub fn store(&self, asked: Option<&StoreUrl>) -> anyhow::Result<StoreUrl> {
+        let own = StoreUrl::Sqlite(self.path.join(DATABASE));
+        let path = self.path.join(STORE);
+        let known = match std::fs::read_to_string(&path) {
+            Ok(text) => match StoreUrl::parse(text.trim()) {
+                Ok(url) => Some(url),
+                Err(error) => bail!("{}: {error}", path.display()),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.path.join(DATABASE).exists().then(|| own.clone())
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
+        };
+        match (known, asked) {
+            (Some(known), Some(asked)) if !known.is_like(asked) => bail!(
+                "the state of {} lies in {known}: start with `--store {known}`, move it with `orchd migrate`, \
+                 or choose another data directory",
+                self.path.display()
+            ),
+            (Some(known), None) if !known.is_like(&own) => bail!(
+                "the state of {} lies in {known}: start with `--store {known}`",
+                self.path.display()
+            ),
+            (_, asked) => Ok(asked.cloned().unwrap_or(own)),
+        }
+    }
+
+    /// Remembers where the state lies, for the next start.
+    pub fn remember_store(&self, url: &StoreUrl) -> anyhow::Result<()> {
+        if url.is_like(&StoreUrl::Sqlite(self.path.join(DATABASE))) {
+            return Ok(());
+        }
+        self.write(STORE, &url.to_string())
     }
 
     /// The runtime to use: what is asked for, unless the pods of this directory run with another one.
@@ -103,14 +139,19 @@ impl DataDir {
 
     /// Remembers the runtime for the next start.
     pub fn remember(&self, runtime: &str) -> anyhow::Result<()> {
-        let path = self.path.join(RUNTIME);
-        if path.exists() {
+        if self.path.join(RUNTIME).exists() {
             return Ok(());
         }
+        self.write(RUNTIME, runtime)
+    }
+
+    /// Writes a line into a file.
+    fn write(&self, name: &str, line: &str) -> anyhow::Result<()> {
+        let path = self.path.join(name);
         let write = || -> std::io::Result<()> {
             // Whole or not at all, also when the machine stops meanwhile.
             let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
-            writeln!(file, "{runtime}")?;
+            writeln!(file, "{line}")?;
             file.as_file().sync_all()?;
             file.persist(&path).map(drop).map_err(|error| error.error)
         };
@@ -169,5 +210,32 @@ mod tests {
         assert_eq!(data.runtime(None).expect("known"), Some(RuntimeChoice::Process));
         let error = data.runtime(Some(RuntimeChoice::Docker)).expect_err("another").to_string();
         assert!(error.contains("--runtime process"), "{error}");
+    }
+
+    #[test]
+    fn a_state_stays_where_it_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data = DataDir::open(dir.path()).expect("an empty directory is fine");
+        let own = StoreUrl::Sqlite(dir.path().join("cluster.db"));
+        let etcd = StoreUrl::Etcd("etcd://a,b".to_owned());
+        assert_eq!(data.store(None).expect("nothing yet"), own);
+        assert_eq!(data.store(Some(&etcd)).expect("nothing yet"), etcd);
+        data.remember_store(&etcd).expect("writable");
+        let other_members = StoreUrl::Etcd("etcd://b,c".to_owned());
+        assert_eq!(data.store(Some(&other_members)).expect("members change"), other_members);
+        for asked in [None, Some(&own), Some(&StoreUrl::Etcd("etcd://a,b/other".to_owned()))] {
+            let error = data.store(asked).expect_err("elsewhere").to_string();
+            assert!(error.contains("--store etcd://a,b`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_database_that_is_there_is_not_left_aside() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("cluster.db"), "").expect("written");
+        let data = DataDir::open(dir.path()).expect("ours");
+        let etcd = StoreUrl::Etcd("etcd://a,b".to_owned());
+        let error = data.store(Some(&etcd)).expect_err("it has a database").to_string();
+        assert!(error.contains("orchd migrate"), "{error}");
     }
 }

@@ -9,6 +9,7 @@ use orchestrator_core::driver::Cluster;
 use crate::control_plane::{ControlPlane, Endpoint, OwnNode};
 use crate::data_dir::DataDir;
 use crate::runtime::{RunningRuntime, RuntimeChoice, choose};
+use crate::store::{EtcdArgs, Store};
 
 /// The name of the one node.
 pub const NODE_NAME: &str = "local";
@@ -43,7 +44,7 @@ impl Instance {
         let pods = options.data_dir.join("process");
         // Before the database is touched: what is refused stays as it was.
         let chosen = choose(dir.runtime(options.runtime)?, &pods).await?;
-        let store = ControlPlane::open(&options.data_dir, dir.database()).await?;
+        let store = Store::open(&dir.store(None)?, &EtcdArgs::default()).await?;
         let started = async {
             let runtime = chosen.open(&pods)?;
             dir.remember(runtime.name())?;

@@ -13,6 +13,7 @@ mod out;
 mod runtime;
 mod server;
 mod signals;
+mod store;
 mod user;
 mod verbs;
 mod workload;

@@ -9,10 +9,12 @@ use crate::arguments::address;
 use crate::control_plane::{ControlPlane, Endpoint};
 use crate::data_dir::{DataDir, default_data_dir};
 use crate::signals::Signals;
+use crate::store::{EtcdArgs, Store, StoreUrl};
 
 pub const EXAMPLES: &str = "\
 Examples:
   orchd server --data-dir /var/lib/orchd
+  orchd server --store etcd://10.0.0.1,10.0.0.2,10.0.0.3
   orchd token create --kubeconfig /var/lib/orchd/kubeconfig
   orchd agent --server https://10.0.0.1:6443 --token orch1.agent.…    on each machine";
 
@@ -28,6 +30,11 @@ pub struct ServerArgs {
     /// A host name or address by which agents and clients reach the server, beside those of this machine; may be repeated
     #[arg(long, value_name = "NAME")]
     name: Vec<String>,
+    /// Where the state lies: sqlite:PATH or etcd://HOST:PORT,…/PREFIX [default: cluster.db in the data directory]
+    #[arg(long, value_name = "URL", value_parser = StoreUrl::parse)]
+    store: Option<StoreUrl>,
+    #[command(flatten)]
+    etcd: EtcdArgs,
 }
 
 /// Runs until TERM, an interrupt or a hang-up.
@@ -59,7 +66,9 @@ async fn start(args: &ServerArgs, data_dir: &std::path::Path) -> anyhow::Result<
             runtime.name()
         );
     }
-    let store = ControlPlane::open(data_dir, dir.database()).await?;
+    let url = dir.store(args.store.as_ref())?;
+    let store = Store::open(&url, &args.etcd).await?;
+    dir.remember_store(&url)?;
     let endpoint = Endpoint { listen: args.listen, names: args.name.clone() };
     let started = ControlPlane::start(data_dir, store.clone(), &endpoint, None).await;
     if started.is_err() {

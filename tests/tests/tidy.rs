@@ -20,6 +20,7 @@ const CRATES: [(&str, &[&str]); 7] = [
         &[
             "orchestrator-core",
             "orchestrator-sqlite",
+            "orchestrator-etcd",
             "orchestrator-docker",
             "orchestrator-process",
             "orchestrator-http",

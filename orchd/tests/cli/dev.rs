@@ -113,7 +113,7 @@ fn a_directory_that_is_not_ours_is_refused_untouched() {
     let before = contents(dir.path());
     let ran = run(&mut dev(dir.path()));
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.err.starts_with("error: cannot use the data directory "), "{ran:?}");
+    assert!(ran.err.starts_with("error: cannot use the store sqlite:"), "{ran:?}");
     assert_eq!(contents(dir.path()), before);
 
     let file = dir.path().join("file");

@@ -1,0 +1,207 @@
+//! `Store`: where a cluster's state lies, opened by a URL; and the flags that say how to reach it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use orchestrator_core::store::StateStore;
+use orchestrator_etcd::{EtcdIdentity, EtcdOptions, EtcdStore, EtcdTls, EtcdUser};
+use orchestrator_sqlite::SqliteStore;
+
+const SQLITE: &str = "sqlite:";
+const ETCD: &str = "etcd://";
+/// The most bytes of a file with a password.
+const PASSWORD_BYTES_MAX: u64 = 4096;
+
+/// A place for a cluster's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// `etcd://HOST:PORT,…/PREFIX`, as it was written.
+    Etcd(String),
+    /// `sqlite:PATH`.
+    Sqlite(PathBuf),
+}
+
+impl StoreUrl {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// What is none, with examples.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.starts_with(ETCD) {
+            EtcdOptions::from_url(text).map_err(|error| error.to_string())?;
+            return Ok(Self::Etcd(text.to_owned()));
+        }
+        match text.strip_prefix(SQLITE) {
+            Some(path) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
+            Some(_) | None => Err(
+                "a place for the state is needed: sqlite:PATH or etcd://HOST:PORT,HOST:PORT/PREFIX"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// Whether both name the same state; members of an etcd come and go.
+    pub fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Etcd(a), Self::Etcd(b)) => {
+                let prefix = |url| EtcdOptions::from_url(url).ok().map(|options| options.prefix);
+                prefix(a) == prefix(b)
+            }
+            (Self::Sqlite(a), Self::Sqlite(b)) => {
+                let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+                real(a) == real(b)
+            }
+            (Self::Etcd(_), Self::Sqlite(_)) | (Self::Sqlite(_), Self::Etcd(_)) => false,
+        }
+    }
+}
+
+impl std::fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Etcd(url) => f.write_str(url),
+            Self::Sqlite(path) => write!(f, "{SQLITE}{}", path.display()),
+        }
+    }
+}
+
+/// How an etcd is reached.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "etcd")]
+pub struct EtcdArgs {
+    /// The certificates that have signed etcd's, in PEM; TLS is spoken when it is given
+    #[arg(long, value_name = "FILE")]
+    etcd_ca: Option<PathBuf>,
+    /// A certificate to show to etcd, in PEM
+    #[arg(long, value_name = "FILE", requires = "etcd_ca", requires = "etcd_key")]
+    etcd_cert: Option<PathBuf>,
+    /// The private key of that certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "etcd_cert")]
+    etcd_key: Option<PathBuf>,
+    /// The name that etcd's certificate bears, if not the host's
+    #[arg(long, value_name = "NAME", requires = "etcd_ca")]
+    etcd_server_name: Option<String>,
+    /// A user to log in to etcd as
+    #[arg(long, value_name = "NAME", requires = "etcd_password_file")]
+    etcd_user: Option<String>,
+    /// The file with that user's password
+    #[arg(long, value_name = "FILE", requires = "etcd_user")]
+    etcd_password_file: Option<PathBuf>,
+}
+
+impl EtcdArgs {
+    fn options(&self, url: &str) -> anyhow::Result<EtcdOptions> {
+        let mut options = EtcdOptions::from_url(url)?;
+        if let Some(ca) = &self.etcd_ca {
+            let identity = match (&self.etcd_cert, &self.etcd_key) {
+                (Some(certificate), Some(key)) => Some(EtcdIdentity {
+                    certificate_pem: read("--etcd-cert", certificate)?,
+                    key_pem: read("--etcd-key", key)?,
+                }),
+                _ => None,
+            };
+            let server_name = self.etcd_server_name.clone();
+            options.tls = Some(EtcdTls { ca_pem: read("--etcd-ca", ca)?, identity, server_name });
+        }
+        if let (Some(name), Some(file)) = (&self.etcd_user, &self.etcd_password_file) {
+            let password = read_password(file)?;
+            options.user = Some(EtcdUser { name: name.clone(), password });
+        }
+        Ok(options)
+    }
+}
+
+/// An open store. Clones share it.
+#[derive(Clone, Debug)]
+pub enum Store {
+    Etcd(Arc<EtcdStore>),
+    Sqlite(Arc<SqliteStore>),
+}
+
+impl Store {
+    /// Opens a store, and begins it if there is none.
+    pub async fn open(url: &StoreUrl, etcd: &EtcdArgs) -> anyhow::Result<Self> {
+        let failed = || format!("cannot use the store {url}");
+        match url {
+            StoreUrl::Etcd(text) => {
+                let store = EtcdStore::open(etcd.options(text)?).await;
+                Ok(Self::Etcd(Arc::new(store.with_context(failed)?)))
+            }
+            StoreUrl::Sqlite(path) => {
+                let store = SqliteStore::open(path).await;
+                Ok(Self::Sqlite(Arc::new(store.with_context(failed)?)))
+            }
+        }
+    }
+
+    /// The store as everyone else knows it.
+    pub fn shared(&self) -> Arc<dyn StateStore> {
+        match self {
+            Self::Etcd(store) => store.clone(),
+            Self::Sqlite(store) => store.clone(),
+        }
+    }
+
+    /// Finishes what was asked for, and closes it.
+    pub async fn close(&self) {
+        match self {
+            Self::Etcd(store) => store.close().await,
+            Self::Sqlite(store) => store.close().await,
+        }
+    }
+}
+
+fn read(flag: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {flag} {}", path.display()))
+}
+
+/// Reads the password in a file: its first line.
+fn read_password(path: &Path) -> anyhow::Result<String> {
+    const FLAG: &str = "--etcd-password-file";
+    let length = std::fs::metadata(path).map(|metadata| metadata.len());
+    let length = length.with_context(|| format!("cannot read {FLAG} {}", path.display()))?;
+    if length > PASSWORD_BYTES_MAX {
+        bail!(
+            "{FLAG} {} has {length} bytes: a password has at most {PASSWORD_BYTES_MAX}",
+            path.display()
+        );
+    }
+    let text = String::from_utf8(read(FLAG, path)?);
+    let text = text.map_err(|_| anyhow::anyhow!("{FLAG} {} is not UTF-8", path.display()))?;
+    match text.lines().next() {
+        Some(password) if !password.is_empty() => Ok(password.to_owned()),
+        _ => bail!("{FLAG} {} has no password in its first line", path.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_a_store_and_what_is_none_is_refused_with_what_would_be() {
+        for text in ["sqlite:/var/lib/orchd/cluster.db", "etcd://a,b:2379/x"] {
+            assert_eq!(StoreUrl::parse(text).expect(text).to_string(), text);
+        }
+        for text in ["", "sqlite:", "cluster.db", "http://a"] {
+            let message = StoreUrl::parse(text).expect_err(text);
+            assert!(message.contains("sqlite:PATH or etcd://"), "{message}");
+        }
+        assert!(StoreUrl::parse("etcd://a:x").expect_err("no port").contains("endpoints"));
+    }
+
+    #[test]
+    fn a_password_is_the_first_line_of_its_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("password");
+        std::fs::write(&file, "hush\n").expect("written");
+        assert_eq!(read_password(&file).expect("a password"), "hush");
+        for (content, wrong) in [("\nx", "first line"), ("\u{e4}", "")] {
+            std::fs::write(&file, content).expect("written");
+            assert_eq!(read_password(&file).is_err(), !wrong.is_empty(), "{content:?}");
+        }
+        std::fs::write(&file, [0xff]).expect("written");
+        assert!(read_password(&file).expect_err("no text").to_string().contains("UTF-8"));
+    }
+}
