@@ -46,12 +46,13 @@ fn furnish() -> Bench {
 }
 
 /// An object of each kind that is patched.
-const SEEDS: [(&str, &str); 14] = [
+const SEEDS: [(&str, &str); 15] = [
     ("ClusterRole", include_str!("../objects/ClusterRole.json")),
     ("ClusterRoleBinding", include_str!("../objects/ClusterRoleBinding.json")),
     ("ConfigMap", include_str!("../objects/ConfigMap.json")),
     ("Deployment", include_str!("../objects/Deployment.json")),
     ("Event", include_str!("../objects/Event.json")),
+    ("Lease", include_str!("../objects/Lease.json")),
     ("Node", include_str!("../objects/Node.json")),
     ("Pod", include_str!("../objects/Pod.json")),
     ("PodDisruptionBudget", include_str!("../objects/PodDisruptionBudget.json")),

@@ -17,7 +17,7 @@ pub(crate) struct Absent {
 pub(crate) const ABSENT_VERBS: [&str; 3] = ["get", "list", "watch"];
 
 /// Every kind that is absent, in the order of discovery. A kind that comes leaves this table.
-pub(crate) static ABSENT: [Absent; 14] = [
+pub(crate) static ABSENT: [Absent; 13] = [
     absent("", "v1", "Endpoints", "endpoints", &["ep"]),
     absent("", "v1", "LimitRange", "limitranges", &["limits"]),
     absent("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", &["pvc"]),
@@ -30,7 +30,6 @@ pub(crate) static ABSENT: [Absent; 14] = [
         .in_all(),
     absent("batch", "v1", "CronJob", "cronjobs", &["cj"]).in_all(),
     absent("batch", "v1", "Job", "jobs", &[]).in_all(),
-    absent("coordination.k8s.io", "v1", "Lease", "leases", &[]),
     absent("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", &[]),
     absent("networking.k8s.io", "v1", "Ingress", "ingresses", &["ing"]),
 ];

@@ -79,7 +79,7 @@ impl Resource {
 }
 
 /// Every resource that is served, in the order of discovery.
-pub(crate) static RESOURCES: [Resource; 16] = [
+pub(crate) static RESOURCES: [Resource; 17] = [
     Resource {
         kind: Kind::ConfigMap,
         singular: "configmap",
@@ -157,6 +157,13 @@ pub(crate) static RESOURCES: [Resource; 16] = [
         short_names: &["rs"],
         categories: &["all"],
         subresources: &[Subresource::Scale, Subresource::Status],
+    },
+    Resource {
+        kind: Kind::Lease,
+        singular: "lease",
+        short_names: &[],
+        categories: &[],
+        subresources: &[],
     },
     Resource {
         kind: Kind::CustomResourceDefinition,
@@ -337,7 +344,7 @@ pub(crate) static GROUPS: [(&str, &str); 14] = [
     ("authorization.k8s.io", "v1"),
     ("autoscaling", "v1"),
     ("batch", "v1"),
-    ("coordination.k8s.io", "v1"),
+    ("coordination.k8s.io", VERSION),
     ("discovery.k8s.io", "v1"),
     ("metrics.k8s.io", "v1beta1"),
     ("networking.k8s.io", "v1"),

@@ -77,6 +77,7 @@ pub(crate) fn columns(kind: Kind, own: Option<&[PrinterColumn]>) -> Value {
             ("Count", "integer", "", true),
             ("Name", "string", "name", true),
         ],
+        Kind::Lease => &[NAME, text("Holder"), AGE],
         Kind::Namespace => &[NAME, text("Status"), AGE],
         Kind::Node => &[
             NAME,
@@ -210,6 +211,7 @@ fn cells(object: &Object, now: Time) -> Value {
             ])
         }
         Object::Event(event) => event_cells(event, now),
+        Object::Lease(lease) => json!([name, lease.spec.holder_identity, age]),
         Object::Namespace(namespace) => {
             let terminating = namespace.status.phase
                 == Some(orchestrator_core::model::NamespacePhase::Terminating);

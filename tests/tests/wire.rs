@@ -1,6 +1,7 @@
 //! The JSON of every kind is Kubernetes' own: its types read it and write the same, and no field that clients expect is missing.
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount,
 };
@@ -29,6 +30,7 @@ fn read_and_written(kind: Kind, value: &Value) -> Result<Value, String> {
         Kind::CustomResourceDefinition => again::<CustomResourceDefinition>(value),
         Kind::Deployment => again::<Deployment>(value),
         Kind::Event => again::<Event>(value),
+        Kind::Lease => again::<Lease>(value),
         Kind::Namespace => again::<Namespace>(value),
         Kind::Node => again::<Node>(value),
         Kind::Pod => again::<Pod>(value),

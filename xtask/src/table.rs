@@ -10,7 +10,7 @@ use crate::model_docs::{Docs, TypeDocs, camel};
 use crate::protobuf::{Message, Messages, ProtoField, Shape};
 
 /// The kinds that are served, and what clients send besides. What they are made of comes by itself.
-const ROOTS: [&str; 26] = [
+const ROOTS: [&str; 27] = [
     "apps/v1.Deployment",
     "apps/v1.ReplicaSet",
     "authentication/v1.SelfSubjectReview",
@@ -21,6 +21,7 @@ const ROOTS: [&str; 26] = [
     "authorization/v1.SelfSubjectRulesReview",
     "authorization/v1.SubjectAccessReview",
     "autoscaling/v1.Scale",
+    "coordination/v1.Lease",
     "core/v1.Binding",
     "core/v1.ConfigMap",
     "core/v1.Event",

@@ -20,6 +20,7 @@ pub enum Kind {
     CustomResourceDefinition,
     Deployment,
     Event,
+    Lease,
     Namespace,
     Node,
     Pod,
@@ -36,13 +37,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every built-in kind, in alphabetical order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ClusterRole,
         Self::ClusterRoleBinding,
         Self::ConfigMap,
         Self::CustomResourceDefinition,
         Self::Deployment,
         Self::Event,
+        Self::Lease,
         Self::Namespace,
         Self::Node,
         Self::Pod,
@@ -70,6 +72,7 @@ impl Kind {
             Self::CustomResourceDefinition => "CustomResourceDefinition",
             Self::Deployment => "Deployment",
             Self::Event => "Event",
+            Self::Lease => "Lease",
             Self::Namespace => "Namespace",
             Self::Node => "Node",
             Self::Pod => "Pod",
@@ -93,6 +96,7 @@ impl Kind {
             Self::CustomResourceDefinition => "customresourcedefinitions",
             Self::Deployment => "deployments",
             Self::Event => "events",
+            Self::Lease => "leases",
             Self::Namespace => "namespaces",
             Self::Node => "nodes",
             Self::Pod => "pods",
@@ -120,6 +124,7 @@ impl Kind {
             Self::Custom(kind) => kind.group(),
             Self::CustomResourceDefinition => "apiextensions.k8s.io",
             Self::Deployment | Self::ReplicaSet => "apps",
+            Self::Lease => "coordination.k8s.io",
             Self::PodDisruptionBudget => "policy",
             Self::ClusterRole | Self::ClusterRoleBinding | Self::Role | Self::RoleBinding => {
                 RBAC_GROUP
@@ -141,6 +146,7 @@ impl Kind {
             Self::Custom(kind) => kind.api_version(),
             Self::CustomResourceDefinition => "apiextensions.k8s.io/v1",
             Self::Deployment | Self::ReplicaSet => "apps/v1",
+            Self::Lease => "coordination.k8s.io/v1",
             Self::PodDisruptionBudget => "policy/v1",
             Self::ClusterRole | Self::ClusterRoleBinding | Self::Role | Self::RoleBinding => {
                 "rbac.authorization.k8s.io/v1"
@@ -160,6 +166,7 @@ impl Kind {
             Self::ConfigMap
             | Self::Deployment
             | Self::Event
+            | Self::Lease
             | Self::Pod
             | Self::PodDisruptionBudget
             | Self::ReplicaSet

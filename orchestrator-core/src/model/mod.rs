@@ -15,6 +15,7 @@ mod deployment;
 mod event;
 mod field_error;
 mod ids;
+mod lease;
 mod managed_fields;
 mod meta;
 mod name_rule;
@@ -62,6 +63,7 @@ pub use field_error::{FieldError, FieldErrorKind};
 pub use ids::{
     InvalidKey, Key, Kind, Revision, Uid, is_dns_label, is_dns_subdomain, is_path_segment,
 };
+pub use lease::{Lease, LeaseSpec};
 pub use managed_fields::{FieldsV1, ManagedBy, ManagedFieldsEntry};
 pub use meta::{
     Condition, ConditionStatus, FOREGROUND_FINALIZER, LAST_APPLIED_ANNOTATION, ORPHAN_FINALIZER,
@@ -104,6 +106,6 @@ pub use selector::{
 };
 pub use service::{Service, ServicePort, ServiceSpec, ServiceStatus};
 pub use service_account::ServiceAccount;
-pub use time::{InvalidTime, Time, Timestamp};
+pub use time::{InvalidTime, MicroTime, Time, Timestamp};
 pub use values::{DOCUMENT_VALUES_MAX, TooManyValues, count_values};
 pub use workload::Workload;

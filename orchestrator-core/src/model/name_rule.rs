@@ -34,6 +34,7 @@ impl Kind {
             | Self::CustomResourceDefinition
             | Self::Deployment
             | Self::Event
+            | Self::Lease
             | Self::Node
             | Self::Pod
             | Self::PodDisruptionBudget

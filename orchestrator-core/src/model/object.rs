@@ -10,7 +10,7 @@ use super::ids::{Key, Kind, Revision};
 use super::meta::ObjectMeta;
 use super::residual::{Residual, located_message, strip_nulls};
 use super::{
-    ClusterRole, ClusterRoleBinding, ConfigMap, CustomResourceDefinition, Deployment, Event,
+    ClusterRole, ClusterRoleBinding, ConfigMap, CustomResourceDefinition, Deployment, Event, Lease,
     Namespace, Node, Pod, PodDisruptionBudget, PodTemplate, ReplicaSet, Role, RoleBinding, Secret,
     Service, ServiceAccount,
 };
@@ -37,6 +37,7 @@ pub enum Object {
     CustomResourceDefinition(Arc<CustomResourceDefinition>),
     Deployment(Arc<Deployment>),
     Event(Arc<Event>),
+    Lease(Arc<Lease>),
     Namespace(Arc<Namespace>),
     Node(Arc<Node>),
     Pod(Arc<Pod>),
@@ -110,6 +111,7 @@ macro_rules! for_each_kind {
             Object::CustomResourceDefinition($each) => $body,
             Object::Deployment($each) => $body,
             Object::Event($each) => $body,
+            Object::Lease($each) => $body,
             Object::Namespace($each) => $body,
             Object::Node($each) => $body,
             Object::Pod($each) => $body,
@@ -167,6 +169,7 @@ resources!(
     CustomResourceDefinition,
     Deployment,
     Event,
+    Lease,
     Namespace,
     Node,
     Pod,
@@ -208,6 +211,7 @@ impl Object {
             Self::CustomResourceDefinition(_) => Kind::CustomResourceDefinition,
             Self::Deployment(_) => Kind::Deployment,
             Self::Event(_) => Kind::Event,
+            Self::Lease(_) => Kind::Lease,
             Self::Namespace(_) => Kind::Namespace,
             Self::Node(_) => Kind::Node,
             Self::Pod(_) => Kind::Pod,
@@ -280,6 +284,7 @@ impl Object {
             Kind::CustomResourceDefinition => read(value).map(Self::CustomResourceDefinition),
             Kind::Deployment => read(value).map(Self::Deployment),
             Kind::Event => read(value).map(Self::Event),
+            Kind::Lease => read(value).map(Self::Lease),
             Kind::Namespace => read(value).map(Self::Namespace),
             Kind::Node => read(value).map(Self::Node),
             Kind::Pod => read(value).map(Self::Pod),
@@ -345,6 +350,7 @@ impl Object {
                 note("spec", &object.spec.residual);
                 note("status", &object.status.residual);
             }
+            Self::Lease(object) => note("spec", &object.spec.residual),
             Self::Namespace(object) => {
                 note("spec", &object.spec.residual);
                 note("status", &object.status.residual);

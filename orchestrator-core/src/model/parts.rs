@@ -16,6 +16,7 @@ impl Object {
             Kind::CustomResourceDefinition => Self::CustomResourceDefinition(Arc::default()),
             Kind::Deployment => Self::Deployment(Arc::default()),
             Kind::Event => Self::Event(Arc::default()),
+            Kind::Lease => Self::Lease(Arc::default()),
             Kind::Namespace => Self::Namespace(Arc::default()),
             Kind::Node => Self::Node(Arc::default()),
             Kind::Pod => Self::Pod(Arc::default()),

@@ -100,6 +100,59 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
+/// A stored point in time with whole microseconds, as Kubernetes' leases have them; RFC 3339 in UTC with six decimals on the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MicroTime(i64);
+
+impl MicroTime {
+    /// Makes a time from microseconds since the Unix epoch.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Returns the microseconds since the Unix epoch.
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+}
+
+impl From<Timestamp> for MicroTime {
+    fn from(at: Timestamp) -> Self {
+        Self(at.as_millis().saturating_mul(1000))
+    }
+}
+
+impl fmt::Display for MicroTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(time) => write!(f, "{time:.6}"),
+            Err(_) => f.write_str("1970-01-01T00:00:00.000000Z"),
+        }
+    }
+}
+
+impl FromStr for MicroTime {
+    type Err = InvalidTime;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTime> {
+        let parsed: Result<jiff::Timestamp, _> = text.parse();
+        parsed.map(|time| Self(time.as_microsecond())).map_err(|_| InvalidTime(text.to_owned()))
+    }
+}
+
+impl Serialize for MicroTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for MicroTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +162,16 @@ mod tests {
         let time = Timestamp::from_millis(1_793_000_000_999).to_time();
         assert_eq!(time.to_string(), "2026-10-26T07:33:20Z");
         assert_eq!(time.to_string().parse::<Time>().expect("own output"), time);
+    }
+
+    #[test]
+    fn microseconds_are_kept_and_always_written_with_six_decimals() {
+        for text in ["2026-10-26T07:33:20.000001Z", "2026-10-26T07:33:20.120000Z"] {
+            assert_eq!(text.parse::<MicroTime>().expect("a time").to_string(), text);
+        }
+        let whole = MicroTime::from(Timestamp::from_millis(1_793_000_000_999));
+        assert_eq!(whole.to_string(), "2026-10-26T07:33:20.999000Z");
+        assert!("2026-10-26".parse::<MicroTime>().is_err());
     }
 
     #[test]

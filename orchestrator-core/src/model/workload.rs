@@ -59,6 +59,7 @@ impl Object {
             | Self::Custom(_)
             | Self::CustomResourceDefinition(_)
             | Self::Event(_)
+            | Self::Lease(_)
             | Self::Namespace(_)
             | Self::Node(_)
             | Self::Pod(_)

@@ -80,6 +80,7 @@ impl ClusterView {
             | Object::CustomResourceDefinition(_)
             | Object::Deployment(_)
             | Object::Event(_)
+            | Object::Lease(_)
             | Object::Namespace(_)
             | Object::PodDisruptionBudget(_)
             | Object::ReplicaSet(_)

@@ -11,11 +11,12 @@ use proptest::{option, sample};
 use crate::model::{
     AggregationRule, CLEANUP_FINALIZER, ClusterRole, Condition, ConditionStatus, ConfigMap,
     CountOrPercent, CustomKind, CustomResourceDefinition, DefinitionVersion, Deployment, Event,
-    FOREGROUND_FINALIZER, Key, Kind, LabelSelector, NAMESPACE_FINALIZER, Namespace, NamespaceSpec,
-    Node, NodeCondition, ORPHAN_FINALIZER, Object, ObjectMeta, OwnerReference, Pod,
-    PodDisruptionBudget, PodDisruptionBudgetSpec, PodPhase, PodSpec, PodTemplate, PolicyRule,
-    ReplicaSet, ReplicaSetSpec, Revision, RollingUpdate, SLOT_ANNOTATION, StrategyType, StringMap,
-    Taint, TaintEffect, Time, Timestamp, Uid, set_condition,
+    FOREGROUND_FINALIZER, Key, Kind, LabelSelector, Lease, LeaseSpec, MicroTime,
+    NAMESPACE_FINALIZER, Namespace, NamespaceSpec, Node, NodeCondition, ORPHAN_FINALIZER, Object,
+    ObjectMeta, OwnerReference, Pod, PodDisruptionBudget, PodDisruptionBudgetSpec, PodPhase,
+    PodSpec, PodTemplate, PolicyRule, ReplicaSet, ReplicaSetSpec, Revision, RollingUpdate,
+    SLOT_ANNOTATION, StrategyType, StringMap, Taint, TaintEffect, Time, Timestamp, Uid,
+    set_condition,
 };
 use crate::world::Signal;
 
@@ -83,6 +84,7 @@ fn object(shape: Shape) -> impl Strategy<Value = Object> {
         budget(shape).prop_map(Object::from),
         cluster_role(shape).prop_map(Object::from),
         Just(definition().into()),
+        lease(shape).prop_map(Object::from),
         widget(shape).prop_map(Object::from),
         config_map(shape).prop_map(Object::from),
         deployment(shape).prop_map(Object::from),
@@ -365,6 +367,23 @@ fn budget(shape: Shape) -> impl Strategy<Value = PodDisruptionBudget> {
         };
         PodDisruptionBudget { metadata, spec, ..PodDisruptionBudget::default() }
     })
+}
+
+fn lease(shape: Shape) -> impl Strategy<Value = Lease> {
+    let seconds = pick(shape, &[None, Some(15)], &[Some(0), Some(i32::MIN), Some(i32::MAX)]);
+    let holder = option::of(sample::select(vec!["a", "b"]));
+    let renewed = option::of(pick(shape, &[1_699_999_999_123_456], &[i64::MIN, i64::MAX]));
+    (meta(shape, Kind::Lease, &["l0", "l1"]), seconds, holder, renewed).prop_map(
+        |(metadata, lease_duration_seconds, holder, renewed)| {
+            let spec = LeaseSpec {
+                holder_identity: holder.map(str::to_owned),
+                lease_duration_seconds,
+                renew_time: renewed.map(MicroTime::from_micros),
+                ..LeaseSpec::default()
+            };
+            Lease { metadata, spec, ..Lease::default() }
+        },
+    )
 }
 
 fn cluster_role(shape: Shape) -> impl Strategy<Value = ClusterRole> {

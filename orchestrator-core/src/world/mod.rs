@@ -384,6 +384,7 @@ fn node_of(object: &Object) -> Option<String> {
         | Object::CustomResourceDefinition(_)
         | Object::Deployment(_)
         | Object::Event(_)
+        | Object::Lease(_)
         | Object::Namespace(_)
         | Object::Node(_)
         | Object::Pod(_)

@@ -109,6 +109,7 @@ fn view() -> Vec<PolicyRule> {
             ],
             &READ,
         ),
+        resources(&["coordination.k8s.io"], &["leases"], &READ),
         resources(&["metrics.k8s.io"], &["pods"], &READ),
         resources(&["orchestrator.dev"], &["pods/explain"], &READ),
         resources(&["policy"], &["poddisruptionbudgets", "poddisruptionbudgets/status"], &READ),
@@ -133,6 +134,7 @@ fn edit() -> Vec<PolicyRule> {
             &["deployments", "deployments/scale", "replicasets", "replicasets/scale"],
             &WRITE,
         ),
+        resources(&["coordination.k8s.io"], &["leases"], &WRITE),
         resources(&["policy"], &["poddisruptionbudgets"], &WRITE),
     ];
     // Whoever makes one is then told that there is no such thing here, and not that a right is missing.

@@ -45,6 +45,7 @@ pub(in crate::api) fn may_grant(
             | Object::CustomResourceDefinition(_)
             | Object::Deployment(_)
             | Object::Event(_)
+            | Object::Lease(_)
             | Object::Namespace(_)
             | Object::Node(_)
             | Object::Pod(_)

@@ -19,6 +19,7 @@ fn check(kind: Kind, pointer: &str, field: &str, value: Value) {
         | Kind::ConfigMap
         | Kind::Custom(_)
         | Kind::CustomResourceDefinition
+        | Kind::Lease
         | Kind::Namespace
         | Kind::Pod
         | Kind::PodDisruptionBudget

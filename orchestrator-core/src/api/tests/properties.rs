@@ -215,6 +215,10 @@ fn valid(kind: Kind) -> Value {
         Kind::Event => {
             json!({ "metadata": { "name": "web" }, "involvedObject": { "namespace": "default" } })
         }
+        Kind::Lease => json!({
+            "metadata": { "name": "web" },
+            "spec": { "holderIdentity": "a", "leaseDurationSeconds": 15 },
+        }),
         Kind::Node => node("n1"),
         Kind::Pod => pod("web"),
         Kind::PodDisruptionBudget => json!({

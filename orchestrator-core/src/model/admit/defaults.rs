@@ -23,6 +23,7 @@ pub(super) fn complete(object: &mut Object) {
         | Object::ConfigMap(_)
         | Object::Custom(_)
         | Object::Event(_)
+        | Object::Lease(_)
         | Object::Node(_)
         | Object::PodDisruptionBudget(_)
         | Object::Role(_)

@@ -39,6 +39,7 @@ pub(super) fn compare(old: &Object, new: &Object, errors: &mut Errors) {
         }
         (Object::ClusterRole(_), Object::ClusterRole(_))
         | (Object::Event(_), Object::Event(_))
+        | (Object::Lease(_), Object::Lease(_))
         | (Object::Namespace(_), Object::Namespace(_))
         | (Object::Node(_), Object::Node(_))
         | (Object::PodDisruptionBudget(_), Object::PodDisruptionBudget(_))

@@ -63,6 +63,7 @@ fn name(kind: Kind, name: &str, at: &Path<'_>, errors: &mut Errors) {
         | Kind::Custom(_)
         | Kind::CustomResourceDefinition
         | Kind::Event
+        | Kind::Lease
         | Kind::Namespace
         | Kind::Node
         | Kind::Pod

@@ -12,6 +12,7 @@ mod definition;
 mod errors;
 mod immutable;
 mod inherit;
+mod lease;
 mod meta;
 mod node;
 mod pod;
@@ -91,6 +92,7 @@ fn validate(object: &Object, errors: &mut Errors) {
             workload::validate_deployment(&deployment.spec, &spec, errors);
         }
         Object::Event(event) => data::validate_event(event, errors),
+        Object::Lease(new) => lease::validate(&new.spec, &spec, errors),
         // What a definition says of its objects is checked where the definition is known.
         Object::Custom(_) | Object::Namespace(_) | Object::ServiceAccount(_) => {}
         Object::Node(node) => {
