@@ -47,6 +47,7 @@ pub mod controller;
 #[cfg(feature = "driver")]
 #[allow(clippy::disallowed_methods)] // the shell is where clock and environment are
 pub mod driver;
+pub mod election;
 pub mod engine;
 mod hash;
 pub mod history;

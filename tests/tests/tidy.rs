@@ -29,7 +29,7 @@ const CRATES: [(&str, &[&str]); 7] = [
 ];
 
 /// Which modules of core a module may use. The shell (`driver`) and what serves tests (`testkit`) may use everything.
-const MODULES: [(&str, &[&str]); 16] = [
+const MODULES: [(&str, &[&str]); 17] = [
     ("hash", &[]),
     ("model", &["hash"]),
     ("store", &["model"]),
@@ -44,6 +44,7 @@ const MODULES: [(&str, &[&str]); 16] = [
     ("api", &["hash", "model", "ownership", "schema", "store", "world"]),
     ("manifest", &["model"]),
     ("node", &["hash", "model", "runtime", "store", "world"]),
+    ("election", &["model", "store", "world"]),
     ("engine", &["api", "controller", "hash", "model", "mutants", "scheduler", "store", "world"]),
     ("mutants", &[]),
 ];

@@ -13,6 +13,7 @@ use super::history::History;
 use super::local_link::LocalLink;
 use super::nodes::{Nodes, OwnNode};
 use super::set_up::set_up;
+use super::standing::Standing;
 use super::submit::{Submitter, Uids};
 use crate::api::Rejection;
 use crate::controller::{Controller, built_in};
@@ -49,6 +50,7 @@ type ConfigureNode = Box<dyn Fn(&mut AgentConfig) + Send>;
 pub struct ClusterBuilder {
     store: Option<Arc<dyn StateStore>>,
     clock: Arc<dyn Clock>,
+    identity: Option<String>,
     uids: Uids,
     runtime: Option<Arc<dyn Runtime>>,
     further_nodes: Vec<(String, Arc<dyn Runtime>)>,
@@ -63,6 +65,7 @@ impl ClusterBuilder {
         Self {
             store: None,
             clock: Arc::new(SystemClock),
+            identity: None,
             uids: Uids::default(),
             runtime: None,
             further_nodes: Vec::new(),
@@ -82,6 +85,14 @@ impl ClusterBuilder {
     /// Sets a store that is shared with others (to close it in the end, say).
     pub fn shared_store(mut self, store: Arc<dyn StateStore>) -> Self {
         self.store = Some(store);
+        self
+    }
+
+    /// Shares the store with other control planes: one at a time decides, and all answer. `identity` is what this one is
+    /// called among them, and must be nobody else's, not even an earlier process's. Without this the store must be this
+    /// control plane's alone. Nodes of this process are heard only while it leads.
+    pub fn elect_as(mut self, identity: &str) -> Self {
+        self.identity = Some(identity.to_owned());
         self
     }
 
@@ -156,6 +167,7 @@ impl ClusterBuilder {
         let store = self.store.take().ok_or(StartError::NoStore)?;
         let own = self.own_nodes()?;
         let history = Arc::new(History::new(load(&*store).await?));
+        let standing = Arc::new(Standing::new(self.identity.take()));
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let controllers = built_in()
             .into_iter()
@@ -169,10 +181,11 @@ impl ClusterBuilder {
             Arc::clone(&self.scheduler),
             controllers,
             receiver,
+            Arc::clone(&standing),
         );
         let control = tokio::spawn(control.run());
         let (clock, uids) = (Arc::clone(&self.clock), self.uids.clone());
-        let submitter = Submitter { clock, uids, store, history, commands };
+        let submitter = Submitter { clock, uids, store, history, commands, standing };
         let id = match set_up(&submitter).await {
             Ok(id) => id,
             Err(rejection) => {

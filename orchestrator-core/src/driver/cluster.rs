@@ -10,6 +10,7 @@ use super::control::Command;
 use super::history::Changes;
 use super::local_link::LocalLink;
 use super::nodes::{ConnectedNode, Nodes};
+use super::standing::Leader;
 use super::streams;
 use super::submit::{Submitter, shut_down};
 use crate::api::{Caller, Effect, Patch, Preconditions, Rejection, Request, WriteOptions};
@@ -56,8 +57,10 @@ pub(super) struct Tasks {
 /// Counts of what a cluster has done since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClusterStats {
-    /// The engine's counts.
+    /// The engine's counts; of a control plane that does not lead, nothing.
     pub engine: EngineStats,
+    /// Whether this control plane decides.
+    pub leads: bool,
     /// How many objects there are.
     pub objects: u64,
     /// How many records cannot be read.
@@ -93,6 +96,35 @@ impl Cluster {
     /// [`Rejection::Unavailable`] when that takes longer than 30 s, or the cluster was shut down.
     pub async fn world_at(&self, at_least: Revision) -> Result<World, Rejection> {
         self.inner.submitter.reach(at_least).await
+    }
+
+    /// Who decides: where binds are made, and where reports of nodes are taken in.
+    pub fn leader(&self) -> Leader {
+        self.inner.submitter.standing.leader()
+    }
+
+    /// What this control plane is called among those that share its store; `None` when it has the store to itself.
+    pub fn identity(&self) -> Option<&str> {
+        self.inner.submitter.standing.identity()
+    }
+
+    /// Whether other control planes may write to the same store.
+    pub fn is_shared(&self) -> bool {
+        self.inner.submitter.is_shared()
+    }
+
+    /// Returns a world that shows everything that was answered before this was called, by this control plane or by others on
+    /// the same store.
+    ///
+    /// # Errors
+    /// [`Rejection::Unavailable`] when the store does not answer, or the cluster was shut down.
+    pub async fn catch_up(&self) -> Result<World, Rejection> {
+        self.inner.submitter.catch_up().await
+    }
+
+    /// Whether a node's streams can be reached from here.
+    pub fn reaches(&self, node: &str) -> bool {
+        self.inner.nodes.streams(node).is_some()
     }
 
     /// Asks for a write; when this returns, it is durable and the world shows it.
@@ -293,6 +325,7 @@ impl Cluster {
         let world = self.world();
         ClusterStats {
             engine: self.inner.submitter.history.stats(),
+            leads: self.inner.submitter.standing.leads(),
             objects: world.len() as u64,
             quarantined: world.quarantined().count() as u64,
             revision: world.revision(),

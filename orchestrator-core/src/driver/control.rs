@@ -1,4 +1,6 @@
 //! The control loop: one task owns the engine; batches, commands and finished commits come in, commits go out.
+//!
+//! Where several control planes share a store, one of them has an engine; the others only follow, and stand for election.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,15 +10,19 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::candidate::Candidate;
 use super::clock::Clock;
 use super::history::{Commit, History};
+use super::standing::{Leader, Standing};
+use super::submit::not_leading;
 use crate::api::{Effect, Rejection};
 use crate::controller::Controller;
-use crate::engine::{Engine, Output, RequestId, Ticket};
+use crate::election::Lead;
+use crate::engine::{Engine, EngineStats, Output, RequestId, Ticket};
 use crate::model::{Key, Revision};
 use crate::scheduler::Scheduler;
 use crate::store::{Batch, CommitOutcome, StateStore, StoreError, Txn};
-use crate::world::{EventNote, Signal, World};
+use crate::world::{EventNote, ObjectChange, Signal, World};
 
 /// The most commits in flight; independent ones share an fsync.
 const COMMITS_IN_FLIGHT_MAX: usize = 256;
@@ -27,6 +33,8 @@ pub(super) const COMMANDS_MAX: usize = 1_024;
 /// How long to wait before trying a failed store again.
 const STORE_RETRY: Duration = Duration::from_millis(200);
 
+/// How long it may take to let go of the lease when the loop is told to stop.
+const RELEASE_WITHIN: Duration = Duration::from_secs(2);
 /// How long commits in flight may take when the loop is told to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
@@ -39,6 +47,32 @@ pub(super) enum Command {
     Stop,
 }
 
+/// What is made of the store's batches.
+enum Mind {
+    /// Decisions.
+    Decides(Box<Engine>),
+    /// A world to read.
+    Follows(World),
+}
+
+impl Mind {
+    fn world(&self) -> &World {
+        match self {
+            Self::Decides(engine) => engine.world(),
+            Self::Follows(world) => world,
+        }
+    }
+
+    fn handle_batch(&mut self, batch: &Batch) -> Vec<ObjectChange> {
+        match self {
+            Self::Decides(engine) => engine.handle_batch(batch),
+            // Told twice; the world has it already.
+            Self::Follows(world) if batch.revision <= world.revision() => Vec::new(),
+            Self::Follows(world) => world.apply(batch),
+        }
+    }
+}
+
 /// Owns the engine.
 pub(super) struct Control {
     clock: Arc<dyn Clock>,
@@ -46,17 +80,27 @@ pub(super) struct Control {
     history: Arc<History>,
     scheduler: Arc<dyn Scheduler>,
     controllers: Vec<Arc<dyn Controller>>,
-    engine: Engine,
+    mind: Mind,
+    /// Its part in the election, where there is one.
+    candidate: Option<Candidate>,
+    standing: Arc<Standing>,
     commands: mpsc::Receiver<Command>,
     requests: BTreeMap<RequestId, oneshot::Sender<Result<Effect, Rejection>>>,
     next_request: u64,
-    commits: JoinSet<(Ticket, CommitOutcome, Revision)>,
+    commits: JoinSet<Settled>,
+}
+
+/// A commit whose fate is known, or known not to be.
+enum Settled {
+    /// One that takes or keeps the lead, and whether it was committed.
+    Claim(bool),
+    Decision(Ticket, CommitOutcome, Revision),
 }
 
 enum Event {
     Batches(Vec<Batch>),
     Command(Option<Command>),
-    Committed(Ticket, CommitOutcome, Revision),
+    Committed(Settled),
     Lost,
     Timeout,
 }
@@ -83,20 +127,96 @@ impl Control {
         scheduler: Arc<dyn Scheduler>,
         controllers: Vec<Arc<dyn Controller>>,
         commands: mpsc::Receiver<Command>,
+        standing: Arc<Standing>,
     ) -> Self {
-        let engine =
-            Engine::new(history.world(), Arc::clone(&scheduler), controllers.clone(), clock.now());
-        Self {
+        let candidate = standing.identity().map(Candidate::new);
+        let mut control = Self {
             clock,
             store,
-            history,
             scheduler,
             controllers,
-            engine,
+            mind: Mind::Follows(history.world()),
+            candidate,
+            standing,
+            history,
             commands,
             requests: BTreeMap::new(),
             next_request: 0,
             commits: JoinSet::new(),
+        };
+        control.begin(control.history.world());
+        control
+    }
+
+    /// Begins on a world: decides at once, unless there is an election.
+    fn begin(&mut self, world: World) {
+        self.mind = match self.candidate {
+            Some(_) => Mind::Follows(world),
+            None => Mind::Decides(Box::new(self.engine(world))),
+        };
+    }
+
+    fn engine(&self, world: World) -> Engine {
+        let scheduler = Arc::clone(&self.scheduler);
+        Engine::new(world, scheduler, self.controllers.clone(), self.clock.now())
+    }
+
+    /// Takes the lead or loses it, as the world says, and claims it when it is time.
+    fn stand(&mut self) {
+        let Some(candidate) = &mut self.candidate else { return };
+        let lead = candidate.look(self.mind.world());
+        match (&self.mind, lead) {
+            (Mind::Follows(_), Some(lead)) => self.take_lead(lead),
+            (Mind::Decides(_), None) => self.give_up_lead(),
+            (Mind::Decides(_), Some(_)) | (Mind::Follows(_), None) => {}
+        }
+        let Some(candidate) = &mut self.candidate else { return };
+        if let Mind::Follows(world) = &self.mind {
+            let other = candidate.other_leader(world);
+            self.standing.set_leader(other.map_or(Leader::Nobody, Leader::Elsewhere));
+        }
+        if let Some(claim) = candidate.claim(self.mind.world(), self.clock.now()) {
+            let store = Arc::clone(&self.store);
+            self.commits.spawn(async move {
+                let committed = store.commit(claim.to_txn()).await;
+                if let Err(error) = &committed {
+                    tracing::warn!(%error, "the lease could not be claimed");
+                }
+                Settled::Claim(matches!(committed, Ok(CommitOutcome::Committed(_))))
+            });
+        }
+    }
+
+    fn take_lead(&mut self, Lead { guard, number }: Lead) {
+        tracing::info!(number, "this control plane leads");
+        let world = self.mind.world().clone();
+        self.mind = Mind::Decides(Box::new(self.engine(world).led_by(guard)));
+        self.standing.set_leader(Leader::Here);
+    }
+
+    /// What is on its way is forgotten: another lead makes the store refuse it.
+    fn give_up_lead(&mut self) {
+        tracing::warn!("this control plane leads no more");
+        self.standing.set_leader(Leader::Nobody);
+        let world = self.mind.world().clone();
+        if let Some(candidate) = &mut self.candidate {
+            candidate.give_up(&world);
+        }
+        self.commits = JoinSet::new();
+        self.mind = Mind::Follows(world);
+        for (_, reply) in std::mem::take(&mut self.requests) {
+            // An asker that went away needs no answer.
+            let _ = reply.send(Err(not_leading()));
+        }
+    }
+
+    /// Lets another lead at once.
+    async fn release(&mut self) {
+        let Some(candidate) = &self.candidate else { return };
+        let Some(released) = candidate.release(self.mind.world()) else { return };
+        let told = self.store.commit(released.to_txn());
+        if !matches!(tokio::time::timeout(RELEASE_WITHIN, told).await, Ok(Ok(_))) {
+            tracing::debug!("the lease was not released; others wait until it is over");
         }
     }
 
@@ -104,16 +224,15 @@ impl Control {
     pub(super) async fn run(mut self) {
         let (mut batches, mut reader) = self.follow();
         loop {
+            self.stand();
             self.drain_outputs();
-            self.history.publish_stats(self.engine.stats());
+            self.history.publish_stats(self.stats());
             let event = self.next_event(&mut batches).await;
             match event {
                 Event::Batches(new) => self.take_in(&new),
                 Event::Command(Some(Command::Stop) | None) => break,
                 Event::Command(Some(command)) => self.command(command),
-                Event::Committed(ticket, outcome, newest) => {
-                    self.engine.handle_committed(ticket, outcome, newest, self.clock.now());
-                }
+                Event::Committed(settled) => self.settled(settled),
                 Event::Lost => {
                     reader.abort();
                     if !self.reload().await {
@@ -121,7 +240,11 @@ impl Control {
                     }
                     (batches, reader) = self.follow();
                 }
-                Event::Timeout => self.engine.handle_timeout(self.clock.now()),
+                Event::Timeout => {
+                    if let Mind::Decides(engine) = &mut self.mind {
+                        engine.handle_timeout(self.clock.now());
+                    }
+                }
             }
         }
         reader.abort();
@@ -130,11 +253,44 @@ impl Control {
             tracing::warn!("the store does not answer; commits in flight are given up");
             self.commits.shutdown().await;
         }
+        if self.candidate.is_some() {
+            self.release().await;
+            self.standing.set_leader(Leader::Nobody);
+        }
         self.history.close();
     }
 
+    fn stats(&self) -> EngineStats {
+        match &self.mind {
+            Mind::Decides(engine) => engine.stats(),
+            Mind::Follows(_) => EngineStats::default(),
+        }
+    }
+
+    fn settled(&mut self, settled: Settled) {
+        match (settled, &mut self.candidate, &mut self.mind) {
+            (Settled::Claim(committed), Some(candidate), _) => candidate.settled(committed),
+            (Settled::Decision(ticket, outcome, newest), _, Mind::Decides(engine)) => {
+                engine.handle_committed(ticket, outcome, newest, self.clock.now());
+            }
+            // Nobody waits for it any more.
+            (Settled::Claim(_), None, _) | (Settled::Decision(..), _, Mind::Follows(_)) => {}
+        }
+    }
+
     async fn next_event(&mut self, batches: &mut mpsc::Receiver<Batch>) -> Event {
-        let (clock, due) = (&self.clock, self.engine.poll_timeout());
+        let due = match &self.mind {
+            Mind::Decides(engine) => engine.poll_timeout(),
+            Mind::Follows(_) => None,
+        };
+        let election = self.candidate.as_ref().map(|it| it.wait(self.mind.world()));
+        let election = async {
+            match election {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let clock = &self.clock;
         let timeout = async {
             match due {
                 Some((at, _)) => clock.sleep_until(at).await,
@@ -148,19 +304,20 @@ impl Control {
                 if count == 0 { Event::Lost } else { Event::Batches(new) }
             }
             Some(done) = self.commits.join_next() => match done {
-                Ok((ticket, outcome, newest)) => Event::Committed(ticket, outcome, newest),
+                Ok(settled) => Event::Committed(settled),
                 // The task panicked or was aborted; the ticket's key is held until a reload.
                 Err(_) => Event::Lost,
             },
             command = self.commands.recv() => Event::Command(command),
             () = timeout => Event::Timeout,
+            () = election => Event::Timeout,
         }
     }
 
     fn take_in(&mut self, batches: &[Batch]) {
         let take = |batch: &Batch| Commit {
             revision: batch.revision,
-            changes: self.engine.handle_batch(batch).into_iter().map(Arc::new).collect(),
+            changes: self.mind.handle_batch(batch).into_iter().map(Arc::new).collect(),
             bytes: batch
                 .changes
                 .iter()
@@ -169,29 +326,37 @@ impl Control {
                 .sum(),
         };
         let commits = batches.iter().map(take).collect();
-        self.history.publish(self.engine.world().clone(), commits);
+        self.history.publish(self.mind.world().clone(), commits);
     }
 
     fn command(&mut self, command: Command) {
+        let Mind::Decides(engine) = &mut self.mind else {
+            if let Command::Bind { reply, .. } = command {
+                // An asker that went away needs no answer.
+                let _ = reply.send(Err(not_leading()));
+            }
+            return;
+        };
         match command {
             Command::Bind { pod, node, reply } => {
                 let request = RequestId(self.next_request);
                 self.next_request += 1;
                 self.requests.insert(request, reply);
-                self.engine.handle_bind(request, &pod, &node, self.clock.now());
+                engine.handle_bind(request, &pod, &node, self.clock.now());
             }
-            Command::Note(note) => self.engine.handle_note(note, self.clock.now()),
+            Command::Note(note) => engine.handle_note(note, self.clock.now()),
             Command::Signal(signal) => {
-                self.engine.handle_signal(signal);
-                self.history.publish(self.engine.world().clone(), Vec::new());
+                engine.handle_signal(signal);
+                self.history.publish(engine.world().clone(), Vec::new());
             }
             Command::Stop => {}
         }
     }
 
     fn drain_outputs(&mut self) {
+        let Mind::Decides(engine) = &mut self.mind else { return };
         while self.commits.len() < COMMITS_IN_FLIGHT_MAX {
-            match self.engine.poll_output(self.clock.now()) {
+            match engine.poll_output(self.clock.now()) {
                 None => break,
                 Some(Output::Answer { request, result }) => {
                     if let Some(reply) = self.requests.remove(&request) {
@@ -210,7 +375,7 @@ impl Control {
     fn follow(&self) -> (mpsc::Receiver<Batch>, tokio::task::JoinHandle<()>) {
         let (sender, receiver) = mpsc::channel(BATCHES_PER_TURN_MAX);
         let store = Arc::clone(&self.store);
-        let after = self.engine.world().revision();
+        let after = self.mind.world().revision();
         let reader = tokio::spawn(async move {
             let mut watch = match store.watch(after).await {
                 Ok(watch) => watch,
@@ -233,8 +398,12 @@ impl Control {
     /// Starts over from what the store holds, once commits in flight are accounted for; returns false when told to stop
     /// meanwhile.
     async fn reload(&mut self) -> bool {
+        if self.candidate.is_some() {
+            // What is said to this one meanwhile is heard by nobody.
+            self.standing.set_leader(Leader::Nobody);
+        }
         let Self { commands, commits, store, .. } = self;
-        let again = async {
+        let mut again = Box::pin(async {
             while commits.join_next().await.is_some() {}
             loop {
                 tokio::time::sleep(STORE_RETRY).await;
@@ -243,8 +412,7 @@ impl Control {
                     Err(error) => tracing::error!(%error, "cannot load the store; trying again"),
                 }
             }
-        };
-        tokio::pin!(again);
+        });
         let world = loop {
             tokio::select! {
                 biased;
@@ -256,9 +424,12 @@ impl Control {
                 world = &mut again => break world,
             }
         };
+        drop(again);
         self.history.restart(world.clone());
-        let scheduler = Arc::clone(&self.scheduler);
-        self.engine = Engine::new(world, scheduler, self.controllers.clone(), self.clock.now());
+        if let Some(candidate) = &mut self.candidate {
+            candidate.give_up(&world);
+        }
+        self.begin(world);
         for (_, reply) in std::mem::take(&mut self.requests) {
             let message = "the control plane started over; try again".to_owned();
             // An asker that went away needs no answer.
@@ -269,11 +440,7 @@ impl Control {
 }
 
 /// Commits, and finds out how new the store was afterwards.
-async fn commit(
-    store: Arc<dyn StateStore>,
-    ticket: Ticket,
-    txn: Txn,
-) -> (Ticket, CommitOutcome, Revision) {
+async fn commit(store: Arc<dyn StateStore>, ticket: Ticket, txn: Txn) -> Settled {
     let outcome = match store.commit(txn).await {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -288,7 +455,7 @@ async fn commit(
             newest(&*store).await
         }
     };
-    (ticket, outcome, newest)
+    Settled::Decision(ticket, outcome, newest)
 }
 
 /// Reads the newest revision, however long the store is away.

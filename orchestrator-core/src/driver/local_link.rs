@@ -8,11 +8,11 @@ use tokio::sync::watch;
 
 use super::control::Command;
 use super::history::Changes;
-use super::submit::Submitter;
+use super::submit::{Submitter, not_leading};
 use crate::api::{Caller, DeleteOptions, Preconditions, Rejection, Request, WriteOptions};
 use crate::model::{Key, Kind, Node, Object, Part, Pod, PodStatus, Resource, Revision, Uid};
 use crate::node::{Assignments, LinkError, NodeLink, StatusOutcome};
-use crate::world::{EventNote, NodeUsage, ObjectChange, Signal};
+use crate::world::{EventNote, NodeUsage, ObjectChange, Signal, World};
 
 /// Identifies the history of this process's store; there is only one.
 const EPOCH: u64 = 1;
@@ -44,16 +44,24 @@ impl LocalLink {
     }
 
     /// Refuses a node that has been deleted.
-    fn known(&self) -> Result<(), LinkError> {
+    async fn known(&self) -> Result<(), LinkError> {
         let Some(uid) = self.uid else { return Ok(()) };
-        let world = self.submitter.history.world();
-        let node = world.at::<Node>(&Key::node(&self.node));
-        match node.is_some_and(|node| node.metadata.uid == uid) {
-            true => Ok(()),
-            false => Err(LinkError::Refused {
-                message: format!("node {:?} has been removed; it must join anew", self.node),
-            }),
+        let node = Key::node(&self.node);
+        let found = |world: &World| {
+            world.at::<Node>(&node).is_some_and(|node| node.metadata.uid == uid).then_some(())
+        };
+        self.find(found).await?.ok_or_else(|| LinkError::Refused {
+            message: format!("node {:?} has been removed; it must join anew", self.node),
+        })
+    }
+
+    /// Finds something in the newest world. That it is not there is believed of a world alone that shows whatever another
+    /// server has answered.
+    async fn find<T>(&self, find: impl Fn(&World) -> Option<T>) -> Result<Option<T>, LinkError> {
+        if let Some(found) = find(&self.submitter.history.world()) {
+            return Ok(Some(found));
         }
+        Ok(find(&self.submitter.catch_up().await.map_err(link_error)?))
     }
 
     async fn submit(&self, request: &Request) -> Result<Object, Rejection> {
@@ -61,10 +69,11 @@ impl LocalLink {
         self.submitter.submit(&caller, request).await.map(|effect| effect.reply)
     }
 
-    fn snapshot(&self) -> Assignments {
-        let world = self.submitter.history.world();
+    /// Every pod of the node. What another server has told its agent must be in it: what is not, is taken for gone (S19).
+    async fn snapshot(&self) -> Result<Assignments, LinkError> {
+        let world = self.submitter.catch_up().await.map_err(link_error)?;
         let pods = world.pods_on(&self.node).cloned().collect();
-        Assignments::Complete { epoch: EPOCH, revision: world.revision(), pods }
+        Ok(Assignments::Complete { epoch: EPOCH, revision: world.revision(), pods })
     }
 
     /// Gathers what has changed for this node; `None` if nothing has.
@@ -110,7 +119,7 @@ fn link_error(rejection: Rejection) -> LinkError {
 #[async_trait]
 impl NodeLink for LocalLink {
     async fn register(&self, node: Node) -> Result<(), LinkError> {
-        self.known()?;
+        self.known().await?;
         let key = Key::node(&self.node);
         let options = WriteOptions::default();
         let wanted = Object::from(node);
@@ -144,18 +153,18 @@ impl NodeLink for LocalLink {
     }
 
     async fn assignments(&self, after: Option<Revision>) -> Result<Assignments, LinkError> {
-        self.known()?;
-        let Some(after) = after else { return Ok(self.snapshot()) };
+        self.known().await?;
+        let Some(after) = after else { return self.snapshot().await };
         let mut changes = Changes::new(Arc::clone(&self.submitter.history), after);
         loop {
             match changes.next().await {
                 Ok(first) => {
-                    self.known()?;
+                    self.known().await?;
                     if let Some(difference) = self.gather(&mut changes, &first) {
                         return Ok(difference);
                     }
                 }
-                Err(_) => return Ok(self.snapshot()),
+                Err(_) => return self.snapshot().await,
             }
         }
     }
@@ -166,12 +175,12 @@ impl NodeLink for LocalLink {
         uid: Uid,
         status: PodStatus,
     ) -> Result<StatusOutcome, LinkError> {
-        self.known()?;
-        let world = self.submitter.history.world();
-        let Some(pod) = world.at::<Pod>(key).filter(|pod| pod.metadata.uid == uid) else {
-            return Ok(StatusOutcome::Gone);
+        self.known().await?;
+        let found = |world: &World| {
+            let pod = world.at::<Pod>(key).filter(|pod| pod.metadata.uid == uid);
+            pod.map(|pod| (**pod).clone())
         };
-        let mut pod = (**pod).clone();
+        let Some(mut pod) = self.find(found).await? else { return Ok(StatusOutcome::Gone) };
         pod.status = status;
         // The uid is the precondition; another agent's report cannot be in the way.
         pod.metadata.resource_version = Revision::ZERO;
@@ -190,7 +199,7 @@ impl NodeLink for LocalLink {
     }
 
     async fn confirm_deleted(&self, key: &Key, uid: Uid) -> Result<(), LinkError> {
-        self.known()?;
+        self.known().await?;
         let options = DeleteOptions {
             grace_seconds: Some(0),
             preconditions: Preconditions { revision: None, uid: Some(uid) },
@@ -203,7 +212,7 @@ impl NodeLink for LocalLink {
     }
 
     async fn event(&self, note: EventNote) -> Result<(), LinkError> {
-        self.known()?;
+        self.known().await?;
         match self.may_tell(&note)? {
             true => self.command(Command::Note(note)).await,
             false => Ok(()),
@@ -211,8 +220,9 @@ impl NodeLink for LocalLink {
     }
 
     async fn report(&self, usage: Option<NodeUsage>) -> Result<(), LinkError> {
-        self.known()?;
-        if self.submitter.history.world().get(&Key::node(&self.node)).is_none() {
+        self.known().await?;
+        let node = Key::node(&self.node);
+        if self.find(|world| world.get(&node).map(drop)).await?.is_none() {
             let message = format!("there is no node {:?}", self.node);
             return Err(LinkError::Refused { message });
         }
@@ -245,7 +255,11 @@ impl LocalLink {
         LinkError::Refused { message }
     }
 
+    /// Tells the engine something, if it is this control plane's that decides.
     async fn command(&self, command: Command) -> Result<(), LinkError> {
+        if !self.submitter.standing.leads() {
+            return Err(link_error(not_leading()));
+        }
         self.submitter
             .commands
             .send(command)

@@ -5,6 +5,7 @@
 
 mod agent;
 mod builder;
+mod candidate;
 mod clock;
 mod cluster;
 mod control;
@@ -13,8 +14,11 @@ mod local_link;
 mod network;
 mod nodes;
 mod set_up;
+mod standing;
 mod streams;
 mod submit;
+#[cfg(test)]
+mod tests;
 
 pub use agent::{Agent, AgentConfig, AgentHandle, Machine, PODS_MAX};
 pub use builder::{ClusterBuilder, StartError};
@@ -23,3 +27,4 @@ pub use cluster::{Cluster, ClusterStats};
 pub use history::{CHANGES_BYTES_MAX, CHANGES_KEPT_MAX, Changes, Compacted};
 pub use network::{Connection, HostNetwork, PodNetwork};
 pub use nodes::ConnectedNode;
+pub use standing::Leader;

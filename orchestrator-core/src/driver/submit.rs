@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::clock::Clock;
 use super::control::{Command, newest};
 use super::history::History;
+use super::standing::Standing;
 use crate::api::{Caller, Effect, Rejection, Request, decide};
 use crate::model::{Key, Revision, Timestamp, Uid};
 use crate::store::{CommitOutcome, StateStore};
@@ -44,6 +45,7 @@ pub(super) struct Submitter {
     pub(super) store: Arc<dyn StateStore>,
     pub(super) history: Arc<History>,
     pub(super) commands: mpsc::Sender<Command>,
+    pub(super) standing: Arc<Standing>,
 }
 
 impl Submitter {
@@ -54,12 +56,23 @@ impl Submitter {
         request: &Request,
     ) -> Result<Effect, Rejection> {
         let fresh = (self.uids.0)();
+        // Alone, a world is never behind what was answered.
+        let mut may_be_behind = self.is_shared();
         for _ in 0..ATTEMPTS_MAX {
             if self.history.is_closed() {
                 return Err(shut_down());
             }
             let world = self.history.world();
-            let mut effect = decide(&world, caller, request, self.clock.now(), fresh)?;
+            let mut effect = match decide(&world, caller, request, self.clock.now(), fresh) {
+                Ok(effect) => effect,
+                // Another server may have written what is missing here.
+                Err(_) if may_be_behind => {
+                    may_be_behind = false;
+                    self.catch_up().await?;
+                    continue;
+                }
+                Err(rejection) => return Err(rejection),
+            };
             if let Request::Bind { pod, node } = request {
                 return self.bind(pod.clone(), node.clone()).await;
             }
@@ -137,7 +150,27 @@ impl Submitter {
         }
     }
 
+    /// Whether other control planes write to the same store.
+    pub(super) fn is_shared(&self) -> bool {
+        self.standing.identity().is_some()
+    }
+
+    /// Returns a world that shows everything that was answered before this was called, by whichever server (S8).
+    pub(super) async fn catch_up(&self) -> Result<World, Rejection> {
+        if !self.is_shared() {
+            return Ok(self.history.world());
+        }
+        let newest = self.standing.newest(&self.store).await;
+        let newest = newest.map_err(|error| Rejection::Unavailable {
+            message: format!("the store does not answer: {}", chain(&error)),
+        })?;
+        self.reach(newest).await
+    }
+
     async fn bind(&self, pod: Key, node: String) -> Result<Effect, Rejection> {
+        if !self.standing.leads() {
+            return Err(not_leading());
+        }
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Bind { pod, node, reply }).await.map_err(|_| shut_down())?;
         let effect = answer.await.map_err(|_| shut_down())??;
@@ -149,6 +182,12 @@ impl Submitter {
 fn kept_changing() -> Rejection {
     let message = format!("others kept changing the object; gave up after {ATTEMPTS_MAX} attempts");
     Rejection::Unavailable { message }
+}
+
+/// The answer of a control plane to what only the leader does.
+pub(super) fn not_leading() -> Rejection {
+    let message = "this server does not lead the cluster; try again, or ask the one that does";
+    Rejection::Unavailable { message: message.to_owned() }
 }
 
 /// The answer of a cluster that was shut down.

@@ -5,9 +5,14 @@ use crate::scheduler::{ClusterView, feasible};
 use crate::store::Txn;
 use crate::world::{ObjectWrite, Proposal, World};
 
-/// Encodes a proposal; refuses one that is over a limit, or that would bind a pod where it does not fit.
-pub(super) fn check(proposal: &Proposal, world: &World, view: &ClusterView) -> Result<Txn, String> {
-    let txn = proposal.to_txn();
+/// Looks at a proposal, and at the transaction that will fly for it; refuses one that is over a limit, or that would bind a pod
+/// where it does not fit.
+pub(super) fn check(
+    proposal: &Proposal,
+    txn: &Txn,
+    world: &World,
+    view: &ClusterView,
+) -> Result<(), String> {
     if let Some(defect) = txn.defect() {
         return Err(defect);
     }
@@ -25,7 +30,7 @@ pub(super) fn check(proposal: &Proposal, world: &World, view: &ClusterView) -> R
             Some(_) | None => fits(pod, view)?,
         }
     }
-    Ok(txn)
+    Ok(())
 }
 
 /// Whether the pod fits its node, in words.

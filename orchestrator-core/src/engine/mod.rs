@@ -26,7 +26,7 @@ use crate::controller::{Controller, Recheck, TimerReason};
 use crate::model::{Key, Kind, Revision, Timestamp, Workload};
 use crate::mutants::{self, Mutant};
 use crate::scheduler::{ClusterView, Scheduler};
-use crate::store::{Batch, CommitOutcome, Txn};
+use crate::store::{Batch, CommitOutcome, Guard, Txn};
 use crate::world::{Change, EventNote, ObjectChange, ObjectWrite, Proposal, Signal, World};
 
 use events::EventRecorder;
@@ -123,6 +123,8 @@ pub struct Engine {
     in_flight: BTreeMap<Ticket, Origin>,
     outputs: VecDeque<Output>,
     roll_ups: BTreeMap<Key, Timestamp>,
+    /// A guard of every transaction: that nobody else decides.
+    lead: Option<Guard>,
     next_ticket: u64,
     stats: EngineStats,
 }
@@ -153,6 +155,7 @@ impl Engine {
             in_flight: BTreeMap::new(),
             outputs: VecDeque::new(),
             roll_ups: BTreeMap::new(),
+            lead: None,
             next_ticket: 0,
             stats: EngineStats::default(),
         };
@@ -168,6 +171,18 @@ impl Engine {
             }));
         }
         engine
+    }
+
+    /// Has every transaction guarded, so that the store refuses it once somebody else leads (S32).
+    #[must_use]
+    pub fn led_by(mut self, lead: Guard) -> Self {
+        self.lead = Some(lead);
+        self
+    }
+
+    /// Whether its transactions are guarded by a lead.
+    pub const fn is_led(&self) -> bool {
+        self.lead.is_some()
     }
 
     /// The world as the engine has seen it.
@@ -275,8 +290,8 @@ impl Engine {
     pub fn handle_bind(&mut self, request: RequestId, pod: &Key, node: &str, now: Timestamp) {
         match self.placer.bind_on_request(pod, node, &self.world, &mut self.view, now) {
             Ok((effect, proposal)) => {
-                let ticket = self
-                    .fly(Origin::Request { request, effect: Box::new(effect) }, proposal.to_txn());
+                let origin = Origin::Request { request, effect: Box::new(effect) };
+                let ticket = self.fly(origin, self.guarded(&proposal));
                 self.placer.took_off(ticket, pod);
             }
             Err(rejection) => {
@@ -305,7 +320,7 @@ impl Engine {
                 continue;
             }
             let (key, proposal) = self.events.next(&self.world)?;
-            self.fly(Origin::Event(key), proposal.to_txn());
+            self.fly(Origin::Event(key), self.guarded(&proposal));
         }
     }
 
@@ -383,8 +398,9 @@ impl Engine {
             self.queue.wake(work.clone(), Recheck { at, reason: TimerReason::Progress });
             return;
         }
-        match gate::check(&proposal, &self.world, &self.view) {
-            Ok(txn) => {
+        let txn = self.guarded(&proposal);
+        match gate::check(&proposal, &txn, &self.world, &self.view) {
+            Ok(()) => {
                 self.holds.entry(work.clone()).or_default().in_flight += 1;
                 self.fly(Origin::Controller(work.clone()), txn);
             }
@@ -427,17 +443,24 @@ impl Engine {
         let busy = !placed.binds.is_empty() || !placed.statuses.is_empty();
         for (pod, proposal) in placed.binds {
             self.stats.binds += 1;
-            let ticket = self.fly(Origin::Placement, proposal.to_txn());
+            let ticket = self.fly(Origin::Placement, self.guarded(&proposal));
             self.placer.took_off(ticket, &pod);
         }
         for (pod, proposal) in placed.statuses {
-            let ticket = self.fly(Origin::Placement, proposal.to_txn());
+            let ticket = self.fly(Origin::Placement, self.guarded(&proposal));
             self.placer.took_off(ticket, &pod);
         }
         for note in placed.notes {
             self.events.note(note, now);
         }
         busy
+    }
+
+    /// Encodes a proposal, on the condition that nobody else leads.
+    fn guarded(&self, proposal: &Proposal) -> Txn {
+        let mut txn = proposal.to_txn();
+        txn.guards.extend(self.lead.clone());
+        txn
     }
 
     fn fly(&mut self, origin: Origin, txn: Txn) -> Ticket {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::{RECENT_MAX, Simulation, at_once, ready};
 use crate::api::{Caller, Rejection, Request, decide};
 use crate::controller::{Controller, built_in};
+use crate::election::{Election, LEASE_MS};
 use crate::engine::{Engine, Output};
 use crate::model::{Kind, Object, Timestamp, Uid};
 use crate::scheduler::{FilterScore, Scheduler};
-use crate::store::{CommitOutcome, Expect, StateStore, Txn, Write};
+use crate::store::{CommitOutcome, Expect, Guard, StateStore, Txn, Write};
 use crate::world::World;
 
 /// At which commit of the control plane it dies, counted from 0, and whether the store still gets that one.
@@ -26,13 +27,41 @@ impl Simulation {
         for (_, txn) in std::mem::take(&mut self.commits) {
             match self.rng.below(3) {
                 0 => _ = self.commit(txn)?,
-                // A bind that arrives this late needs fencing by epoch, which comes with stores that outlive
-                // the process; until then a store dies with the process that writes to it.
-                1 if !is_bind(&txn) => self.ghosts.push(txn),
+                // A bind that arrives this late would overfill a node: its lead must be over by then. A store that is not
+                // shared dies with the process that writes to it.
+                1 if is_led(&txn) || !is_bind(&txn) => self.ghosts.push(txn),
                 _ => {}
             }
         }
         self.restart()
+    }
+
+    /// A control plane that was paused does the next thing that it has in mind.
+    pub(super) fn wake_paused(&mut self) -> Result<(), String> {
+        let output = self.paused.as_mut().and_then(|engine| engine.poll_output(self.now));
+        match output {
+            Some(Output::Commit { txn, .. }) => match self.commit(txn)? {
+                CommitOutcome::Committed(revision) => {
+                    Err(format!("S32: a leader of an old lead wrote revision {revision}"))
+                }
+                CommitOutcome::Conflict { .. } | CommitOutcome::Unknown => Ok(()),
+            },
+            Some(Output::Answer { .. }) | None => Ok(()),
+        }
+    }
+
+    /// Takes the lead from whoever had it.
+    fn take_lead(&mut self) -> Result<Guard, String> {
+        self.uids += 1;
+        let mut election = Election::new(&format!("control-plane-{}", self.uids));
+        election.handle_world(&self.truth, self.now);
+        // The lease of the one before is over by then.
+        let over = self.now.plus_millis(LEASE_MS);
+        let claim =
+            election.poll_claim(&self.truth, over, self.now).ok_or("L7: nobody may lead")?;
+        self.commit(claim.to_txn())?;
+        election.handle_world(&self.truth, over);
+        election.lead(&self.truth, over).map(|lead| lead.guard).ok_or_else(|| "L7".to_owned())
     }
 
     /// A new control plane starts on what the store has.
@@ -41,11 +70,19 @@ impl Simulation {
         self.acknowledgements.clear();
         self.oracle.forget_decisions();
         self.undelivered.clear();
+        let lead = if self.elects { Some(self.take_lead()?) } else { None };
         let page = at_once(self.store.load(None)).map_err(|error| error.to_string())?;
         let world = World::from_pages([page]);
         self.engine_watch =
             at_once(self.store.watch(world.revision())).map_err(|error| error.to_string())?;
-        self.engine = engine(world, self.now);
+        let engine = engine(world, self.now);
+        let before = match lead {
+            Some(lead) => std::mem::replace(&mut self.engine, engine.led_by(lead)),
+            None => std::mem::replace(&mut self.engine, engine),
+        };
+        // One that was never elected had the store to itself, and died.
+        let is_paused = self.elects && before.is_led() && self.rng.percent(50);
+        self.paused = is_paused.then_some(before);
         Ok(())
     }
 
@@ -166,6 +203,11 @@ pub(super) fn engine(world: World, now: Timestamp) -> Engine {
     let scheduler: Arc<dyn Scheduler> = Arc::new(FilterScore::default());
     let controllers = built_in().into_iter().map(Arc::from).collect::<Vec<Arc<dyn Controller>>>();
     Engine::new(world, scheduler, controllers, now)
+}
+
+/// Whether a transaction is guarded by a lead.
+fn is_led(txn: &Txn) -> bool {
+    txn.guards.iter().any(|guard| guard.key.object.kind == Kind::Lease)
 }
 
 /// Whether a transaction gives a pod its node.

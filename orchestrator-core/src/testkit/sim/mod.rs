@@ -73,6 +73,10 @@ pub struct Simulation {
     clock: ManualClock,
     store: MemStore,
     engine: Engine,
+    /// Whether the store is shared: each control plane is elected, and its transactions are guarded by its lead.
+    elects: bool,
+    /// A control plane that was paused while another took the lead, and that goes on as if nothing had happened (F11).
+    paused: Option<Engine>,
     engine_watch: Box<dyn Watch>,
     undelivered: VecDeque<Batch>,
     commits: Vec<(Ticket, Txn)>,
@@ -113,10 +117,13 @@ impl Simulation {
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let calm = rng.percent(20);
+        let elects = rng.percent(50);
         // A calm cluster is slow, no more.
         let quiet = Faults { user: 2, lag: 30, ..Faults::NONE };
         let faults = if calm { quiet } else { Faults::swarm(&mut rng) };
-        Self::with(rng, faults, calm)
+        let mut simulation = Self::with(rng, faults, calm);
+        simulation.elects = elects;
+        simulation
     }
 
     fn with(rng: Rng, faults: Faults, calm: bool) -> Self {
@@ -130,6 +137,8 @@ impl Simulation {
             (0..NODES).map(|number| Machine::new(&format!("n{number}"), &clock)).collect();
         let mut simulation = Self {
             engine: engine(World::default(), now),
+            elects: false,
+            paused: None,
             engine_watch: follow(&store),
             truth_watch: follow(&store),
             rng,
@@ -201,6 +210,9 @@ impl Simulation {
             && let Some(ghost) = self.ghosts.pop()
         {
             self.commit(ghost)?;
+        }
+        if self.rng.percent(10) {
+            self.wake_paused()?;
         }
         let machine = self.rng.below(self.machines.len());
         if self.hit(faults.agent_crash) {

@@ -1,0 +1,113 @@
+//! Several control planes on one store, in tokio's paused time.
+
+use super::{Cluster, Leader};
+use crate::api::{Caller, Request};
+use crate::election::LEASE_MS;
+use crate::mem::MemStore;
+use crate::model::{Deployment, Key, Node, ObjectMeta, Pod, Timestamp};
+use crate::node::LinkError;
+use crate::testkit::clock::TokioClock;
+
+async fn start(store: &MemStore, identity: &str) -> Cluster {
+    let builder = Cluster::builder().store(store.clone()).elect_as(identity);
+    builder
+        .clock(TokioClock::new(Timestamp::from_millis(1_800_000_000_000)))
+        .start()
+        .await
+        .expect("it starts")
+}
+
+async fn until_led_by(cluster: &Cluster, leader: &Leader) {
+    while cluster.leader() != *leader {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+/// Ends a control plane in the middle of whatever it does.
+fn kill(cluster: &Cluster) {
+    let tasks = cluster.inner.tasks.lock().expect("no panic").take().expect("it runs");
+    tasks.control.abort();
+}
+
+fn elsewhere(identity: &str) -> Leader {
+    Leader::Elsewhere(identity.to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_of_several_decides_and_all_answer() {
+    let store = MemStore::new();
+    let first = start(&store, "a").await;
+    until_led_by(&first, &Leader::Here).await;
+    let second = start(&store, "b").await;
+    until_led_by(&second, &elsewhere("a")).await;
+    second.apply(Deployment::new("web", "nginx").replicas(2)).await.expect("anybody writes");
+    let world = second.wait_for(|world| world.all::<Pod>(None).count() == 2).await.expect("made");
+    assert_eq!(second.stats().engine.reconciles, 0, "only the leader decides");
+    // What one answered the other shows, however far behind it is.
+    let pod = world.all::<Pod>(None).next().expect("one of two").clone();
+    let key = Key::pod("default", &pod.metadata.name);
+    second.delete(&key).await.expect("deleted");
+    let shown = first.catch_up().await.expect("the store answers");
+    assert!(shown.at::<Pod>(&key).is_none_or(|it| it.metadata.uid != pod.metadata.uid));
+    for cluster in [first, second] {
+        cluster.shutdown(false).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_only_the_leader_does_another_refuses() {
+    let store = MemStore::new();
+    let first = start(&store, "a").await;
+    until_led_by(&first, &Leader::Here).await;
+    let second = start(&store, "b").await;
+    let node = Node { metadata: ObjectMeta::named("", "n1"), ..Node::default() };
+    let node = second.apply(node).await.expect("recorded");
+    let uid = node.meta().uid;
+    first.node_link("n1", uid).report(None).await.expect("the leader hears it");
+    let refused = second.node_link("n1", uid).report(None).await.expect_err("it hears nobody");
+    assert!(matches!(refused, LinkError::Unreachable(_)), "{refused:?}");
+    let bind = Request::Bind { pod: Key::pod("default", "web"), node: "n1".to_owned() };
+    second.apply(Pod::new("web", "nginx")).await.expect("a pod");
+    let admin = Caller::Admin { name: "admin".to_owned() };
+    let refused = second.submit(&admin, bind).await.expect_err("it binds nothing");
+    assert!(refused.to_string().contains("does not lead"), "{refused}");
+    for cluster in [first, second] {
+        cluster.shutdown(false).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_stops_lets_another_lead_at_once() {
+    let store = MemStore::new();
+    let first = start(&store, "a").await;
+    until_led_by(&first, &Leader::Here).await;
+    let second = start(&store, "b").await;
+    until_led_by(&second, &elsewhere("a")).await;
+    let before = tokio::time::Instant::now();
+    first.shutdown(false).await;
+    until_led_by(&second, &Leader::Here).await;
+    // The time is the test's own: nothing passes but what is waited for.
+    let passed = before.elapsed().as_millis();
+    assert!(
+        i128::try_from(passed).is_ok_and(|passed| passed < i128::from(LEASE_MS) / 2),
+        "{passed}"
+    );
+    second.shutdown(false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn l7_a_leader_that_dies_is_followed_once_its_lease_is_over() {
+    let store = MemStore::new();
+    let first = start(&store, "a").await;
+    until_led_by(&first, &Leader::Here).await;
+    let second = start(&store, "b").await;
+    until_led_by(&second, &elsewhere("a")).await;
+    let before = tokio::time::Instant::now();
+    kill(&first);
+    second.apply(Deployment::new("web", "nginx")).await.expect("recorded without a leader too");
+    until_led_by(&second, &Leader::Here).await;
+    second.wait_for(|world| world.all::<Pod>(None).count() == 1).await.expect("it decides");
+    let passed = i64::try_from(before.elapsed().as_millis()).expect("not long");
+    assert!(passed <= LEASE_MS + 2_000, "{passed}");
+    second.shutdown(false).await;
+}
