@@ -6,6 +6,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use orchd_machines::{InitArgs, init};
+
 use crate::agent::{self, AgentArgs, agent};
 use crate::arguments::log_filter;
 use crate::demo::{DemoArgs, demo};
@@ -117,6 +119,9 @@ enum Verb {
     /// Small programs to run in pods, for demonstrations and tests
     #[command(subcommand, hide = true)]
     Workload(Workload),
+    /// Be the first process of a machine made of namespaces, for demonstrations and tests
+    #[command(hide = true)]
+    Machine(InitArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -157,6 +162,7 @@ impl Cli {
                 out::bytes(&script)
             }
             Verb::Workload(Workload::Web(args)) => web(args).await,
+            Verb::Machine(args) => init(args).await,
         }
     }
 }

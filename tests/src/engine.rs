@@ -1,5 +1,6 @@
 //! `TestEngine`: the engine as an outsider sees it, by plain HTTP on its socket.
 
+use std::path::Path;
 use std::process::Command;
 
 use orchestrator_core::runtime::Scope;
@@ -30,6 +31,11 @@ impl TestEngine {
             panic!("{HOST_VARIABLE} must be unix:///… of a Docker engine for tests; run tests/run")
         });
         Self { host }
+    }
+
+    /// The engine at a socket.
+    pub fn at(socket: &Path) -> Self {
+        Self { host: format!("unix://{}", socket.display()) }
     }
 
     /// The engine's address, `unix:///…`.

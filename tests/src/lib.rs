@@ -1,5 +1,6 @@
 //! What tests across crates share: an engine, a rig with a runtime to run clusters on, orchd as a child process.
 
+pub mod cluster;
 pub mod engine;
 pub mod kubectl;
 pub mod machine;

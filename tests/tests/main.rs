@@ -3,6 +3,8 @@
 mod bad_input;
 #[cfg(feature = "clients")]
 mod clients;
+#[cfg(feature = "cluster")]
+mod cluster;
 #[cfg(feature = "kubectl")]
 mod custom;
 #[cfg(feature = "clients")]

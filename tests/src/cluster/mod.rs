@@ -1,0 +1,21 @@
+//! A cluster on machines made of namespaces: `orchd server` on one, and on each other a Docker engine of its own and `orchd agent`.
+//!
+//! A test gets a [`ClusterRig`] and does to it what can happen to machines: kills, pauses, cuts and losses on the network, power
+//! cuts, and an engine that hangs or lies ([`EngineProxy`]). What happens to containers is recorded meanwhile, and judged at the end ([`judge`]). When the rig is
+//! gone nothing is left of it; after a crash of the test the next rig removes what is.
+
+mod engine_proxy;
+mod image;
+mod node;
+mod oracle;
+mod record;
+mod rig;
+mod server;
+mod wire;
+
+pub use engine_proxy::{EngineFault, EngineProxy};
+pub use node::Node;
+pub use oracle::{Writer, judge, lost};
+pub use record::{Happened, Record, Run};
+pub use rig::{ClusterRig, Running};
+pub use server::ServerMachine;

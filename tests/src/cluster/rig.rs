@@ -1,0 +1,288 @@
+//! `ClusterRig`: a server and nodes on machines, for one scenario; judged at its end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use orchd_machines::Lan;
+use orchestrator_core::model::{Key, Kind, Object, Pod};
+use orchestrator_http::{Client, Selector, WriteParams};
+use serde_json::Value;
+
+use super::node::Node;
+use super::oracle::{Writer, judge, lost};
+use super::record::Record;
+use super::server::ServerMachine;
+use crate::orchd::command;
+use crate::rig::poll;
+use crate::workload::sleepers;
+
+/// How often polled conditions are looked at.
+pub(super) const POLL: Duration = Duration::from_millis(20);
+/// How many lines of each log are shown when a scenario fails.
+const LOG_LINES: usize = 40;
+
+/// A cluster on machines.
+#[derive(Debug)]
+pub struct ClusterRig {
+    /// The server.
+    pub server: ServerMachine,
+    /// The nodes, by name.
+    pub nodes: BTreeMap<String, Node>,
+    /// A client of the server, with every right.
+    pub client: Client,
+    /// What happened so far.
+    pub record: Record,
+    lan: Lan,
+}
+
+/// A pod that runs: what must not change when nothing happens to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// The pod's uid.
+    pub uid: String,
+    /// Its node.
+    pub node: String,
+    /// The id of its container.
+    pub container: String,
+}
+
+impl ClusterRig {
+    /// Runs a scenario on a cluster with nodes of these names, in whose network the scenario is; then judges what was recorded.
+    ///
+    /// # Panics
+    /// When the scenario fails, or the cluster did what no cluster may do.
+    pub fn run(nodes: &[&str], scenario: impl AsyncFnOnce(&mut Self) + Send) {
+        // On a thread of its own: the network that it enters it never leaves.
+        let on_the_lan = || {
+            let lan = Lan::create().expect("machines can be made here; this needs root");
+            lan.enter().expect("a thread enters the network");
+            let everybody = lan.clone();
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .on_thread_start(move || everybody.enter().expect("a thread enters the network"))
+                .build();
+            runtime.expect("a runtime starts").block_on(async {
+                let mut rig = Self::start(lan, nodes).await;
+                scenario(&mut rig).await;
+                rig.judge().await;
+            });
+        };
+        let outcome = std::thread::scope(|scope| scope.spawn(on_the_lan).join());
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    async fn start(lan: Lan, names: &[&str]) -> Self {
+        let server = ServerMachine::start(&lan).await;
+        let client = Client::from_kubeconfig(&server.kubeconfig()).expect("a kubeconfig");
+        let record = Record::default();
+        let mut rig = Self { server, nodes: BTreeMap::new(), client, record, lan };
+        for name in names {
+            rig.boot_node(name).await;
+        }
+        for name in names {
+            rig.join(name).await;
+        }
+        rig
+    }
+
+    /// Boots one more machine with an engine, whose agent has not joined yet.
+    pub async fn boot_node(&mut self, name: &str) -> &mut Node {
+        let node = Node::start(&self.lan, name, &self.record).await;
+        self.nodes.insert(name.to_owned(), node);
+        self.node(name)
+    }
+
+    /// Has a node join.
+    pub async fn join(&mut self, name: &str) {
+        let (url, token) = (self.server.url(), self.token(&[]).await);
+        self.node(name).join(&url, &token).await;
+    }
+
+    /// Makes a token to join with.
+    pub async fn token(&self, options: &[&str]) -> String {
+        let kubeconfig = self.server.kubeconfig();
+        let mut command = command(&["token", "create"]);
+        command.args(options).arg("--kubeconfig").arg(kubeconfig);
+        let output = command.output().await.expect("orchd runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// A node.
+    ///
+    /// # Panics
+    /// When there is none of the name.
+    pub fn node(&mut self, name: &str) -> &mut Node {
+        self.nodes.get_mut(name).expect("a node of the scenario")
+    }
+
+    /// Applies a deployment of pods that run until they are told to end.
+    pub async fn deploy(&self, name: &str, version: &str, replicas: i32) {
+        let mut deployment = sleepers(name, version, replicas);
+        deployment.metadata.namespace = "default".to_owned();
+        let key = Key::new(Kind::Deployment, "default", name);
+        let manifest = Object::from(deployment).to_value();
+        self.client.apply(&key, &manifest, WriteParams::default()).await.expect("applied");
+    }
+
+    /// Deploys, and waits until so many pods run.
+    pub async fn deployed(&self, name: &str, replicas: i32) -> BTreeMap<String, Running> {
+        self.deploy(name, "1", replicas).await;
+        let expected = usize::try_from(replicas).unwrap_or_default();
+        self.until(&format!("{replicas} pods run"), |pods| pods.len() == expected).await
+    }
+
+    /// Every pod of the namespace `default`.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub async fn pods(&self) -> Vec<Pod> {
+        self.try_pods().await.expect("listed")
+    }
+
+    async fn try_pods(&self) -> Result<Vec<Pod>, String> {
+        let list = self.list(Kind::Pod).await?;
+        list.into_iter()
+            .map(|pod| serde_json::from_value(pod).map_err(|it| it.to_string()))
+            .collect()
+    }
+
+    async fn list(&self, kind: Kind) -> Result<Vec<Value>, String> {
+        let list = self.client.list(kind, Some("default"), &Selector::default()).await;
+        let list = list.map_err(|error| error.to_string())?;
+        Ok(list["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// The pods that are Ready and not about to go, by name, as the server tells.
+    pub async fn running(&self) -> BTreeMap<String, Running> {
+        running(&self.pods().await)
+    }
+
+    /// Waits until something is true of the pods that run; returns them.
+    ///
+    /// # Panics
+    /// When it does not become true in time.
+    pub async fn until(
+        &self,
+        what: &str,
+        is_true: impl Fn(&BTreeMap<String, Running>) -> bool,
+    ) -> BTreeMap<String, Running> {
+        let is_true = &is_true;
+        poll(what, || async move {
+            let pods = self.try_pods().await?;
+            let found = running(&pods);
+            if is_true(&found) { Ok(found) } else { Err(told(&pods)) }
+        })
+        .await
+    }
+
+    /// Waits until the server says of a node that it is Ready, or that it is not.
+    ///
+    /// # Panics
+    /// When it does not in time.
+    pub async fn until_ready(&self, name: &str, ready: bool) {
+        let key = Key::cluster(Kind::Node, name);
+        let key = &key;
+        poll(&format!("{name} is ready: {ready}"), || async move {
+            let node = self.client.get(key).await.map_err(|error| error.to_string())?;
+            let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let is = conditions.iter().any(|it| it["type"] == "Ready" && it["status"] == "True");
+            if is == ready { Ok(()) } else { Err(node["status"]["conditions"].to_string()) }
+        })
+        .await;
+    }
+
+    /// Waits until every engine that runs has exactly the containers of the pods bound to its node (S18).
+    ///
+    /// # Panics
+    /// When that does not come about in time.
+    pub async fn settle(&self) {
+        poll("engines have what is wanted, and nothing else", || async {
+            let pods = self.try_pods().await?;
+            let mut wrongs = Vec::new();
+            for node in self.nodes.values().filter(|node| node.has_engine()) {
+                let wanted: BTreeSet<_> = pods
+                    .iter()
+                    .filter(|pod| pod.node_name == node.name() && pod.is_active())
+                    .map(|pod| pod.metadata.uid.to_string())
+                    .collect();
+                wrongs.extend(node.strays(&wanted).await);
+            }
+            wrongs.extend(pods.iter().filter(|pod| !pod.is_ready()).map(told_of));
+            if wrongs.is_empty() { Ok(()) } else { Err(wrongs.join("\n")) }
+        })
+        .await;
+    }
+
+    /// Begins to write config maps.
+    pub fn writer(&self, prefix: &str) -> Writer {
+        Writer::start(self.client.clone(), prefix)
+    }
+
+    /// Settles, and judges what was recorded.
+    async fn judge(&self) {
+        self.settle().await;
+        let wanted: BTreeSet<_> =
+            self.pods().await.iter().map(|pod| pod.metadata.uid.to_string()).collect();
+        let mut wrongs = judge(&self.record.entries(), &wanted);
+        let mut there = BTreeSet::new();
+        for (kind, resource) in [(Kind::ConfigMap, "configmaps"), (Kind::Deployment, "deployments")]
+        {
+            for object in self.list(kind).await.expect("listed") {
+                let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+                there.insert(format!("{resource}/default/{name}"));
+            }
+        }
+        let audit_log = std::fs::read_to_string(self.server.data_dir().join("audit.log"));
+        wrongs.extend(lost(&audit_log.expect("an audit log"), &there));
+        assert!(wrongs.is_empty(), "the oracle found:\n{}", wrongs.join("\n"));
+    }
+
+    /// The ends of all logs, for somebody who wonders why a scenario failed.
+    fn logs(&self) -> String {
+        let nodes = self.nodes.values().map(|node| node.machine.dir());
+        let dirs = std::iter::once(self.server.machine.dir()).chain(nodes);
+        let files = dirs.flat_map(|dir| ["server.log", "agent.log"].map(|file| dir.join(file)));
+        let tail = |path: std::path::PathBuf| {
+            let text = std::fs::read_to_string(&path).ok()?;
+            let lines: Vec<_> = text.lines().collect();
+            let last = lines.len().saturating_sub(LOG_LINES);
+            Some(format!("--- {}\n{}\n", path.display(), lines[last..].join("\n")))
+        };
+        files.filter_map(tail).collect()
+    }
+}
+
+impl Drop for ClusterRig {
+    #[allow(clippy::print_stdout)]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", self.logs());
+        }
+    }
+}
+
+fn running(pods: &[Pod]) -> BTreeMap<String, Running> {
+    let pods = pods.iter().filter(|pod| pod.is_active() && pod.is_ready());
+    pods.map(|pod| {
+        let status = pod.status.container_statuses.first();
+        let running = Running {
+            uid: pod.metadata.uid.to_string(),
+            node: pod.node_name.clone(),
+            container: status.map(|it| it.container_id.clone()).unwrap_or_default(),
+        };
+        (pod.metadata.name.clone(), running)
+    })
+    .collect()
+}
+
+fn told(pods: &[Pod]) -> String {
+    pods.iter().map(told_of).collect::<Vec<_>>().join("\n")
+}
+
+fn told_of(pod: &Pod) -> String {
+    format!("{} on {:?}: {:?}", pod.metadata.name, pod.node_name, pod.status)
+}
