@@ -10,23 +10,27 @@ use anyhow::{Context as _, anyhow, bail};
 use orchestrator_core::driver::{Agent, AgentConfig, AgentHandle};
 use orchestrator_core::node::NodeStreams;
 use orchestrator_core::runtime::Scope;
-use orchestrator_http::{HttpLink, JoinToken, Membership, serve_streams, write_private};
+use orchestrator_http::{ClientError, HttpLink, Membership, serve_streams, write_private};
 use tokio::task::JoinSet;
 
 use crate::clock::seconds_now;
 use crate::data_dir::{DataDir, default_agent_dir};
+use crate::kept::FileKeep;
 use crate::out;
 use crate::runtime::{RunningRuntime, RuntimeChoice, choose};
 use crate::signals::Signals;
+use crate::token::{self, TokenArgs};
 
 pub const EXAMPLES: &str = "\
 Examples:
-  orchd agent --server https://10.0.0.1:6443 --token orch1.agent.… --name node-1
+  orchd agent --server https://10.0.0.1:6443 --token-file token --name node-1
   orchd agent                                             start again; it has joined already
-  ORCHD_TOKEN=$(cat token) orchd agent --server https://10.0.0.1:6443";
+  ORCHD_TOKEN=orch1.agent.… orchd agent --server https://10.0.0.1:6443";
 
-/// How long to wait before the tunnel is opened again, or a certificate asked for again.
+/// How long to wait before the tunnel is opened again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long at most, when it was refused again and again: each time it is twice as long as before.
+const AGAIN_AFTER_MAX: Duration = Duration::from_secs(60);
 /// How often it is looked whether the certificate is half over.
 const RENEWAL_LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How long the lock of a data directory may outlive the agent that took it: what a killed one had forked shares the lock
@@ -42,9 +46,8 @@ pub struct AgentArgs {
     /// The server's URL, such as https://10.0.0.1:6443; needed to join, and to say that it has moved
     #[arg(long, value_name = "URL")]
     server: Option<String>,
-    /// The token to join with, from `orchd token create`; not needed again afterwards
-    #[arg(long, value_name = "TOKEN", env = "ORCHD_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    token: TokenArgs,
     /// The node's name [default: the machine's host name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -64,6 +67,7 @@ pub struct AgentArgs {
 
 /// Runs until TERM, an interrupt or a hang-up.
 pub async fn agent(args: AgentArgs) -> anyhow::Result<()> {
+    token::hide();
     let mut signals = Signals::new()?;
     let running = tokio::select! {
         started = Running::start(&args) => started?,
@@ -109,6 +113,7 @@ impl Running {
         let (cluster, node) = (membership.cluster.clone(), membership.node.clone());
         let mut config = AgentConfig::new(Scope { cluster, node: node.clone() });
         config.disk_path = path.clone();
+        config.keep = Some(Arc::new(FileKeep::new(&path)));
         config.address = match args.address {
             Some(address) => address.to_string(),
             None => own_address(&membership.server).unwrap_or(config.address),
@@ -164,9 +169,10 @@ async fn membership(args: &AgentArgs, dir: &Path) -> anyhow::Result<Membership> 
             known.node
         );
     }
-    if args.token.is_some() && known.is_removed().await {
+    if args.token.is_given() && known.is_removed().await {
         let name = Some(known.node);
         let joined = join(args, name).await?;
+        FileKeep::new(dir).forget()?;
         save(&path, &joined)?;
         return Ok(joined);
     }
@@ -178,12 +184,12 @@ async fn membership(args: &AgentArgs, dir: &Path) -> anyhow::Result<Membership> 
 }
 
 async fn join(args: &AgentArgs, name: Option<String>) -> anyhow::Result<Membership> {
-    let (Some(server), Some(token)) = (&args.server, &args.token) else {
+    let (Some(server), Some(token)) = (&args.server, args.token.token()?) else {
         return Err(out::usage(
-            "to join a cluster --server and --token are needed; `orchd token create` prints a token where the server runs",
+            "to join a cluster --server and --token are needed (or --token-file, or ORCHD_TOKEN); `orchd token create` prints a token \
+             where the server runs",
         ));
     };
-    let token: JoinToken = token.parse().map_err(out::usage)?;
     let name = match name {
         Some(name) => name,
         None => host_name()?,
@@ -226,11 +232,17 @@ fn save(path: &Path, membership: &Membership) -> anyhow::Result<()> {
 
 /// Keeps a tunnel open through which the server reaches the node's streams.
 async fn reach(link: HttpLink, streams: Arc<dyn NodeStreams>) {
+    let mut again_after = AGAIN_AFTER;
     loop {
-        if let Err(error) = serve_streams(&link, Arc::clone(&streams)).await {
+        let outcome = serve_streams(&link, Arc::clone(&streams)).await;
+        again_after = match outcome.as_ref().map_err(ClientError::code) {
+            Err(Some(403)) => (again_after * 2).min(AGAIN_AFTER_MAX),
+            Ok(()) | Err(_) => AGAIN_AFTER,
+        };
+        if let Err(error) = outcome {
             tracing::debug!(%error, "the tunnel cannot be opened");
         }
-        tokio::time::sleep(AGAIN_AFTER).await;
+        tokio::time::sleep(again_after).await;
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::daemon::{Daemon, Ran, deployment, orchd, run, until};
+use crate::daemon::{Daemon, Ran, deployment, orchd, run, signal, until};
 
 fn temp() -> TempDir {
     tempfile::tempdir().expect("a directory")
@@ -123,6 +123,108 @@ fn pods_run_on_every_node_and_outlive_servers_and_agents_that_are_killed() {
     until("no pods", || server.pods().is_empty());
     drop((a, b));
     assert_eq!(server.stop().0, Some(0));
+}
+
+#[test]
+fn an_agent_started_without_its_server_restarts_what_died_and_nothing_is_restarted_on_return() {
+    let server = start_server("127.0.0.1:0", temp());
+    let a = join(&server, "a", &["--stop-pods"]);
+    let pids = temp();
+    let starts_of = |name: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(pids.path().join(name)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    };
+    for name in ["dies", "lives"] {
+        let script = format!("echo $$$$ >> {}; exec sleep 3600", pids.path().join(name).display());
+        server.apply(&deployment(name, 1, &script));
+    }
+    until("2 pods", || running(&server).len() == 2);
+    let before = running(&server);
+    let kept = a.dir.path().join("data/pods.json");
+    let known = || std::fs::read_to_string(&kept).unwrap_or_default();
+    until("both to be kept", || before.keys().all(|pod| known().contains(pod)));
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&kept.metadata().expect("there").permissions());
+    assert_eq!(mode & 0o777, 0o600);
+
+    let listen = url(&server).trim_start_matches("https://").to_owned();
+    let kubeconfig = server.kubeconfig.clone();
+    let servers = server.kill();
+    let dir = a.kill();
+    let first = starts_of("dies");
+    assert_eq!(first.len(), 1);
+    signal(&first[0], "KILL");
+    let mut command = agent_in(dir.path());
+    command.arg("--stop-pods");
+    let mut a = Daemon::begin(command, kubeconfig, dir);
+    until("what died to run again", || starts_of("dies").len() == 2);
+
+    let server = start_server(&listen, servers);
+    a.becomes_ready();
+    until("the restart to be told", || {
+        running(&server).values().map(|(_, _, restarts)| restarts).sum::<u64>() == 1
+    });
+    let told = running(&server);
+    assert!(before.keys().eq(told.keys()), "{before:?} {told:?}");
+    assert_eq!((starts_of("dies").len(), starts_of("lives").len()), (2, 1));
+    drop(a);
+}
+
+#[test]
+fn a_token_may_come_from_a_file_and_stays_on_no_command_line() {
+    let server = start_server("127.0.0.1:0", temp());
+    let secret = token(&server);
+    let dir = temp();
+    let a =
+        Daemon::ready(joining(&server, &secret, "a", dir.path()), server.kubeconfig.clone(), dir);
+    let shown = a.command_line();
+    assert!(shown.contains("--name a") && !shown.contains("orch1"), "{shown}");
+
+    let (dir, secret) = (temp(), token(&server));
+    let file = dir.path().join("token");
+    std::fs::write(&file, format!("{secret}\n")).expect("written");
+    let from = |file: &Path| {
+        let mut command = agent_in(dir.path());
+        command.args(["--server", url(&server), "--name", "b", "--token-file"]).arg(file);
+        command
+    };
+    refused(&mut from(&dir.path().join("absent")), 1, "--token-file: cannot read");
+    refused(&mut from(&a.dir.path().join("data/agent.json")), 2, "no join token");
+    refused(from(&file).args(["--token", "x"]), 2, "cannot be used with");
+    let command = from(&file);
+    let b = Daemon::ready(command, server.kubeconfig.clone(), dir);
+    assert_eq!(server.done(&["node", "list", "-o", "name"]), "node/a\nnode/b\n");
+    drop((a, b));
+}
+
+#[test]
+fn the_agent_of_a_node_that_was_removed_says_so_once_and_leaves_its_pods_running() {
+    let server = start_server("127.0.0.1:0", temp());
+    let (dir, pids) = (temp(), temp());
+    let log = dir.path().join("log");
+    let mut command = joining(&server, &token(&server), "a", dir.path());
+    command.args(["--log", "warn,orchestrator_core::driver::agent=debug"]);
+    command.stderr(std::fs::File::create(&log).expect("a file"));
+    let a = Daemon::ready(command, server.kubeconfig.clone(), dir);
+    let pid = pids.path().join("pid");
+    server.apply(&deployment("web", 1, &format!("echo $$$$ > {}; exec sleep 3600", pid.display())));
+    until("a pod", || running(&server).len() == 1);
+    server.done(&["node", "remove", "a", "--force"]);
+    let said = || std::fs::read_to_string(&log).expect("readable");
+    until("its agent to say so", || said().contains("orchd token create"));
+    until("it to be refused more than once", || said().matches("was not registered").count() > 3);
+    let warnings = said().lines().filter(|line| line.contains("WARN")).count();
+    assert_eq!(warnings, 1, "{}", said());
+    let pid = std::fs::read_to_string(&pid).expect("it ran");
+    assert!(Path::new("/proc").join(pid.trim()).exists(), "its pod runs on");
+
+    // Who joins anew has other pods, and ends those.
+    let dir = a.kill();
+    let mut command = joining(&server, &token(&server), "a", dir.path());
+    command.arg("--stop-pods");
+    let a = Daemon::ready(command, server.kubeconfig.clone(), dir);
+    until("the old pod to end", || !Path::new("/proc").join(pid.trim()).exists());
+    drop(a);
 }
 
 #[test]

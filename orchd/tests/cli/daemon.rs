@@ -14,7 +14,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A running `orchd dev`, server or agent. Dropped, it is told to stop, and waited for.
 pub struct Daemon {
     child: Child,
-    _stdout: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
     /// The line it printed when it was ready.
     pub ready: String,
     pub kubeconfig: PathBuf,
@@ -70,13 +70,30 @@ impl Daemon {
 
     /// Starts what says that it is ready, beside a kubeconfig for its clients.
     #[track_caller]
-    pub fn ready(mut command: Command, kubeconfig: PathBuf, dir: TempDir) -> Self {
+    pub fn ready(command: Command, kubeconfig: PathBuf, dir: TempDir) -> Self {
+        let mut daemon = Self::begin(command, kubeconfig, dir);
+        daemon.becomes_ready();
+        daemon
+    }
+
+    /// Starts what is to say later that it is ready.
+    pub fn begin(mut command: Command, kubeconfig: PathBuf, dir: TempDir) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("it runs");
-        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let mut ready = String::new();
-        stdout.read_line(&mut ready).expect("text");
-        assert!(ready.starts_with("ready"), "{command:?} said {ready:?}");
-        Self { child, _stdout: stdout, ready, kubeconfig, dir }
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        Self { child, stdout, ready: String::new(), kubeconfig, dir }
+    }
+
+    /// Waits until it says that it is ready.
+    #[track_caller]
+    pub fn becomes_ready(&mut self) {
+        self.stdout.read_line(&mut self.ready).expect("text");
+        assert!(self.ready.starts_with("ready"), "it said {:?}", self.ready);
+    }
+
+    /// What everybody on the machine can read of how it was started.
+    pub fn command_line(&self) -> String {
+        let read = std::fs::read(format!("/proc/{}/cmdline", self.child.id()));
+        String::from_utf8_lossy(&read.expect("it runs")).replace('\0', " ")
     }
 
     /// A call as a client of this daemon.

@@ -8,6 +8,7 @@ mod admission;
 mod assign;
 mod connection;
 mod core;
+mod kept;
 mod listing;
 mod machine;
 mod pods;
@@ -19,6 +20,8 @@ mod streams;
 mod tasks;
 mod verbs;
 
+use std::fmt::Debug;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -59,6 +62,25 @@ pub struct AgentConfig {
     pub network: Arc<dyn PodNetwork>,
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
+    /// Where the node's pods are kept, so that an agent that is started while the control plane is away knows them; without
+    /// one it waits for it.
+    pub keep: Option<Arc<dyn Keep>>,
+}
+
+/// Where an agent keeps the pods of its node beyond its own end. They are written whole, and hold what their specs hold:
+/// whatever is given to containers in clear is in them in clear.
+pub trait Keep: Debug + Send + Sync + 'static {
+    /// Returns what was written last, if anything was. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn read(&self) -> io::Result<Option<Vec<u8>>>;
+
+    /// Writes in the place of what was written before: all of it, or nothing when the machine stops meanwhile. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be written; then what was written before is still there.
+    fn write(&self, bytes: &[u8]) -> io::Result<()>;
 }
 
 impl AgentConfig {
@@ -74,6 +96,7 @@ impl AgentConfig {
             machine: Machine::default(),
             network: Arc::new(HostNetwork),
             clock: Arc::new(SystemClock),
+            keep: None,
         }
     }
 }

@@ -20,7 +20,7 @@ mod submit;
 #[cfg(test)]
 mod tests;
 
-pub use agent::{Agent, AgentConfig, AgentHandle, Machine, PODS_MAX};
+pub use agent::{Agent, AgentConfig, AgentHandle, Keep, Machine, PODS_MAX};
 pub use builder::{ClusterBuilder, StartError};
 pub use clock::{Clock, SystemClock};
 pub use cluster::{Cluster, ClusterStats};

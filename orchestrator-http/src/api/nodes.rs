@@ -138,7 +138,8 @@ impl Api {
         match node.is_some_and(|node| node.metadata.uid == uid) {
             true => Ok(()),
             false => Err(Failure::forbidden(format!(
-                "node {name:?} has been removed from the cluster; its agent must join anew, with a new token"
+                "node {name:?} has been removed from the cluster; its agent must join anew, with a token that `orchd token create` \
+                 prints where the server runs: orchd agent --server URL --token-file FILE"
             ))),
         }
     }

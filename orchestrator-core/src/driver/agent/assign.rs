@@ -39,7 +39,7 @@ impl Following {
 
 impl Core {
     pub(super) fn act_following(&mut self) -> Option<Instant> {
-        if !self.registration.is_known() {
+        if !self.registration.is_accepted() {
             return None;
         }
         let following = &mut self.following;
@@ -80,6 +80,7 @@ impl Core {
             Ok(Assignments::Changes { revision, changed, removed }) => {
                 self.following.retry = Retry::default();
                 self.following.revision = Some(revision);
+                self.kept.changed();
                 for pod in changed {
                     self.assign(pod);
                 }
@@ -107,6 +108,7 @@ impl Core {
         }
         following.epoch = Some(epoch);
         following.revision = Some(revision);
+        self.kept.changed();
         let uids: BTreeSet<Uid> = pods.iter().map(|pod| pod.metadata.uid).collect();
         following.unjudged = Some(CompleteList { epoch, revision, pods: uids.clone() });
         self.slots.retain(|uid, _| uids.contains(uid));
@@ -116,7 +118,7 @@ impl Core {
         self.judge_orphans();
     }
 
-    fn assign(&mut self, pod: Arc<Pod>) {
+    pub(super) fn assign(&mut self, pod: Arc<Pod>) {
         let uid = pod.metadata.uid;
         self.orphans.remove(&uid);
         if let Some(busy) = self.busy.get(&uid) {

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::assign::Following;
+use super::kept::Kept;
 use super::listing::Listing;
 use super::pods::Slot;
 use super::registration::Registration;
@@ -56,6 +57,7 @@ pub(super) struct Core {
     pub orphan_retry: BTreeMap<Uid, Retry>,
     pub guard: OrphanGuard,
     pub following: Following,
+    pub kept: Kept,
     pub listing: Listing,
     pub registration: Registration,
     pub sampling: Sampling,
@@ -97,6 +99,7 @@ impl Core {
             host_ip: config.address.clone(),
             uses_images: true,
         };
+        let kept = Kept::new(config.keep.clone());
         Self {
             config,
             runtime,
@@ -110,6 +113,7 @@ impl Core {
             orphan_retry: BTreeMap::new(),
             guard: OrphanGuard::default(),
             following: Following::default(),
+            kept,
             listing: Listing::default(),
             registration: Registration::default(),
             sampling: Sampling::default(),
@@ -124,6 +128,7 @@ impl Core {
     /// Runs until told to stop (or the handle is dropped), then ends every task.
     pub async fn run(mut self, mut stopped: oneshot::Receiver<Stop>) {
         self.describe();
+        self.recall();
         let stop = loop {
             let next = self.act();
             // Each of these is cancel-safe: a result that is not taken stays in the set.
@@ -171,6 +176,7 @@ impl Core {
         soonest(self.act_sampling());
         soonest(self.act_orphans());
         soonest(self.act_pods());
+        soonest(self.act_kept());
         self.tell();
         next
     }
@@ -190,10 +196,12 @@ impl Core {
             Event::Changed => self.handle_changed(),
             Event::Confirmed { pod, outcome } => self.handle_confirmed(pod, &outcome),
             Event::Described { facts, outcome } => self.handle_described(*facts, outcome),
+            Event::Kept(outcome) => self.handle_kept(outcome),
             Event::Listed { number, outcome } => self.handle_listed(number, outcome),
             Event::Probed { pod, container, kind, result } => {
                 self.handle_probed(pod, &container, kind, &result);
             }
+            Event::Recalled(pods) => self.handle_recalled(pods),
             Event::Registered { node, outcome } => self.handle_registered(*node, outcome),
             Event::Reported(outcome) => self.handle_reported(&outcome),
             Event::Sampled(reading) => self.handle_sampled(*reading),

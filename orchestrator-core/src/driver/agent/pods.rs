@@ -73,6 +73,11 @@ impl Slot {
         self.pod = pod;
     }
 
+    /// The status the control plane has, as far as is known.
+    pub const fn recorded(&self) -> &PodStatus {
+        &self.recorded
+    }
+
     fn key(&self) -> Key {
         Key::pod(&self.pod.metadata.namespace, &self.pod.metadata.name)
     }
@@ -149,15 +154,17 @@ impl Core {
     /// Judges once whether the node takes a pod; what runs already was taken.
     fn fits(&self, uid: Uid) -> Result<(), Refusal> {
         let runs = |uid: &Uid| !self.listing.of_pod(*uid).is_empty();
-        let (Some(slot), Some(node)) = (self.slots.get(&uid), self.registration.accepted()) else {
-            return Ok(());
-        };
+        let Some(slot) = self.slots.get(&uid) else { return Ok(()) };
         if let Some(decided) = &slot.fits {
             return decided.clone();
         }
         if runs(&uid) || slot.pod.is_finished() || slot.pod.metadata.is_deleting() {
             return Ok(());
         }
+        // Without the control plane's word the node is what it would say of itself.
+        let accepted = self.registration.accepted();
+        let own = if accepted.is_none() { self.node() } else { None };
+        let Some(node) = accepted.or(own.as_ref()) else { return Ok(()) };
         let taken = self.slots.iter().filter(|(other, slot)| {
             **other != uid && (slot.fits == Some(Ok(())) || runs(other)) && !slot.is_finished()
         });
@@ -218,6 +225,7 @@ impl Core {
             }
             Ok(StatusOutcome::Gone) => {
                 self.slots.remove(&uid);
+                self.kept.changed();
                 self.question_strangers();
             }
             Err(error) => {

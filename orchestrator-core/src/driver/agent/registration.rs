@@ -29,16 +29,16 @@ pub(super) struct Registration {
     described_at: Option<Instant>,
     /// The record as last accepted.
     accepted: Option<Node>,
-    /// Whether the node was ever accepted.
-    known: bool,
     in_flight: bool,
     retry: Retry,
+    /// Why the node was not registered, as told last.
+    told: String,
 }
 
 impl Registration {
-    /// Whether the control plane knows this node.
-    pub const fn is_known(&self) -> bool {
-        self.known
+    /// Whether the control plane knows this node, and did not refuse it since.
+    pub const fn is_accepted(&self) -> bool {
+        self.accepted.is_some()
     }
 
     /// The record as last accepted by the control plane.
@@ -49,6 +49,17 @@ impl Registration {
     /// Makes the node register again.
     pub fn forget(&mut self) {
         self.accepted = None;
+    }
+
+    /// Says why the node is not registered, once.
+    fn tell(&mut self, error: &LinkError) {
+        let message = error.to_string();
+        if self.told == message {
+            tracing::debug!(%error, "the node was not registered");
+        } else {
+            tracing::warn!(%error, "the node was not registered; it is tried again, and its pods run on");
+            self.told = message;
+        }
     }
 
     pub fn cpus(&self) -> i64 {
@@ -126,19 +137,22 @@ impl Core {
         registration.in_flight = false;
         match outcome {
             Ok(()) => {
-                registration.known = true;
                 registration.accepted = Some(node);
                 registration.retry = Retry::default();
+                registration.told.clear();
             }
             Err(error) => {
-                tracing::warn!(%error, "the node was not registered");
                 registration.retry.failed();
+                registration.tell(&error);
+                if matches!(error, LinkError::Unreachable(_)) {
+                    self.heard_nothing();
+                }
             }
         }
     }
 
     /// The record as it should be; `None` before the machine was read.
-    fn node(&self) -> Option<Node> {
+    pub(super) fn node(&self) -> Option<Node> {
         let registration = &self.registration;
         let facts = registration.facts.as_ref()?;
         let name = &self.config.scope.node;

@@ -49,7 +49,7 @@ pub(super) struct Sampling {
 
 impl Core {
     pub(super) fn act_sampling(&mut self) -> Option<Instant> {
-        if !self.registration.is_known() {
+        if !self.registration.is_accepted() {
             return None;
         }
         let now = Instant::now();

@@ -23,6 +23,7 @@ impl Core {
     pub(super) async fn shut_down(mut self, stop: Stop) {
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
+        self.keep_last().await;
         match stop {
             Stop::KeepPods => {}
             Stop::StopPods => self.stop_pods().await,

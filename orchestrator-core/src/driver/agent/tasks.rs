@@ -3,11 +3,12 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use super::machine::Facts;
 use super::sampling::Reading;
-use crate::model::{Node, PodStatus, Uid};
+use crate::model::{Node, Pod, PodStatus, Uid};
 use crate::node::{
     Assignments, LinkError, OpFailure, ProbeKind, ProbeResult, RuntimeOp, StatusOutcome,
 };
@@ -24,10 +25,14 @@ pub(super) enum Event {
     Confirmed { pod: Uid, outcome: Result<(), LinkError> },
     /// The runtime described itself.
     Described { facts: Box<Facts>, outcome: Result<RuntimeInfo, RuntimeError> },
+    /// The node's pods were written down.
+    Kept(std::io::Result<()>),
     /// The runtime was listed; the number says which listing it was.
     Listed { number: u64, outcome: Result<Vec<SandboxObservation>, RuntimeError> },
     /// A check was done.
     Probed { pod: Uid, container: ContainerKey, kind: ProbeKind, result: ProbeResult },
+    /// What an earlier start has kept was read.
+    Recalled(Vec<Arc<Pod>>),
     /// The node was registered.
     Registered { node: Box<Node>, outcome: Result<(), LinkError> },
     /// The node was reported alive.
