@@ -35,6 +35,7 @@
 //!   outputs are `poll_*`, and `now` is a parameter.
 //! - [`node::plan`](node::plan()) is the brain of a node's agent: from a pod and what the runtime shows to what must be done next.
 //! - [`manifest`] reads Kubernetes YAML, strictly, and knows the line of every field.
+//! - [`dump`] has the form of a backup; [`driver::Dumper`] and [`driver::Filler`] move what a store holds.
 //! - [`mem::MemStore`] keeps state in memory; [`history::History`] helps implementers of stores.
 //!
 //! # Features
@@ -47,6 +48,7 @@ pub mod controller;
 #[cfg(feature = "driver")]
 #[allow(clippy::disallowed_methods)] // the shell is where clock and environment are
 pub mod driver;
+pub mod dump;
 pub mod election;
 pub mod engine;
 mod hash;

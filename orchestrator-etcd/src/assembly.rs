@@ -8,7 +8,6 @@ use orchestrator_core::model::Revision;
 use orchestrator_core::store::{Batch, RecordChange};
 
 use crate::layout::{Layout, printed};
-use crate::txn::revision;
 use crate::wire::{EventType, KeyValue, WatchResponse};
 
 /// History that is no longer whole: a watch can go on after this revision.
@@ -84,7 +83,7 @@ impl Assembly {
             return Ok(());
         }
         self.after = at;
-        let revision = revision(at);
+        let revision = self.layout.revision(at);
         match announced {
             Some(wanted) if wanted != records => return Err(Gap { oldest: revision }),
             Some(_) => {}

@@ -24,6 +24,12 @@ pub enum OpenError {
         /// The newest version this program knows.
         supported: u32,
     },
+    /// A state is to be begun where there is one.
+    #[error("there is a state below {prefix:?} already: choose another prefix")]
+    NotEmpty {
+        /// The prefix.
+        prefix: String,
+    },
     /// An option makes no sense.
     #[error("{option} is {found:?}: it must be {wanted}")]
     Option {
@@ -46,6 +52,14 @@ pub enum OpenError {
     /// Nothing can be made of the certificates and the key.
     #[error("tls cannot be spoken with these certificates and this key")]
     Tls(#[source] BoxError),
+    /// A state was to be filled, and was not to its end.
+    #[error(
+        "the state below {prefix:?} is not whole: a restore or a migration into it is under way or was interrupted; do it again"
+    )]
+    Unfinished {
+        /// The prefix.
+        prefix: String,
+    },
     /// No endpoint gave a good answer in time.
     #[error("no etcd is of use at {endpoints}")]
     Unreachable {

@@ -7,38 +7,73 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use orchestrator_core::model::Revision;
 
 use crate::error::OpenError;
 use crate::layout::Layout;
 use crate::txn::Fence;
 use crate::wire::KeyValue;
 
-/// The newest format of the state that this program reads, and the one it writes.
-pub const FORMAT_VERSION: u32 = 1;
+/// The newest format of the state that this program reads. It writes the first that can say what there is to say.
+pub const FORMAT_VERSION: u32 = 2;
 /// What the fence holds, before the number of the format.
 const MARK: &str = "orchestrator state, format ";
+/// What follows in format 2: the revision after which the state's begin, and whether it is not whole yet.
+const BASE: &str = ", revisions after ";
+const UNFINISHED: &str = ", unfinished";
 
-/// What the fence holds.
-pub(crate) fn format() -> Bytes {
-    format!("{MARK}{FORMAT_VERSION}").into()
+/// What the fence says of the state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Format {
+    /// Revisions begin after this one.
+    pub base: Revision,
+    /// Whether the state is being filled.
+    pub is_unfinished: bool,
+}
+
+impl Format {
+    /// What the fence holds.
+    pub(crate) fn bytes(self) -> Bytes {
+        let Self { base, is_unfinished } = self;
+        let unfinished = if is_unfinished { UNFINISHED } else { "" };
+        match self == Self::default() {
+            true => format!("{MARK}1").into(),
+            false => format!("{MARK}2{BASE}{base}{unfinished}").into(),
+        }
+    }
+
+    /// Reads what stands behind the mark: the number of the format, and what it says.
+    fn parse(text: &str) -> Option<(u32, Self)> {
+        let (version, rest) = text.split_at(text.find(',').unwrap_or(text.len()));
+        let version = version.parse().ok()?;
+        if version > FORMAT_VERSION || rest.is_empty() {
+            return Some((version, Self::default()));
+        }
+        let base = rest.strip_suffix(UNFINISHED).unwrap_or(rest);
+        let is_unfinished = base.len() < rest.len();
+        let base = Revision(base.strip_prefix(BASE)?.parse().ok()?);
+        Some((version, Self { base, is_unfinished }))
+    }
 }
 
 /// Reads the fence of a state that can be used.
 ///
 /// # Errors
 /// [`OpenError::Foreign`] and [`OpenError::Newer`].
-pub(crate) fn check_format(layout: &Layout, found: &KeyValue) -> Result<Fence, OpenError> {
+pub(crate) fn check_format(
+    layout: &Layout,
+    found: &KeyValue,
+) -> Result<(Fence, Format), OpenError> {
     let text = String::from_utf8_lossy(&found.value);
-    let version = text.strip_prefix(MARK).and_then(|version| version.parse().ok());
-    match version {
+    match text.strip_prefix(MARK).and_then(Format::parse) {
         None => Err(OpenError::Foreign {
             key: String::from_utf8_lossy(&layout.fence()).into_owned(),
             found: text.chars().take(80).collect(),
         }),
-        Some(found) if found > FORMAT_VERSION => {
+        Some((found, _)) if found > FORMAT_VERSION => {
             Err(OpenError::Newer { found, supported: FORMAT_VERSION })
         }
-        Some(_) => Ok(Fence(found.mod_revision)),
+        Some((_, format)) => Ok((Fence(found.mod_revision), format)),
     }
 }
 
@@ -139,10 +174,25 @@ mod tests {
         let check = |value: Bytes| {
             check_format(&layout, &KeyValue { value, mod_revision: 3, ..KeyValue::default() })
         };
-        assert_eq!(check(format()).expect("ours"), Fence(3));
-        let newer = check("orchestrator state, format 2".into());
-        assert!(matches!(newer, Err(OpenError::Newer { found: 2, supported: 1 })), "{newer:?}");
-        for foreign in ["", "x", "orchestrator state, format x"] {
+        let after = Format { base: Revision(7), is_unfinished: false };
+        for format in [
+            Format::default(),
+            after,
+            Format { is_unfinished: true, ..Format::default() },
+            Format { is_unfinished: true, ..after },
+        ] {
+            assert_eq!(check(format.bytes()).expect("ours"), (Fence(3), format));
+        }
+        assert_eq!(
+            check("orchestrator state, format 1".into()).expect("ours").1,
+            Format::default()
+        );
+        for newer in ["3", "3, something else"] {
+            let newer = check(format!("{MARK}{newer}").into());
+            assert!(matches!(newer, Err(OpenError::Newer { found: 3, supported: 2 })), "{newer:?}");
+        }
+        for foreign in ["", "x", "orchestrator state, format x", "orchestrator state, format 2, x"]
+        {
             let refused = check(foreign.into());
             assert!(matches!(refused, Err(OpenError::Foreign { .. })), "{refused:?}");
         }

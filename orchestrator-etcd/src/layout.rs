@@ -1,4 +1,4 @@
-//! `Layout`: where a cluster's records lie in etcd, and what a key there means.
+//! `Layout`: where a cluster's records lie in etcd, what a key there means, and how revisions are counted.
 //!
 //! Below the prefix `/orchestrator`, say:
 //!
@@ -13,7 +13,7 @@
 //! else lies there gives an error.
 
 use bytes::Bytes;
-use orchestrator_core::model::{Key, Kind, Part};
+use orchestrator_core::model::{Key, Kind, Part, Revision};
 use orchestrator_core::store::RecordKey;
 
 /// What stands between the parts of a key.
@@ -24,6 +24,8 @@ const STATUS: &str = "status";
 /// The keys of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
+    /// What a revision has above etcd's: a state that took another one's place goes on where that was.
+    base: u64,
     fence: Bytes,
     head: Bytes,
     end: Bytes,
@@ -33,9 +35,28 @@ impl Layout {
     /// Lays a cluster out below a prefix, which has no slash at its end.
     pub(crate) fn new(prefix: &str) -> Self {
         Self {
+            base: 0,
             fence: format!("{prefix}/fence").into(),
             head: format!("{prefix}/state{SEPARATOR}").into(),
             end: format!("{prefix}/state\u{1}").into(),
+        }
+    }
+
+    /// The same, with revisions that begin after one.
+    pub(crate) fn counting_after(self, base: Revision) -> Self {
+        Self { base: base.0, ..self }
+    }
+
+    /// A revision of etcd's as one of ours.
+    pub(crate) const fn revision(&self, of_etcd: i64) -> Revision {
+        Revision(self.base.saturating_add(of_etcd.cast_unsigned()))
+    }
+
+    /// One of our revisions as etcd's; 0 and less for those from before the state began.
+    pub(crate) fn of_etcd(&self, revision: Revision) -> i64 {
+        match revision.0.checked_sub(self.base) {
+            Some(counted) => i64::try_from(counted).unwrap_or(i64::MAX - 1),
+            None => -1,
         }
     }
 
@@ -180,5 +201,15 @@ mod tests {
         assert!(layout().parse(b"/a/state\0Pod\0a\0\xff\0main").is_err());
         let name = layout().record(&RecordKey::main(Key::pod("a", "b\0c")));
         assert!(name.expect_err("two names in one").contains("NUL"));
+    }
+
+    #[test]
+    fn revisions_go_on_above_those_of_the_state_before() {
+        let layout = layout().counting_after(Revision(1_000));
+        assert_eq!(layout.revision(7), Revision(1_007));
+        assert_eq!(layout.of_etcd(Revision(1_007)), 7);
+        assert_eq!(layout.of_etcd(Revision(1_000)), 0);
+        assert_eq!(layout.of_etcd(Revision(999)), -1, "it was another state's");
+        assert_eq!(layout.of_etcd(Revision(u64::MAX)), i64::MAX - 1);
     }
 }

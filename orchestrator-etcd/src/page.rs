@@ -4,7 +4,6 @@ use orchestrator_core::model::Revision;
 use orchestrator_core::store::{Page, PageToken, Quarantined, Record};
 
 use crate::layout::{Layout, printed};
-use crate::txn::revision;
 use crate::wire::{KeyValue, RangeRequest, RangeResponse};
 
 /// How a token begins.
@@ -23,13 +22,13 @@ pub(crate) struct Position {
 
 impl Position {
     /// Reads a token back; `None` if it is none.
-    pub(crate) fn parse(token: &PageToken) -> Option<Self> {
+    pub(crate) fn parse(layout: &Layout, token: &PageToken) -> Option<Self> {
         let parts: Vec<_> = token.0.split('-').collect();
         let [MARK, read_at, revision, last] = parts[..] else { return None };
         let read_at: i64 = read_at.parse().ok().filter(|at| *at > 0)?;
         let revision = Revision(revision.parse::<u64>().ok()?);
         let last = parse_hex(last)?;
-        (revision <= Revision(read_at.cast_unsigned())).then_some(Self { read_at, revision, last })
+        (revision <= layout.revision(read_at)).then_some(Self { read_at, revision, last })
     }
 
     fn token(&self) -> PageToken {
@@ -73,7 +72,9 @@ pub(crate) fn page(
     }
     for KeyValue { key, mod_revision, value } in response.kvs {
         match layout.parse(&key) {
-            Ok(key) => page.records.push(Record { key, revision: revision(mod_revision), value }),
+            Ok(key) => {
+                page.records.push(Record { key, revision: layout.revision(mod_revision), value })
+            }
             Err(reason) => {
                 let key = printed(layout.suffix(&key).unwrap_or(&key));
                 tracing::warn!(key, reason, "a record cannot be read");
@@ -103,7 +104,7 @@ mod tests {
     #[test]
     fn a_token_is_read_as_it_was_written() {
         let position = Position { read_at: 9, revision: Revision(7), last: b"Pod\0\xff-".into() };
-        assert_eq!(Position::parse(&position.token()), Some(position));
+        assert_eq!(Position::parse(&Layout::new("/a"), &position.token()), Some(position));
     }
 
     #[test]
@@ -122,7 +123,11 @@ mod tests {
             "e1-9-7-+1",
             "e1-9-7-\u{e4}",
         ] {
-            assert_eq!(Position::parse(&PageToken(text.to_owned())), None, "{text:?}");
+            assert_eq!(
+                Position::parse(&Layout::new("/a"), &PageToken(text.to_owned())),
+                None,
+                "{text:?}"
+            );
         }
     }
 
@@ -141,7 +146,7 @@ mod tests {
             (Revision(7), 1, 1)
         );
         assert_eq!(page.quarantined[0].key, "Pod/a/b/strange");
-        let next = Position::parse(&page.next.expect("there is more")).expect("a token");
+        let next = Position::parse(&layout, &page.next.expect("there is more")).expect("a token");
         let request = request(&layout, &next.last, next.read_at, 5);
         assert_eq!(&request.key[..], b"/a/state\0Pod\0a\0b\0strange\0");
         assert_eq!((request.revision, request.limit), (9, 5));

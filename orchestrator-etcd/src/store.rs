@@ -14,12 +14,12 @@ use tokio::task::AbortHandle;
 use crate::client::{Client, Repeat};
 use crate::error::OpenError;
 use crate::failure::Failure;
-use crate::fence::{Fences, check_format, format};
+use crate::fence::{Fences, Format, check_format};
 use crate::history::{compact, keep_within};
 use crate::layout::Layout;
 use crate::options::{EtcdHistory, EtcdOptions};
 use crate::page::{self, Position};
-use crate::txn::{self, Answer, FENCE_IS_GONE, Fence, HEAD_IS_GONE, revision};
+use crate::txn::{self, Answer, FENCE_IS_GONE, Fence, HEAD_IS_GONE};
 use crate::watch::EtcdWatch;
 use crate::wire::{KeyValue, RangeRequest, RangeResponse, TxnResponse};
 
@@ -46,6 +46,7 @@ pub(crate) struct Shared {
     pub client: Client,
     pub closed: watch::Sender<bool>,
     pub fences: Fences,
+    pub format: Format,
     pub layout: Layout,
 }
 
@@ -57,8 +58,72 @@ impl EtcdStore {
     pub async fn open(options: EtcdOptions) -> Result<Self, OpenError> {
         let layout = Layout::new(&options.prefix);
         let client = Client::new(&options, &layout)?;
-        let fences = Fences::new(begin(&client, &layout, &options.prefix).await?);
-        let shared = Arc::new(Shared { client, closed: watch::Sender::new(false), fences, layout });
+        let found = reached(find_or_begin(&client, &layout).await, &client, &options.prefix)?;
+        let (fence, format) = check_format(&layout, &found)?;
+        if format.is_unfinished {
+            return Err(OpenError::Unfinished { prefix: options.prefix });
+        }
+        Ok(Self::new(options, client, layout, fence, format))
+    }
+
+    /// Begins a state that takes another one's place, whose revisions went up to `after`. Until [`EtcdStore::finish`] nobody else
+    /// can open it. One that was not filled to its end is begun again.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it cannot be begun, or there is a whole one.
+    pub async fn begin(options: EtcdOptions, after: Revision) -> Result<Self, OpenError> {
+        let layout = Layout::new(&options.prefix);
+        let client = Client::new(&options, &layout)?;
+        let format = Format { base: after, is_unfinished: true };
+        let answer = client.txn(txn::begin(&layout, format.bytes()), Repeat::Always).await;
+        let mut answer = reached(answer, &client, &options.prefix)?;
+        if !answer.succeeded {
+            let gone = || OpenError::NotEmpty { prefix: options.prefix.clone() };
+            let found = fence_of(answer, format).ok_or_else(gone)?;
+            let (fence, found) = check_format(&layout, &found)?;
+            if !found.is_unfinished {
+                return Err(gone());
+            }
+            let again = txn::begin_again(&layout, fence, format.bytes());
+            let again = client.txn(again, Repeat::UnlessDone).await;
+            answer = reached(again, &client, &options.prefix)?;
+            if !answer.succeeded {
+                return Err(OpenError::Unfinished { prefix: options.prefix });
+            }
+        }
+        let fence = Fence(answer.header.map_or(0, |header| header.revision));
+        Ok(Self::new(options, client, layout, fence, format))
+    }
+
+    /// Says that a state that was begun is whole, and closes the store: from now on it can be opened.
+    ///
+    /// # Errors
+    /// [`StoreError`] when that cannot be written.
+    pub async fn finish(&self) -> Result<(), StoreError> {
+        self.check_open()?;
+        self.shared.settle().await?;
+        let Shared { client, fences, format, layout, .. } = &*self.shared;
+        let whole = Format { is_unfinished: false, ..*format };
+        let request = txn::move_fence(layout, fences.current(), whole.bytes());
+        let answer = client.txn(request, Repeat::Always).await?;
+        let found = fence_of(answer, whole).ok_or_else(|| client.damaged(FENCE_IS_GONE))?;
+        if found.value != whole.bytes() {
+            return Err(StoreError::Backend("somebody else fills the same state".into()));
+        }
+        self.close().await;
+        Ok(())
+    }
+
+    fn new(
+        options: EtcdOptions,
+        client: Client,
+        layout: Layout,
+        fence: Fence,
+        format: Format,
+    ) -> Self {
+        let layout = layout.counting_after(format.base);
+        let (closed, fences) = (watch::Sender::new(false), Fences::new(fence));
+        let shared = Arc::new(Shared { client, closed, fences, format, layout });
         let compaction = match options.history {
             EtcdHistory::Age(age) => {
                 Some(tokio::spawn(keep_within(Arc::clone(&shared), age)).abort_handle())
@@ -67,7 +132,7 @@ impl EtcdStore {
         };
         let EtcdOptions { page_records_max, prefix, .. } = options;
         let places = Semaphore::new(IN_FLIGHT_MAX as usize);
-        Ok(Self { compaction, page_records_max, places, prefix, shared })
+        Self { compaction, page_records_max, places, prefix, shared }
     }
 
     /// Where in etcd the state lies.
@@ -91,7 +156,7 @@ impl EtcdStore {
     /// [`StoreError::Backend`] when etcd failed, [`StoreError::Closed`] after closing.
     pub async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
         self.check_open()?;
-        Ok(compact(&self.shared, revision.0.cast_signed()).await?)
+        Ok(compact(&self.shared, self.shared.layout.of_etcd(revision)).await?)
     }
 
     /// What a commit comes to that has failed, and whose fate is decided.
@@ -147,16 +212,18 @@ impl StateStore for EtcdStore {
         self.check_open()?;
         self.shared.settle().await?;
         let (_, newest) = self.shared.head().await?;
-        Ok(revision(newest))
+        Ok(self.shared.layout.revision(newest))
     }
 
     async fn load(&self, page: Option<PageToken>) -> Result<Page, StoreError> {
         self.check_open()?;
         let begin = match page {
-            Some(token) => Position::parse(&token).ok_or(StoreError::StalePage)?,
+            Some(token) => {
+                Position::parse(&self.shared.layout, &token).ok_or(StoreError::StalePage)?
+            }
             None => {
                 let (read_at, newest) = self.shared.head().await?;
-                Position { read_at, revision: revision(newest), last: vec![] }
+                Position { read_at, revision: self.shared.layout.revision(newest), last: vec![] }
             }
         };
         let mut records_max = self.page_records_max;
@@ -195,7 +262,7 @@ impl StateStore for EtcdStore {
                 }
             };
             doubt.dispel();
-            match txn::answer(&txn, fence, response) {
+            match txn::answer(layout, &txn, fence, response) {
                 Answer::Outcome(outcome) => return Ok(outcome),
                 Answer::Fenced(now) => self.shared.saw_fence(&now)?,
                 Answer::Damaged(what) => return Err(client.damaged(what).into()),
@@ -225,37 +292,43 @@ impl Shared {
         let key = self.layout.record(key).ok()?;
         let request = RangeRequest { key, keys_only: true, ..RangeRequest::default() };
         let found = self.client.range(request).await.ok()?;
-        let current = found.kvs.first().map(|record| revision(record.mod_revision));
+        let current = found.kvs.first().map(|record| self.layout.revision(record.mod_revision));
         Some(txn::holds(expect, current))
     }
 
     /// Makes sure that no commit of unknown fate can happen any more.
     async fn settle(&self) -> Result<(), StoreError> {
         while self.fences.is_in_doubt() {
-            let request = txn::move_fence(&self.layout, self.fences.current(), format());
+            let request = txn::move_fence(&self.layout, self.fences.current(), self.format.bytes());
             let answer = self.client.txn(request, Repeat::Always).await?;
-            self.saw_fence(&fence_of(answer).ok_or_else(|| self.client.damaged(FENCE_IS_GONE))?)?;
+            let found = fence_of(answer, self.format);
+            self.saw_fence(&found.ok_or_else(|| self.client.damaged(FENCE_IS_GONE))?)?;
         }
         Ok(())
     }
 
     fn saw_fence(&self, found: &KeyValue) -> Result<(), StoreError> {
-        let fence = check_format(&self.layout, found);
-        self.fences.saw(fence.map_err(|error| StoreError::Backend(error.into()))?);
+        let (fence, format) =
+            check_format(&self.layout, found).map_err(|error| StoreError::Backend(error.into()))?;
+        if format != self.format {
+            return Err(StoreError::Backend(
+                "another state has taken the place of this one".into(),
+            ));
+        }
+        self.fences.saw(fence);
         Ok(())
     }
 }
 
-/// Finds the state that is there, or begins one; returns the fence.
-async fn begin(client: &Client, layout: &Layout, prefix: &str) -> Result<Fence, OpenError> {
-    let found = find_or_begin(client, layout).await.map_err(|failure| match failure {
+/// What etcd has answered at the opening of a store, or why it has not.
+fn reached<T>(answer: Result<T, Failure>, client: &Client, prefix: &str) -> Result<T, OpenError> {
+    answer.map_err(|failure| match failure {
         Failure::Refused(at) => OpenError::Refused { prefix: prefix.to_owned(), source: at.into() },
         other => {
             let source = other.into_error().into();
             OpenError::Unreachable { endpoints: client.names(), source }
         }
-    })?;
-    check_format(layout, &found)
+    })
 }
 
 async fn find_or_begin(client: &Client, layout: &Layout) -> Result<KeyValue, Failure> {
@@ -264,16 +337,16 @@ async fn find_or_begin(client: &Client, layout: &Layout) -> Result<KeyValue, Fai
     if let Some(found) = client.range(range).await?.kvs.into_iter().next() {
         return Ok(found);
     }
-    let answer = client.txn(txn::begin(layout, format()), Repeat::Always).await?;
-    fence_of(answer).ok_or_else(|| client.damaged(FENCE_IS_GONE))
+    let answer = client.txn(txn::begin(layout, Format::default().bytes()), Repeat::Always);
+    fence_of(answer.await?, Format::default()).ok_or_else(|| client.damaged(FENCE_IS_GONE))
 }
 
-/// The fence after a transaction that writes it, or reads it first.
-fn fence_of(answer: TxnResponse) -> Option<KeyValue> {
+/// The fence after a transaction that writes it so, or reads it first.
+fn fence_of(answer: TxnResponse, format: Format) -> Option<KeyValue> {
     let TxnResponse { header, succeeded, responses } = answer;
     if succeeded {
         let mod_revision = header?.revision;
-        return Some(KeyValue { mod_revision, value: format(), ..KeyValue::default() });
+        return Some(KeyValue { mod_revision, value: format.bytes(), ..KeyValue::default() });
     }
     responses.into_iter().next()?.range?.kvs.into_iter().next()
 }

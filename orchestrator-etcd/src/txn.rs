@@ -51,7 +51,7 @@ pub(crate) fn request(layout: &Layout, txn: &Txn, fence: Fence) -> Result<TxnReq
     let mut failure = vec![read(layout.fence())];
     for (key, expect) in preconditions(txn) {
         let key = layout.record(key)?;
-        compare.push(expectation(key.clone(), expect));
+        compare.push(expectation(layout, key.clone(), expect));
         let range = RangeRequest { key, keys_only: true, ..RangeRequest::default() };
         failure.push(step(Operation::Range(range)));
     }
@@ -59,7 +59,9 @@ pub(crate) fn request(layout: &Layout, txn: &Txn, fence: Fence) -> Result<TxnReq
     for write in &txn.writes {
         let key = layout.record(write.key())?;
         success.push(match write {
-            Write::Delete { .. } => step(Operation::DeleteRange(DeleteRangeRequest { key })),
+            Write::Delete { .. } => {
+                step(Operation::DeleteRange(DeleteRangeRequest { key, range_end: Bytes::new() }))
+            }
             Write::Put { value, .. } => put(key, value.clone()),
         });
     }
@@ -71,16 +73,17 @@ pub(crate) fn request(layout: &Layout, txn: &Txn, fence: Fence) -> Result<TxnReq
 }
 
 /// Says what etcd's answer means for a commit that demanded `fence`.
-pub(crate) fn answer(txn: &Txn, fence: Fence, response: TxnResponse) -> Answer {
+pub(crate) fn answer(layout: &Layout, txn: &Txn, fence: Fence, response: TxnResponse) -> Answer {
     if response.succeeded {
-        return committed(txn, &response).map_or(Answer::Damaged(HEAD_IS_GONE), |revision| {
-            Answer::Outcome(CommitOutcome::Committed(revision))
-        });
+        return committed(layout, txn, &response)
+            .map_or(Answer::Damaged(HEAD_IS_GONE), |revision| {
+                Answer::Outcome(CommitOutcome::Committed(revision))
+            });
     }
     let mut found = response.responses.into_iter().map(|step| step.range?.kvs.into_iter().next());
     let Some(Some(now)) = found.next() else { return Answer::Damaged(FENCE_IS_GONE) };
     for ((key, expect), found) in preconditions(txn).zip(found) {
-        let current = found.map(|record| revision(record.mod_revision));
+        let current = found.map(|record| layout.revision(record.mod_revision));
         if !holds(expect, current) {
             return Answer::Outcome(CommitOutcome::Conflict { key: key.clone(), current });
         }
@@ -100,6 +103,23 @@ pub(crate) fn begin(layout: &Layout, format: Bytes) -> TxnRequest {
     }
 }
 
+/// The transaction that takes every record of a state away that was not filled to its end, and begins it again.
+pub(crate) fn begin_again(layout: &Layout, fence: Fence, format: Bytes) -> TxnRequest {
+    // What comes after the head.
+    let (key, range_end) = (layout.with_suffix(b"\0"), layout.end());
+    let records = DeleteRangeRequest { key, range_end };
+    let success = vec![
+        step(Operation::DeleteRange(records)),
+        put(layout.head(), "0".into()),
+        put(layout.fence(), format),
+    ];
+    TxnRequest {
+        compare: vec![at(layout.fence(), fence.0)],
+        success,
+        failure: vec![read(layout.fence())],
+    }
+}
+
 /// The transaction that moves the fence from where it was last seen, or reads where it is.
 pub(crate) fn move_fence(layout: &Layout, fence: Fence, format: Bytes) -> TxnRequest {
     TxnRequest {
@@ -107,11 +127,6 @@ pub(crate) fn move_fence(layout: &Layout, fence: Fence, format: Bytes) -> TxnReq
         success: vec![put(layout.fence(), format)],
         failure: vec![read(layout.fence())],
     }
-}
-
-/// A revision of etcd's as one of ours.
-pub(crate) const fn revision(of_etcd: i64) -> Revision {
-    Revision(of_etcd.cast_unsigned())
 }
 
 /// Whether a record that was last written by `current` is as expected.
@@ -128,21 +143,23 @@ fn preconditions(txn: &Txn) -> impl Iterator<Item = (&RecordKey, Expect)> {
     guards.chain(txn.writes.iter().map(|write| (write.key(), write.expect())))
 }
 
-fn expectation(key: Bytes, expect: Expect) -> Compare {
+fn expectation(layout: &Layout, key: Bytes, expect: Expect) -> Compare {
     match expect {
         Expect::Absent => at(key, 0),
-        // What is not there has revision 0, and no record has it.
-        Expect::At(Revision::ZERO) => compare(key, Relation::Less, 0),
-        Expect::At(revision) => at(key, revision.0.cast_signed()),
+        Expect::At(revision) => match layout.of_etcd(revision) {
+            // What is not there has revision 0, and no record has it.
+            ..=0 => compare(key, Relation::Less, 0),
+            of_etcd => at(key, of_etcd),
+        },
     }
 }
 
-fn committed(txn: &Txn, response: &TxnResponse) -> Option<Revision> {
+fn committed(layout: &Layout, txn: &Txn, response: &TxnResponse) -> Option<Revision> {
     if !txn.writes.is_empty() {
-        return Some(revision(response.header.as_ref()?.revision));
+        return Some(layout.revision(response.header.as_ref()?.revision));
     }
     let head = response.responses.first()?.range.as_ref()?.kvs.first()?;
-    Some(revision(head.mod_revision))
+    Some(layout.revision(head.mod_revision))
 }
 
 fn at(key: Bytes, mod_revision: i64) -> Compare {
@@ -223,12 +240,16 @@ mod tests {
         for (found, n, current) in cases {
             let current = current.map(Revision);
             let conflict = Answer::Outcome(CommitOutcome::Conflict { key: key(n), current });
-            assert_eq!(answer(&txn(), FENCE, failed(found)), conflict, "{found:?}");
+            assert_eq!(
+                answer(&Layout::new("/a"), &txn(), FENCE, failed(found)),
+                conflict,
+                "{found:?}"
+            );
         }
-        let fenced = answer(&txn(), FENCE, failed([4, 7, 0, 8]));
+        let fenced = answer(&Layout::new("/a"), &txn(), FENCE, failed([4, 7, 0, 8]));
         assert!(matches!(fenced, Answer::Fenced(KeyValue { mod_revision: 4, .. })), "{fenced:?}");
         for damaged in [[0, 7, 0, 8], [3, 7, 0, 8]] {
-            let answer = answer(&txn(), FENCE, failed(damaged));
+            let answer = answer(&Layout::new("/a"), &txn(), FENCE, failed(damaged));
             assert!(matches!(answer, Answer::Damaged(_)), "{answer:?}");
         }
     }
@@ -236,7 +257,7 @@ mod tests {
     #[test]
     fn no_record_has_revision_zero() {
         let Compare { result, mod_revision, .. } =
-            expectation("k".into(), Expect::At(Revision::ZERO));
+            expectation(&Layout::new("/a"), "k".into(), Expect::At(Revision::ZERO));
         assert_eq!((result, mod_revision), (Relation::Less.into(), Some(0)));
     }
 
@@ -245,6 +266,6 @@ mod tests {
         let header = Some(ResponseHeader { cluster_id: 1, revision: 12 });
         let response = TxnResponse { header, succeeded: true, responses: vec![] };
         let committed = Answer::Outcome(CommitOutcome::Committed(Revision(12)));
-        assert_eq!(answer(&txn(), FENCE, response), committed);
+        assert_eq!(answer(&Layout::new("/a"), &txn(), FENCE, response), committed);
     }
 }

@@ -17,7 +17,6 @@ use crate::assembly::{Assembly, Gap};
 use crate::client::Watching;
 use crate::failure::Failure;
 use crate::store::Shared;
-use crate::txn::revision;
 use crate::wire::{WatchCreateRequest, WatchRequest, WatchResponse};
 
 /// A watch on an `EtcdStore`.
@@ -44,7 +43,10 @@ struct Opened {
 impl EtcdWatch {
     /// Follows every commit after `after`.
     pub(crate) async fn open(shared: Arc<Shared>, after: Revision) -> Result<Self, StoreError> {
-        let after = i64::try_from(after.0).unwrap_or(i64::MAX - 1);
+        let after = shared.layout.of_etcd(after);
+        if after < 0 {
+            return Err(StoreError::Compacted { oldest: shared.layout.revision(0) });
+        }
         let Opened { after, watching } = open(&shared, after).await?;
         Ok(Self {
             assembly: Assembly::new(shared.layout.clone(), after),
@@ -84,7 +86,7 @@ impl EtcdWatch {
 
     fn handle(&mut self, response: WatchResponse) {
         if response.compact_revision > 0 {
-            self.gap = Some(Gap { oldest: revision(response.compact_revision) });
+            self.gap = Some(Gap { oldest: self.shared.layout.revision(response.compact_revision) });
         } else if response.canceled {
             tracing::debug!(response.cancel_reason, "etcd ended the watch; opening another");
             self.reopen();

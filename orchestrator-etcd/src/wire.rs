@@ -62,11 +62,13 @@ pub(crate) struct PutRequest {
     pub value: Bytes,
 }
 
-/// `etcdserverpb.DeleteRangeRequest`, of one key.
+/// `etcdserverpb.DeleteRangeRequest`: deletes the keys from `key` to before `range_end`, or `key` alone without one.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct DeleteRangeRequest {
     #[prost(bytes = "bytes", tag = "1")]
     pub key: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub range_end: Bytes,
 }
 
 /// `etcdserverpb.RequestOp`: a step of a transaction.

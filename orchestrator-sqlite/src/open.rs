@@ -10,12 +10,13 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use orchestrator_core::model::Revision;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::OpenError;
 use crate::options::SqliteOptions;
-use crate::schema::{APPLICATION_ID, FORMAT_VERSION, migrate, version};
+use crate::schema::{APPLICATION_ID, FORMAT_VERSION, Meta, migrate, version};
 
 /// The free bytes without which a database is not opened.
 const FREE_BYTES_MIN: usize = 1 << 20;
@@ -56,7 +57,7 @@ pub(crate) fn open(path: &Path, options: &SqliteOptions) -> Result<Opened, OpenE
     check_header(&path)?;
     let made = check_space(&mut lock)
         .map_err(|error| OpenError::from_io(&path, error))
-        .and_then(|()| create(&path));
+        .and_then(|()| create(&path, options.begin_after));
     if made.is_err() && !path.exists() {
         // The lock guards nothing; a directory that was refused is left as it was.
         let _ = fs::remove_file(&lock_path);
@@ -216,15 +217,15 @@ fn check_space(lock: &mut File) -> io::Result<()> {
 ///
 /// It is made beside its place without a sync, then synced and put there as a whole: a new cluster waits for one sync
 /// instead of a dozen, and a crash leaves no half of it.
-fn create(path: &Path) -> Result<(), OpenError> {
+fn create(path: &Path, begin_after: Revision) -> Result<(), OpenError> {
     // With a journal of a database that went away, SQLite decides what becomes of it.
     let taken = ["", "-journal", "-shm", "-wal"].iter().any(|end| beside(path, end).exists());
     if taken {
         return Ok(());
     }
     let new = beside(path, ".new");
-    let made =
-        make(&new).and_then(|()| put(&new, path).map_err(|error| OpenError::from_io(path, error)));
+    let made = make(&new, begin_after)
+        .and_then(|()| put(&new, path).map_err(|error| OpenError::from_io(path, error)));
     if made.is_err() {
         // What failed is the error worth telling.
         let _ = fs::remove_file(&new);
@@ -232,7 +233,7 @@ fn create(path: &Path) -> Result<(), OpenError> {
     made
 }
 
-fn make(path: &Path) -> Result<(), OpenError> {
+fn make(path: &Path, begin_after: Revision) -> Result<(), OpenError> {
     let io = |error| OpenError::from_io(path, error);
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
@@ -246,6 +247,9 @@ fn make(path: &Path) -> Result<(), OpenError> {
         connection.pragma_update_and_check(None, "journal_mode", "MEMORY", |_| Ok(()))?;
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         migrate(&mut connection)?;
+        // What was before is history that is gone.
+        Meta::Base.write(&connection, begin_after.0)?;
+        Meta::Compacted.write(&connection, begin_after.0)?;
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
     };
     made().map_err(|error| OpenError::from_sqlite(path, error))

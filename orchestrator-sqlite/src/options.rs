@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
+use orchestrator_core::model::Revision;
+
 /// The most commits kept for watchers on disk, by default.
 pub(crate) const HISTORY_BATCHES_MAX: usize = 10_000;
 /// The most bytes of history on disk, by default.
@@ -22,6 +24,9 @@ pub(crate) const DATABASE_BYTES_MAX: u64 = 16 << 30;
 /// How a store behaves. Begin with `Default` and change what you need.
 #[derive(Clone, Debug)]
 pub struct SqliteOptions {
+    /// A database that is made anew counts its revisions on from here: one that takes the place of another, which has given out
+    /// those up to here. Of one that is there nothing changes. 0 unless changed.
+    pub begin_after: Revision,
     /// The most bytes the database file may have; commits beyond fail. 16 GiB unless changed.
     pub database_bytes_max: u64,
     /// What happens when the disk fails a sync; aborts the process unless changed.
@@ -43,6 +48,7 @@ pub struct SqliteOptions {
 impl Default for SqliteOptions {
     fn default() -> Self {
         Self {
+            begin_after: Revision::ZERO,
             database_bytes_max: DATABASE_BYTES_MAX,
             fatal: Fatal::abort(),
             history_age_max_s: HISTORY_AGE_MAX_S,

@@ -34,6 +34,7 @@ const MODULES: [(&str, &[&str]); 17] = [
     ("model", &["hash"]),
     ("store", &["model"]),
     ("runtime", &["model", "store"]),
+    ("dump", &["model", "store"]),
     ("history", &["model", "store"]),
     ("mem", &["model", "mutants", "store", "history"]),
     ("world", &["model", "store"]),

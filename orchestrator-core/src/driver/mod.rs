@@ -19,6 +19,7 @@ mod streams;
 mod submit;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 pub use agent::{Agent, AgentConfig, AgentHandle, Keep, Machine, PODS_MAX};
 pub use builder::{ClusterBuilder, StartError};
@@ -28,3 +29,4 @@ pub use history::{CHANGES_BYTES_MAX, CHANGES_KEPT_MAX, Changes, Compacted};
 pub use network::{Connection, HostNetwork, PodNetwork};
 pub use nodes::ConnectedNode;
 pub use standing::Leader;
+pub use transfer::{Dumper, Filler, TransferError};

@@ -23,6 +23,8 @@ with_each_etcd! {
     history_beyond_its_age_is_compacted
     a_closed_store_says_so
     a_state_that_is_not_ours_is_refused_and_left_alone
+    s3_a_state_that_takes_anothers_place_goes_on_above_its_revisions
+    a_state_that_is_not_whole_is_refused_and_can_be_begun_again
 }
 
 async fn open(etcd: &Etcd, prefix: &str) -> EtcdStore {
@@ -174,12 +176,12 @@ async fn a_closed_store_says_so(program: Program) {
 async fn a_state_that_is_not_ours_is_refused_and_left_alone(program: Program) {
     let etcd = Etcd::start(program);
     let running = open(&etcd, "/newer").await;
-    etcd.put("/newer/fence", "orchestrator state, format 2");
+    etcd.put("/newer/fence", "orchestrator state, format 3");
     etcd.put("/foreign/fence", "something else");
     let mut options = etcd.options();
     options.prefix = "/newer".to_owned();
     let refused = EtcdStore::open(options.clone()).await;
-    assert!(matches!(refused, Err(OpenError::Newer { found: 2, .. })), "{refused:?}");
+    assert!(matches!(refused, Err(OpenError::Newer { found: 3, .. })), "{refused:?}");
     options.prefix = "/foreign".to_owned();
     let refused = EtcdStore::open(options).await.expect_err("not ours").to_string();
     assert!(refused.contains("/foreign/fence") && refused.contains("something else"), "{refused}");
@@ -188,4 +190,41 @@ async fn a_state_that_is_not_ours_is_refused_and_left_alone(program: Program) {
     let refused = running.commit(put(record_key(0), Expect::Absent, "v")).await;
     assert!(matches!(refused, Err(StoreError::Backend(_))), "{refused:?}");
     assert_eq!(etcd.keys_below("/newer"), 2, "fence and head");
+}
+
+async fn s3_a_state_that_takes_anothers_place_goes_on_above_its_revisions(program: Program) {
+    let etcd = Etcd::start(program);
+    let old = Revision(1_000_000);
+    let store = EtcdStore::begin(etcd.options(), old).await.expect("nothing there");
+    let first = commit(&store, put(record_key(0), Expect::Absent, "v")).await;
+    store.finish().await.expect("etcd answers");
+    let store = EtcdStore::open(etcd.options()).await.expect("whole");
+    let second = commit(&store, put(record_key(0), Expect::At(first), "w")).await;
+    assert!(old < first && first < second, "{first} {second}");
+    assert_eq!(load_all(&store).await.1[0].revision, second);
+    let mut watch = store.watch(first).await.expect("it has happened here");
+    assert_eq!(next_batch(&mut *watch).await.revision, second);
+    let error = watch_error(&store, Revision(999_999)).await;
+    assert!(matches!(error, StoreError::Compacted { oldest } if oldest == old), "{error:?}");
+    let lost = store.commit(put(record_key(0), Expect::At(Revision(7)), "x")).await;
+    let lost = lost.expect("etcd answers");
+    assert!(matches!(lost, CommitOutcome::Conflict { current: Some(at), .. } if at == second));
+    let error = EtcdStore::begin(etcd.options(), old).await.expect_err("there is one");
+    assert!(matches!(error, OpenError::NotEmpty { .. }), "{error:?}");
+}
+
+async fn a_state_that_is_not_whole_is_refused_and_can_be_begun_again(program: Program) {
+    let etcd = Etcd::start(program);
+    let store = EtcdStore::begin(etcd.options(), Revision(5)).await.expect("nothing there");
+    commit(&store, put(record_key(0), Expect::Absent, "v")).await;
+    let error = EtcdStore::open(etcd.options()).await.expect_err("not whole");
+    assert!(matches!(error, OpenError::Unfinished { .. }), "{error:?}");
+    let again = EtcdStore::begin(etcd.options(), Revision(7)).await.expect("not whole");
+    assert_eq!(load_all(&again).await.1, [], "nothing is left of the first try");
+    let late = store.commit(put(record_key(1), Expect::Absent, "v")).await;
+    assert!(late.is_err(), "the first try is over: {late:?}");
+    commit(&again, put(record_key(1), Expect::Absent, "v")).await;
+    again.finish().await.expect("etcd answers");
+    let store = EtcdStore::open(etcd.options()).await.expect("whole");
+    assert_eq!(load_all(&store).await.1.len(), 1);
 }

@@ -56,6 +56,41 @@ impl DurableStoreFixture for Prefixes {
     }
 }
 
+/// The same stores, which have taken the place of others whose revisions went far.
+struct Successors(Prefixes);
+
+#[async_trait]
+impl StoreFixture for Successors {
+    type Store = EtcdStore;
+
+    async fn fresh(&self) -> Arc<EtcdStore> {
+        let prefix = format!("/test/{}", self.0.made.fetch_add(1, Ordering::Relaxed));
+        let mut options = self.0.etcd.options();
+        options.prefix.clone_from(&prefix);
+        let begun = EtcdStore::begin(options, Revision(1_800_000_000_000_000)).await;
+        begun.expect("etcd answers").finish().await.expect("etcd answers");
+        self.0.open(prefix).await
+    }
+
+    async fn compact(&self, store: &EtcdStore, revision: Revision) {
+        self.0.compact(store, revision).await;
+    }
+}
+
+#[async_trait]
+impl DurableStoreFixture for Successors {
+    async fn reopen(&self, store: Arc<EtcdStore>) -> Arc<EtcdStore> {
+        self.0.reopen(store).await
+    }
+}
+
+mod succeeding {
+    use super::*;
+
+    store_conformance!(Successors(Prefixes::new(Program::Current)));
+    durable_store_conformance!(Successors(Prefixes::new(Program::Current)));
+}
+
 mod current {
     use super::*;
 

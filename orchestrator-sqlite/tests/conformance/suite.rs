@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use orchestrator_core::model::Revision;
-use orchestrator_core::testkit::store::{DurableStoreFixture, StoreFixture};
+use orchestrator_core::store::{Expect, StateStore, StoreError};
+use orchestrator_core::testkit::store::{
+    DurableStoreFixture, StoreFixture, commit, put, record_key, watch_error,
+};
 use orchestrator_core::{durable_store_conformance, store_conformance};
 use orchestrator_sqlite::{SqliteOptions, SqliteStore};
 use tempfile::TempDir;
@@ -64,3 +67,23 @@ impl DurableStoreFixture for Sqlite {
 
 store_conformance!(Sqlite::new());
 durable_store_conformance!(Sqlite::new());
+
+#[tokio::test]
+async fn s3_a_database_that_takes_anothers_place_goes_on_above_its_revisions() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let old = Revision(1_800_000_000_000_000);
+    let options = SqliteOptions { begin_after: old, ..SqliteOptions::default() };
+    let path = directory.path().join("new.db");
+    let store = SqliteStore::open_with(&path, options).await.expect("opens");
+    assert_eq!(store.revision().await.expect("open"), old);
+    let first = commit(&store, put(record_key(0), Expect::Absent, "v")).await;
+    assert!(first > old);
+    for before in [Revision::ZERO, Revision(old.0 - 1)] {
+        let error = watch_error(&store, before).await;
+        assert!(matches!(error, StoreError::Compacted { oldest } if oldest == old), "{error:?}");
+    }
+    store.close().await;
+    let store = SqliteStore::open(&path).await.expect("opens");
+    let second = commit(&store, put(record_key(0), Expect::At(first), "w")).await;
+    assert!(second > first);
+}
