@@ -53,6 +53,7 @@ mod stream;
 mod table;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+mod upkeep;
 
 pub use age::brief as brief_duration;
 pub use api::{Api, FairnessLimits, Transport};
@@ -70,3 +71,4 @@ pub use pki::{Pki, PkiError, Token};
 pub use private_file::write as write_private;
 pub use registry::{kind_by_any_name, short_names};
 pub use server::{Limits, Listen, ServeError, Server, ServerConfig};
+pub use upkeep::{KeyRotation, Upkeep};

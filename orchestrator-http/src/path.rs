@@ -16,6 +16,8 @@ pub(crate) enum Route {
     Absent { absent: &'static Absent, namespace: Option<String>, name: Option<String> },
     /// Something that is answered and never stored: all of it, or one.
     Answered { answered: &'static Answered, namespace: Option<String>, name: Option<String> },
+    /// Copies of the store: one is made.
+    Backups,
     /// The objects of a kind; of one namespace, or (with `None`) of all, or of a kind that has no namespaces.
     Collection { kind: Kind, namespace: Option<String> },
     /// `/api`.
@@ -50,6 +52,8 @@ pub(crate) enum Route {
     OpenApiOf { group: &'static str },
     /// `/api/v1` or `/apis/{group}/{version}`.
     Resources { group: &'static str },
+    /// The keys that seal secrets: a new one is made.
+    SealingKeys,
     /// Something below an object.
     Sub { key: Key, sub: Subresource },
     /// `/version`.
@@ -74,6 +78,7 @@ impl Route {
         match self {
             Self::Absent { absent, .. } => absent.plural,
             Self::Answered { answered, .. } => answered.plural,
+            Self::Backups => "backups",
             Self::Collection { kind, .. } => kind.plural(),
             Self::CoreVersions
             | Self::CustomGroup { .. }
@@ -87,6 +92,7 @@ impl Route {
             Self::Metrics => "metrics",
             Self::Node { call, .. } => call.name(),
             Self::Object { key } | Self::Sub { key, .. } => key.kind.plural(),
+            Self::SealingKeys => "sealingkeys",
             Self::CustomOpenApi { .. }
             | Self::OpenApi
             | Self::OpenApiIndex
@@ -230,12 +236,14 @@ fn in_group(group: &'static str, rest: &[&str]) -> Result<Route, Failure> {
         (OWN_GROUP, ["namespaces", namespace, "pods", name, "explain"]) => {
             Ok(Route::Explain { pod: key(Kind::Pod, namespace, name)? })
         }
+        (OWN_GROUP, ["backups"]) => Ok(Route::Backups),
         (OWN_GROUP, ["join"]) => Ok(Route::Join),
         (OWN_GROUP, ["nodes", node, call]) => {
             let call = NodeCall::find(call).ok_or_else(Failure::no_such_path)?;
             let node = key(Kind::Node, "", node)?.name.to_string();
             Ok(Route::Node { node, call })
         }
+        (OWN_GROUP, ["sealingkeys"]) => Ok(Route::SealingKeys),
         (OWN_GROUP, _) => Err(Failure::no_such_path()),
         ("", ["namespaces", name]) => Ok(Route::Object { key: key(Kind::Namespace, "", name)? }),
         ("", ["namespaces", name, sub]) if registry::find("", sub).is_none() => {

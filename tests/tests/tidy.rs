@@ -29,7 +29,7 @@ const CRATES: [(&str, &[&str]); 7] = [
 ];
 
 /// Which modules of core a module may use. The shell (`driver`) and what serves tests (`testkit`) may use everything.
-const MODULES: [(&str, &[&str]); 17] = [
+const MODULES: [(&str, &[&str]); 18] = [
     ("hash", &[]),
     ("model", &["hash"]),
     ("store", &["model"]),

@@ -196,7 +196,8 @@ mod tests {
         let cluster = Cluster::builder().store(MemStore::new()).start().await.expect("started");
         let log = Some(AuditLog::open(&path).expect("a log"));
         let limits = FairnessLimits::default();
-        let api = Api::with_credentials(cluster.clone(), None, log, limits, Stopping::never());
+        let api =
+            Api::with_credentials(cluster.clone(), None, log, limits, Stopping::never(), None);
         let never = futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>();
         let mut request = Request::post("/api/v1/namespaces/default/secrets");
         for (name, value) in headers {

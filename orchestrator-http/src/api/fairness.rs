@@ -74,7 +74,7 @@ impl Class {
                 sub: Subresource::Attach | Subresource::Exec | Subresource::PortForward,
                 ..
             } => true,
-            Route::Node { call: NodeCall::Tunnel, .. } => true,
+            Route::Backups | Route::Node { call: NodeCall::Tunnel, .. } => true,
             route => route.is_watch(method, query),
         };
         if lasts { Self::Stream } else { Self::Request }

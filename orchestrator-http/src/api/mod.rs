@@ -23,6 +23,7 @@ mod scale;
 mod service;
 mod snapshots;
 mod token;
+mod upkeep;
 mod watch;
 mod write;
 
@@ -53,6 +54,7 @@ use crate::registry::{self, Subresource};
 use crate::status::Failure;
 use crate::stopping::Stopping;
 use crate::stream::{ExecQuery, Takeover};
+use crate::upkeep::Upkeep;
 use audited::Noted;
 use encode::Encoder;
 use fairness::{Class, Fairness};
@@ -100,6 +102,7 @@ struct Inner {
     fairness: Fairness,
     metrics: Metrics,
     snapshots: Snapshots,
+    upkeep: Option<Arc<dyn Upkeep>>,
 }
 
 /// A request whose path is understood and whose body is still to come.
@@ -161,23 +164,34 @@ impl Api {
 
     /// As [`Self::new`], with limits of what each identity may take.
     pub fn with_limits(cluster: Cluster, limits: FairnessLimits) -> Self {
-        Self::with_credentials(cluster, None, None, limits, Stopping::never())
+        Self::with_credentials(cluster, None, None, limits, Stopping::never(), None)
     }
 
-    /// Makes the API of a server: with credentials, perhaps an audit log, and streams that end when the server stops.
+    /// Makes the API of a server: with credentials, perhaps an audit log, streams that end when the server stops, and what the upkeep of
+    /// its store needs.
     pub(crate) fn with_credentials(
         cluster: Cluster,
         credentials: Option<Credentials>,
         audit: Option<AuditLog>,
         limits: FairnessLimits,
         stopping: Stopping,
+        upkeep: Option<Arc<dyn Upkeep>>,
     ) -> Self {
         let metrics = Metrics::new(cluster.clone());
         let fairness = Fairness::new(limits, metrics.limits());
         let (encoder, snapshots) =
             (Encoder::new(cluster.clone(), metrics.encoded()), Snapshots::default());
-        let inner =
-            Inner { cluster, audit, credentials, stopping, encoder, fairness, metrics, snapshots };
+        let inner = Inner {
+            cluster,
+            audit,
+            credentials,
+            stopping,
+            encoder,
+            fairness,
+            metrics,
+            snapshots,
+            upkeep,
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -307,6 +321,8 @@ impl Api {
             Route::Answered { answered, namespace, name } => {
                 self.answered(answered, namespace, name, call).await
             }
+            Route::Backups if method == Method::POST => self.backup(call.permit),
+            Route::SealingKeys if method == Method::POST => self.rotate_keys().await,
             Route::Collection { kind, namespace } => match method {
                 Method::GET => {
                     let Call { parts, query, permit, .. } = call;
@@ -408,11 +424,13 @@ impl Api {
             Route::Version => ok(&discovery::version()),
             Route::Absent { .. }
             | Route::Answered { .. }
+            | Route::Backups
             | Route::Collection { .. }
             | Route::Health
             | Route::Join
             | Route::Node { .. }
             | Route::Object { .. }
+            | Route::SealingKeys
             | Route::Sub { .. } => Err(Failure::no_such_path()),
         }
     }

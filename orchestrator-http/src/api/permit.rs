@@ -95,6 +95,9 @@ pub(super) fn attributes(route: &Route, method: &Method, query: &Query, path: &s
             };
             resource(verb, (answered.group, answered.plural), namespace.as_ref(), name.as_ref())
         }
+        Route::Backups | Route::SealingKeys => {
+            resource(verb_of(method), (OWN_GROUP, route.resource()), None, None)
+        }
         Route::Collection { kind, namespace } => {
             let verb = match *method {
                 _ if route.is_watch(method, query) => "watch",

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use crate::kubeconfig::{ClientConfig, read_kubeconfig};
 use crate::pki::Token;
 use crate::query::percent_encode;
+use crate::upkeep::KeyRotation;
 use connect::{Connector, ResponseBody};
 use wire::{collection_path, object_path, warning_text};
 
@@ -328,6 +329,29 @@ impl Client {
             percent_encode(&pod.name)
         );
         self.json(self.request(Method::GET, &path, &[])).await.map(|reply| reply.value)
+    }
+
+    /// Asks for a copy of the server's store: the bytes of a dump.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn backup(&self) -> Result<ByteStream, ClientError> {
+        let path = format!("/apis/{}/v1/backups", crate::registry::OWN_GROUP);
+        let response = self.send(self.request(Method::POST, &path, &[])).await?;
+        Ok(ByteStream::new(response.into_body(), self.server().to_owned()))
+    }
+
+    /// Has the server make a new key for secrets, and seal them all with it.
+    ///
+    /// # Errors
+    /// As every request.
+    pub async fn rotate_keys(&self) -> Result<KeyRotation, ClientError> {
+        let path = format!("/apis/{}/v1/sealingkeys", crate::registry::OWN_GROUP);
+        let value = self.json(self.request(Method::POST, &path, &[])).await?.value;
+        serde_json::from_value(value).map_err(|error| ClientError::Unexpected {
+            server: self.server().to_owned(),
+            reason: error.to_string(),
+        })
     }
 
     /// Asks something that is answered and not stored, such as a review, or for a token of a service account.

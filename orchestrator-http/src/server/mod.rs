@@ -21,6 +21,7 @@ use crate::audit::AuditLog;
 use crate::kubeconfig::{self, Credential};
 use crate::pki::{Pki, PkiError, Token};
 use crate::stopping::{self, Stop};
+use crate::upkeep::Upkeep;
 use connection::Connection;
 use listener::Acceptor;
 
@@ -80,6 +81,8 @@ pub struct ServerConfig {
     pub audit_log: Option<PathBuf>,
     /// Its limits.
     pub limits: Limits,
+    /// What the upkeep of its store needs; without it there are no backups over the API.
+    pub upkeep: Option<Arc<dyn Upkeep>>,
 }
 
 impl ServerConfig {
@@ -97,6 +100,7 @@ impl ServerConfig {
             extra_names: Vec::new(),
             audit_log: None,
             limits: Limits::default(),
+            upkeep: None,
         }
     }
 }
@@ -170,8 +174,14 @@ impl Server {
         let (ca_pem, token) = (pki.ca_pem().to_owned(), pki.token().clone());
         let credentials = Credentials { accounts, names, pki };
         let fairness = config.limits.fairness.clone();
-        let api =
-            Api::with_credentials(cluster, Some(credentials), audit, fairness, stopping.clone());
+        let api = Api::with_credentials(
+            cluster,
+            Some(credentials),
+            audit,
+            fairness,
+            stopping.clone(),
+            config.upkeep,
+        );
         let connection = Arc::new(Connection { api, limits: config.limits.clone(), stopping });
         let task = tokio::spawn(accept_until_stopped(acceptor, connection));
         Ok(Self { local, ca_pem, token, stop, task: Some(task) })
