@@ -14,6 +14,10 @@ use crate::demo::{DemoArgs, demo};
 use crate::dev::{DevArgs, dev};
 use crate::out;
 use crate::server::{self, ServerArgs, server};
+use crate::upkeep::backup::{self, BackupArgs};
+use crate::upkeep::migrate::{self, MigrateArgs};
+use crate::upkeep::restore::{self, RestoreArgs};
+use crate::upkeep::secrets::{self, SecretsVerb};
 use crate::user::{self, UserArgs, user};
 use crate::verbs::apply::{self, ApplyArgs};
 use crate::verbs::delete::{self, DeleteArgs};
@@ -80,6 +84,18 @@ enum Verb {
     /// List, cordon, drain and remove nodes
     #[command(subcommand, after_help = node::EXAMPLES)]
     Node(NodeVerb),
+    /// Copy everything a cluster needs to come back into a file, while it runs
+    #[command(after_help = backup::EXAMPLES)]
+    Backup(BackupArgs),
+    /// Bring a cluster back from a backup
+    #[command(after_help = restore::EXAMPLES)]
+    Restore(RestoreArgs),
+    /// Move the state of a cluster that does not run into another store
+    #[command(after_help = migrate::EXAMPLES)]
+    Migrate(MigrateArgs),
+    /// Change the key that seals secrets
+    #[command(subcommand, after_help = secrets::EXAMPLES)]
+    Secrets(SecretsVerb),
     /// Make the cluster have what manifests say
     #[command(after_help = apply::EXAMPLES)]
     Apply(ApplyArgs),
@@ -146,6 +162,10 @@ impl Cli {
             Verb::Agent(args) => agent(args).await,
             Verb::Token(verb) => token(verb).await,
             Verb::Node(verb) => node(verb).await,
+            Verb::Backup(args) => backup::backup(args).await,
+            Verb::Restore(args) => restore::restore(args).await,
+            Verb::Migrate(args) => migrate::migrate(args).await,
+            Verb::Secrets(verb) => secrets::secrets(verb).await,
             Verb::Apply(args) => apply::apply(args).await,
             Verb::Get(args) => get::get(args).await,
             Verb::Describe(args) => describe::describe(args).await,

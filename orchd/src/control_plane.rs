@@ -9,6 +9,7 @@ use nix::ifaddrs::getifaddrs;
 use orchestrator_core::driver::Cluster;
 use orchestrator_core::runtime::Runtime;
 use orchestrator_http::{Listen, Server, ServerConfig};
+use tokio::task::JoinHandle;
 
 use crate::store::Store;
 
@@ -20,6 +21,7 @@ pub struct ControlPlane {
     pub url: String,
     server: Server,
     store: Store,
+    sealing: JoinHandle<()>,
 }
 
 /// How a control plane is reached.
@@ -50,10 +52,12 @@ impl ControlPlane {
             builder = builder.shared_runtime(runtime).node_name(name);
         }
         let cluster = builder.start().await.context("cannot start the cluster")?;
-        match serve(data_dir, endpoint, &cluster).await {
+        match serve(data_dir, endpoint, &cluster, &store).await {
             Ok((server, kubeconfig)) => {
                 let url = server.url();
-                Ok(Self { cluster, kubeconfig, url, server, store })
+                let sealing = store.clone();
+                let sealing = tokio::spawn(async move { sealing.seal_all().await });
+                Ok(Self { cluster, kubeconfig, url, server, store, sealing })
             }
             Err(error) => {
                 cluster.shutdown(false).await;
@@ -64,6 +68,9 @@ impl ControlPlane {
 
     /// Stops everything and waits for every task. Pods keep running unless `stop_pods`.
     pub async fn stop(self, stop_pods: bool) {
+        self.sealing.abort();
+        // It was ended, or it is over.
+        let _ = self.sealing.await;
         self.server.shutdown().await;
         self.cluster.shutdown(stop_pods).await;
         self.store.close().await;
@@ -74,6 +81,7 @@ async fn serve(
     data_dir: &Path,
     endpoint: &Endpoint,
     cluster: &Cluster,
+    store: &Store,
 ) -> anyhow::Result<(Server, PathBuf)> {
     let Endpoint { listen, names } = endpoint;
     let mut names = names.clone();
@@ -83,6 +91,7 @@ async fn serve(
     let config = ServerConfig {
         audit_log: Some(data_dir.join("audit.log")),
         extra_names: names,
+        upkeep: Some(Arc::new(store.clone())),
         ..ServerConfig::new(Listen::Tcp(*listen), data_dir.join("pki"))
     };
     let server = Server::bind(config, cluster.clone())

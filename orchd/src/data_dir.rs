@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
+use orchestrator_seal::KeyRing;
+
 use crate::runtime::RuntimeChoice;
 use crate::store::StoreUrl;
 
@@ -13,13 +15,30 @@ const DATABASE: &str = "cluster.db";
 /// What makes the directory of an agent ours.
 const AGENT: &str = "agent.json";
 /// The file that names the runtime whose pods the database knows.
-const RUNTIME: &str = "runtime";
+pub const RUNTIME: &str = "runtime";
+/// The directory of the cluster's keys.
+pub const PKI: &str = "pki";
+/// The file of the keys that seal secrets.
+pub const SECRET_KEYS: &str = "secrets.keys";
+const KUBECONFIG: &str = "kubeconfig";
+/// What says that a state is being restored into the directory.
+const FILLING: &str = "restoring";
 /// The file that names the store, when the state lies elsewhere.
 const STORE: &str = "store";
 
 /// What else there may be before there is a database: what an earlier start made, and what file systems do.
-const BESIDE: [&str; 8] =
-    ["agent.lock", "audit.log", "kubeconfig", "lost+found", "pki", "process", RUNTIME, STORE];
+const BESIDE: [&str; 10] = [
+    "agent.lock",
+    "audit.log",
+    KUBECONFIG,
+    "lost+found",
+    PKI,
+    "process",
+    RUNTIME,
+    FILLING,
+    SECRET_KEYS,
+    STORE,
+];
 
 /// A data directory that may be used.
 #[derive(Debug)]
@@ -51,7 +70,40 @@ fn default_dir(name: &str) -> PathBuf {
 impl DataDir {
     /// Takes a directory: makes it if it is absent, and refuses one that holds something else than an orchd's data.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        Self::open_as(path, DATABASE)
+        let opened = Self::open_as(path, DATABASE)?;
+        match opened.path.join(FILLING).exists() {
+            false => Ok(opened),
+            true => bail!(
+                "a restore into {} is under way or was interrupted; do it again with `orchd restore`",
+                path.display()
+            ),
+        }
+    }
+
+    /// Takes a directory that is there, with the state of a server.
+    pub fn find(path: &Path) -> anyhow::Result<Self> {
+        match path.is_dir() {
+            true => Self::open(path),
+            false => {
+                bail!("there is no data directory {}; name it with --data-dir", path.display())
+            }
+        }
+    }
+
+    /// Takes a directory to restore a state into: one that has none, or in which that was interrupted.
+    pub fn begin_filling(path: &Path) -> anyhow::Result<Self> {
+        let begun = Self::open_as(path, DATABASE)?;
+        let has_state = [DATABASE, STORE].iter().any(|name| path.join(name).exists());
+        if has_state && !path.join(FILLING).exists() {
+            bail!("{} holds a state already; restore into another directory", path.display());
+        }
+        begun.write(FILLING, "a state is being restored")?;
+        Ok(begun)
+    }
+
+    /// Says that the state is restored.
+    pub fn is_filled(&self) -> anyhow::Result<()> {
+        self.remove(FILLING)
     }
 
     /// Takes a directory for an agent, in the same way.
@@ -72,23 +124,36 @@ impl DataDir {
         Ok(Self { path: path.to_owned() })
     }
 
+    /// The place for the state in the directory itself.
+    pub fn own_store(&self) -> StoreUrl {
+        StoreUrl::Sqlite(self.path.join(DATABASE))
+    }
+
+    /// Where the state lies that is there.
+    pub fn known_store(&self, asked: Option<&StoreUrl>) -> anyhow::Result<StoreUrl> {
+        let known = self.store(asked.or(self.any_store()?.as_ref()))?;
+        match &known {
+            StoreUrl::Sqlite(path) if !path.exists() => {
+                bail!("there is no state in {}", self.path.display())
+            }
+            StoreUrl::Sqlite(_) | StoreUrl::Etcd(_) => Ok(known),
+        }
+    }
+
+    /// The kubeconfig of the administrator.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.path.join(KUBECONFIG)
+    }
+
+    /// The keys that seal secrets; a first one is made where there is none.
+    pub fn keys(&self) -> anyhow::Result<KeyRing> {
+        Ok(KeyRing::open(self.path.join(SECRET_KEYS))?)
+    }
+
     /// Where the state lies: where it is asked for, unless this directory's lies somewhere else.
     pub fn store(&self, asked: Option<&StoreUrl>) -> anyhow::Result<StoreUrl> {
-        let own = StoreUrl::Sqlite(self.path.join(DATABASE));
-        let path = self.path.join(STORE);
-        let known = match std::fs::read_to_string(&path) {
-            Ok(text) => match StoreUrl::parse(text.trim()) {
-                Ok(url) => Some(url),
-                Err(error) => bail!("{}: {error}", path.display()),
-            },
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.path.join(DATABASE).exists().then(|| own.clone())
-            }
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", path.display()));
-            }
-        };
-        match (known, asked) {
+        let own = self.own_store();
+        match (self.any_store()?, asked) {
             (Some(known), Some(asked)) if !known.is_like(asked) => bail!(
                 "the state of {} lies in {known}: start with `--store {known}`, move it with `orchd migrate`, \
                  or choose another data directory",
@@ -102,10 +167,25 @@ impl DataDir {
         }
     }
 
+    /// Where the state lies, if there is one.
+    fn any_store(&self) -> anyhow::Result<Option<StoreUrl>> {
+        let path = self.path.join(STORE);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => match StoreUrl::parse(text.trim()) {
+                Ok(url) => Ok(Some(url)),
+                Err(error) => bail!("{}: {error}", path.display()),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Ok(self.path.join(DATABASE).exists().then(|| self.own_store()))
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
     /// Remembers where the state lies, for the next start.
     pub fn remember_store(&self, url: &StoreUrl) -> anyhow::Result<()> {
-        if url.is_like(&StoreUrl::Sqlite(self.path.join(DATABASE))) {
-            return Ok(());
+        if url.is_like(&self.own_store()) {
+            return self.remove(STORE);
         }
         self.write(STORE, &url.to_string())
     }
@@ -143,6 +223,16 @@ impl DataDir {
             return Ok(());
         }
         self.write(RUNTIME, runtime)
+    }
+
+    fn remove(&self, name: &str) -> anyhow::Result<()> {
+        let path = self.path.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", path.display()))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Writes a line into a file.

@@ -9,7 +9,7 @@ use orchestrator_core::driver::Cluster;
 use crate::control_plane::{ControlPlane, Endpoint, OwnNode};
 use crate::data_dir::DataDir;
 use crate::runtime::{RunningRuntime, RuntimeChoice, choose};
-use crate::store::{EtcdArgs, Store};
+use crate::store::{Backend, EtcdArgs, Store};
 
 /// The name of the one node.
 pub const NODE_NAME: &str = "local";
@@ -44,7 +44,8 @@ impl Instance {
         let pods = options.data_dir.join("process");
         // Before the database is touched: what is refused stays as it was.
         let chosen = choose(dir.runtime(options.runtime)?, &pods).await?;
-        let store = Store::open(&dir.store(None)?, &EtcdArgs::default()).await?;
+        let backend = Backend::open(&dir.store(None)?, &EtcdArgs::default()).await?;
+        let store = Store::new(backend, dir.keys()?);
         let started = async {
             let runtime = chosen.open(&pods)?;
             dir.remember(runtime.name())?;

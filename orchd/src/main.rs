@@ -16,6 +16,7 @@ mod server;
 mod signals;
 mod store;
 mod token;
+mod upkeep;
 mod user;
 mod verbs;
 mod workload;

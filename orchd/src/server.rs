@@ -9,7 +9,7 @@ use crate::arguments::address;
 use crate::control_plane::{ControlPlane, Endpoint};
 use crate::data_dir::{DataDir, default_data_dir};
 use crate::signals::Signals;
-use crate::store::{EtcdArgs, Store, StoreUrl};
+use crate::store::{Backend, EtcdArgs, Store, StoreUrl};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -67,7 +67,7 @@ async fn start(args: &ServerArgs, data_dir: &std::path::Path) -> anyhow::Result<
         );
     }
     let url = dir.store(args.store.as_ref())?;
-    let store = Store::open(&url, &args.etcd).await?;
+    let store = Store::new(Backend::open(&url, &args.etcd).await?, dir.keys()?);
     dir.remember_store(&url)?;
     let endpoint = Endpoint { listen: args.listen, names: args.name.clone() };
     let started = ControlPlane::start(data_dir, store.clone(), &endpoint, None).await;

@@ -4,9 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use orchestrator_core::store::StateStore;
+use async_trait::async_trait;
+use orchestrator_core::model::Revision;
+use orchestrator_core::store::{BoxError, Quarantined, StateStore, StoreError};
 use orchestrator_etcd::{EtcdIdentity, EtcdOptions, EtcdStore, EtcdTls, EtcdUser};
-use orchestrator_sqlite::SqliteStore;
+use orchestrator_http::{KeyRotation, Upkeep};
+use orchestrator_seal::{KeyRing, SealedStore, Sealing};
+use orchestrator_sqlite::{SqliteOptions, SqliteStore};
 
 const SQLITE: &str = "sqlite:";
 const ETCD: &str = "etcd://";
@@ -112,14 +116,14 @@ impl EtcdArgs {
     }
 }
 
-/// An open store. Clones share it.
+/// A store as it was opened by its URL. Clones share it.
 #[derive(Clone, Debug)]
-pub enum Store {
+pub enum Backend {
     Etcd(Arc<EtcdStore>),
     Sqlite(Arc<SqliteStore>),
 }
 
-impl Store {
+impl Backend {
     /// Opens a store, and begins it if there is none.
     pub async fn open(url: &StoreUrl, etcd: &EtcdArgs) -> anyhow::Result<Self> {
         let failed = || format!("cannot use the store {url}");
@@ -135,7 +139,7 @@ impl Store {
         }
     }
 
-    /// The store as everyone else knows it.
+    /// The store as everyone else knows it. Secrets are sealed in it.
     pub fn shared(&self) -> Arc<dyn StateStore> {
         match self {
             Self::Etcd(store) => store.clone(),
@@ -149,6 +153,139 @@ impl Store {
             Self::Etcd(store) => store.close().await,
             Self::Sqlite(store) => store.close().await,
         }
+    }
+}
+
+/// A store with the keys that seal its secrets. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    backend: Backend,
+    sealed: SealedStore,
+}
+
+impl Store {
+    /// Seals the secrets of a store.
+    pub fn new(backend: Backend, keys: KeyRing) -> Self {
+        let sealed = SealedStore::new(backend.shared(), Arc::new(keys));
+        Self { backend, sealed }
+    }
+
+    /// The store in which secrets are in clear for those who read it, and sealed where it lies.
+    pub fn shared(&self) -> Arc<dyn StateStore> {
+        Arc::new(self.sealed.clone())
+    }
+
+    /// Finishes what was asked for, and closes it.
+    pub async fn close(&self) {
+        self.backend.close().await;
+    }
+
+    /// Seals what lies in clear, from before secrets were sealed, or is sealed with an older key.
+    pub async fn seal_all(&self) {
+        match self.sealed.seal_all().await {
+            Ok(sealing) if sealing.sealed > 0 => {
+                tracing::info!(secrets = sealing.sealed, "sealed secrets with the newest key");
+            }
+            Ok(_) | Err(StoreError::Closed) => {}
+            Err(error) => tracing::warn!(%error, "not every secret is sealed with the newest key"),
+        }
+    }
+
+    /// Makes a new key and seals everything with it.
+    pub async fn rotate(&self) -> anyhow::Result<KeyRotation> {
+        let key = self.sealed.keys().add_key()?;
+        let Sealing { sealed, unreadable } = self.sealed.seal_all().await?;
+        let told = |found: Quarantined| format!("{}: {}", found.key, found.reason);
+        let unreadable = unreadable.into_iter().map(told).collect();
+        Ok(KeyRotation { key: key.to_string(), sealed, unreadable })
+    }
+}
+
+#[async_trait]
+impl Upkeep for Store {
+    fn store(&self) -> Arc<dyn StateStore> {
+        self.backend.shared()
+    }
+
+    async fn rotate_keys(&self) -> Result<KeyRotation, BoxError> {
+        Ok(self.rotate().await?)
+    }
+}
+
+/// A store that takes the place of another one. Until it is finished nobody can open it.
+#[derive(Debug)]
+pub enum NewStore {
+    Etcd(Arc<EtcdStore>),
+    Sqlite {
+        store: Arc<SqliteStore>,
+        /// Where it lies until then.
+        new: PathBuf,
+        path: PathBuf,
+    },
+}
+
+impl NewStore {
+    /// Begins a store whose revisions come after one. There must be none, or one that was not finished.
+    pub async fn begin(url: &StoreUrl, etcd: &EtcdArgs, after: Revision) -> anyhow::Result<Self> {
+        let failed = || format!("cannot begin the store {url}");
+        match url {
+            StoreUrl::Etcd(text) => {
+                let store = EtcdStore::begin(etcd.options(text)?, after).await;
+                Ok(Self::Etcd(Arc::new(store.with_context(failed)?)))
+            }
+            StoreUrl::Sqlite(path) => {
+                if path.exists() {
+                    bail!("there is a state in {} already; choose another place", path.display());
+                }
+                let new = beside(path, ".filling");
+                for end in ["", "-wal", "-shm"] {
+                    remove(&beside(&new, end))?;
+                }
+                let options = SqliteOptions { begin_after: after, ..SqliteOptions::default() };
+                let store = SqliteStore::open_with(&new, options).await.with_context(failed)?;
+                Ok(Self::Sqlite { store: Arc::new(store), new, path: path.clone() })
+            }
+        }
+    }
+
+    /// The store, to be filled.
+    pub fn shared(&self) -> Arc<dyn StateStore> {
+        match self {
+            Self::Etcd(store) => store.clone(),
+            Self::Sqlite { store, .. } => store.clone(),
+        }
+    }
+
+    /// Says that it is whole, and closes it.
+    pub async fn finish(self) -> anyhow::Result<()> {
+        match self {
+            Self::Etcd(store) => Ok(store.finish().await?),
+            Self::Sqlite { store, new, path } => {
+                store.close().await;
+                let failed = || format!("cannot make {}", path.display());
+                std::fs::rename(&new, &path).with_context(failed)?;
+                remove(&beside(&new, ".lock"))?;
+                let directory = path.parent().unwrap_or(Path::new("."));
+                let synced =
+                    std::fs::File::open(directory).and_then(|directory| directory.sync_all());
+                synced.with_context(failed)
+            }
+        }
+    }
+}
+
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+fn remove(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -8,13 +8,14 @@ use std::process::Command;
 const FILE_LINES_MAX: usize = 600;
 
 /// Which workspace crates a crate may depend on (not counting `examples` and `tests`).
-const CRATES: [(&str, &[&str]); 7] = [
+const CRATES: [(&str, &[&str]); 8] = [
     ("orchestrator-core", &[]),
     ("orchestrator-sqlite", &["orchestrator-core"]),
     ("orchestrator-etcd", &["orchestrator-core"]),
     ("orchestrator-docker", &["orchestrator-core"]),
     ("orchestrator-process", &["orchestrator-core"]),
     ("orchestrator-http", &["orchestrator-core"]),
+    ("orchestrator-seal", &["orchestrator-core"]),
     (
         "orchd",
         &[
@@ -24,6 +25,7 @@ const CRATES: [(&str, &[&str]); 7] = [
             "orchestrator-docker",
             "orchestrator-process",
             "orchestrator-http",
+            "orchestrator-seal",
         ],
     ),
 ];

@@ -9,13 +9,11 @@ use tokio::sync::watch;
 use super::control::Command;
 use super::history::Changes;
 use super::submit::{Submitter, not_leading};
+use super::transfer::epoch;
 use crate::api::{Caller, DeleteOptions, Preconditions, Rejection, Request, WriteOptions};
 use crate::model::{Key, Kind, Node, Object, Part, Pod, PodStatus, Resource, Revision, Uid};
 use crate::node::{Assignments, LinkError, NodeLink, StatusOutcome};
 use crate::world::{EventNote, NodeUsage, ObjectChange, Signal, World};
-
-/// Identifies the history of this process's store; there is only one.
-const EPOCH: u64 = 1;
 
 /// Lets an agent reach the control plane. Every write goes through the verbs, with the
 /// rights of the node and no others.
@@ -73,7 +71,7 @@ impl LocalLink {
     async fn snapshot(&self) -> Result<Assignments, LinkError> {
         let world = self.submitter.catch_up().await.map_err(link_error)?;
         let pods = world.pods_on(&self.node).cloned().collect();
-        Ok(Assignments::Complete { epoch: EPOCH, revision: world.revision(), pods })
+        Ok(Assignments::Complete { epoch: epoch(&world), revision: world.revision(), pods })
     }
 
     /// Gathers what has changed for this node; `None` if nothing has.

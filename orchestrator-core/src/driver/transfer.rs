@@ -7,12 +7,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::dump::{DumpError, DumpHeader, DumpItem, DumpWriter};
-use crate::model::{Revision, Time};
+use crate::model::{Key, Kind, Part, Revision, Time};
 use crate::store::{
     CommitOutcome, Expect, Page, PageToken, Record, RecordKey, StateStore, StoreError,
     TXN_BYTES_MAX, TXN_WRITES_MAX, Txn, Write,
 };
+use crate::world::{CodecError, World, decode_main, encode};
 
+/// The annotation of the namespace `kube-system` that says which history the cluster's revisions belong to, when it is not the first.
+const EPOCH_ANNOTATION: &str = "orchestrator.dev/epoch";
+/// The epoch of a cluster that never was restored.
+const EPOCH_FIRST: u64 = 1;
 /// The most times a transaction is tried again whose fate is not known.
 const UNKNOWN_MAX: usize = 8;
 
@@ -39,6 +44,9 @@ pub enum TransferError {
         /// How many there are.
         found: u64,
     },
+    /// The object that every cluster has cannot be read.
+    #[error("the namespace kube-system cannot be read")]
+    Codec(#[from] CodecError),
     /// A store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -105,10 +113,11 @@ fn add(bytes: &mut Vec<u8>, mut writer: DumpWriter, page: Page) -> Result<Stage,
     })
 }
 
-/// Writes records into an empty store.
+/// Writes records into an empty store, as the beginning of a new epoch: agents then end nothing on the proof of one list (S19).
 #[derive(Debug)]
 pub struct Filler {
     store: Arc<dyn StateStore>,
+    epoch: u64,
     writes: Vec<Write>,
     bytes: usize,
     sum: Sum,
@@ -137,9 +146,9 @@ impl Sum {
 }
 
 impl Filler {
-    /// Fills a store, which must be empty.
-    pub fn new(store: Arc<dyn StateStore>) -> Self {
-        Self { store, writes: Vec::new(), bytes: 0, sum: Sum::default() }
+    /// Fills a store, which must be empty. No cluster that any of the agents has known may have been in this epoch.
+    pub fn new(store: Arc<dyn StateStore>, epoch: u64) -> Self {
+        Self { store, epoch, writes: Vec::new(), bytes: 0, sum: Sum::default() }
     }
 
     /// Takes a record to write, in key order. It gets a revision of the store's own.
@@ -147,7 +156,10 @@ impl Filler {
     /// # Errors
     /// [`TransferError`]; the store is then filled in part.
     pub async fn add(&mut self, record: Record) -> Result<(), TransferError> {
-        let Record { key, value, .. } = record;
+        let Record { key, mut value, .. } = record;
+        if key == bearer() {
+            value = with_epoch(&key, &value, self.epoch)?;
+        }
         let is_full =
             self.writes.len() == TXN_WRITES_MAX || self.bytes + value.len() > TXN_BYTES_MAX;
         if is_full {
@@ -209,11 +221,30 @@ impl Filler {
     }
 }
 
+/// The record that says which epoch it is.
+fn bearer() -> RecordKey {
+    RecordKey::main(Key::cluster(Kind::Namespace, "kube-system"))
+}
+
+fn with_epoch(key: &RecordKey, value: &[u8], epoch: u64) -> Result<Bytes, CodecError> {
+    let mut system = decode_main(&key.object, value)?;
+    system.meta_mut().annotations.insert(EPOCH_ANNOTATION.to_owned(), epoch.to_string());
+    Ok(encode(&system, Part::Main))
+}
+
+/// Which history the revisions of a world belong to.
+pub(super) fn epoch(world: &World) -> u64 {
+    let system = world.get(&bearer().object);
+    let said = system.and_then(|stored| stored.object.meta().annotations.get(EPOCH_ANNOTATION));
+    said.and_then(|said| said.parse().ok()).unwrap_or(EPOCH_FIRST)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::dump::DumpReader;
     use crate::mem::MemStore;
+    use crate::model::{Namespace, ObjectMeta};
     use crate::testkit::fault_store::{CommitFault, FaultScript, FaultStore};
     use crate::testkit::store::{commit, load_all, put, record_key};
 
@@ -269,7 +300,7 @@ mod tests {
         let (_, records) =
             read(&mut Dumper::new(Arc::new(filled(200).await), Time::from_seconds(1))).await;
         let target = MemStore::new();
-        let mut filler = Filler::new(Arc::new(target.clone()));
+        let mut filler = Filler::new(Arc::new(target.clone()), 2);
         for record in records.clone() {
             filler.add(record).await.expect("written");
         }
@@ -282,13 +313,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_fills_a_store_begins_an_epoch() {
+        let namespace =
+            Namespace { metadata: ObjectMeta::named("", "kube-system"), ..Namespace::default() };
+        let value = encode(&namespace.into(), Part::Main);
+        let store = MemStore::new();
+        let mut filler = Filler::new(Arc::new(store.clone()), 7);
+        filler.add(Record { key: bearer(), revision: Revision(1), value }).await.expect("taken");
+        filler.finish().await.expect("written");
+        let page = store.load(None).await.expect("loaded");
+        assert_eq!(epoch(&World::from_pages([page])), 7);
+        assert_eq!(epoch(&World::default()), EPOCH_FIRST);
+    }
+
+    #[tokio::test]
     async fn a_commit_that_nobody_tells_of_is_asked_for_again_and_written_once() {
         for fault in [CommitFault::UnknownDone, CommitFault::UnknownLost] {
             let store = MemStore::new();
             let mut plan = FaultScript::default();
             plan.commits.insert(0, fault);
             let faulty = FaultStore::new(Arc::new(store.clone()), plan);
-            let mut filler = Filler::new(Arc::new(faulty));
+            let mut filler = Filler::new(Arc::new(faulty), 2);
             let (key, value) = (record_key(1), "v".into());
             let record = Record { key, revision: Revision(1), value };
             filler.add(record).await.expect("taken");
@@ -299,7 +344,7 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_is_not_empty_is_not_filled() {
         let store = filled(3).await;
-        let mut filler = Filler::new(Arc::new(store));
+        let mut filler = Filler::new(Arc::new(store), 2);
         let (key, value) = (record_key(1), "v".into());
         filler.add(Record { key, revision: Revision(1), value }).await.expect("taken");
         let error = filler.finish().await.expect_err("it is there").to_string();

@@ -1,0 +1,83 @@
+//! `orchd migrate`: the state of a cluster that does not run goes into another store.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use orchestrator_core::driver::Filler;
+use orchestrator_core::dump::DumpItem;
+
+use super::begin_after;
+use super::dump::Dump;
+use super::progress::Progress;
+use crate::clock::seconds_now;
+use crate::data_dir::{DataDir, default_data_dir};
+use crate::out::{line, usage};
+use crate::store::{Backend, EtcdArgs, NewStore, StoreUrl};
+
+pub const EXAMPLES: &str = "\
+Examples:
+  orchd migrate --data-dir /var/lib/orchd --to etcd://10.0.0.1,10.0.0.2,10.0.0.3
+  orchd migrate --data-dir /var/lib/orchd --to sqlite:/var/lib/orchd/cluster.db
+
+Stop the server (every server) first. Afterwards start it with `--store` and the new place; what lies in the old one is left, and is
+not used any more.";
+
+/// Options of `orchd migrate`.
+#[derive(Debug, clap::Args)]
+pub struct MigrateArgs {
+    /// The server's data directory, which then names the new store [default: the user's]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where the state lies [default: where the data directory says]
+    #[arg(long, value_name = "URL", value_parser = StoreUrl::parse)]
+    from: Option<StoreUrl>,
+    /// Where it is to lie; nothing may be there
+    #[arg(long, value_name = "URL", value_parser = StoreUrl::parse)]
+    to: StoreUrl,
+    #[command(flatten)]
+    etcd: EtcdArgs,
+}
+
+/// Moves a state.
+pub async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
+    let data_dir = std::path::absolute(args.data_dir.clone().unwrap_or_else(default_data_dir))?;
+    let dir = DataDir::find(&data_dir)?;
+    let from = dir.known_store(args.from.as_ref())?;
+    if from.is_like(&args.to) {
+        return Err(usage(format!("--to: the state lies in {from} already")));
+    }
+    let source = Backend::open(&from, &args.etcd).await?;
+    let before = source.shared().revision().await?;
+    let after = begin_after(before, seconds_now());
+    let target = NewStore::begin(&args.to, &args.etcd, after).await?;
+    let mut filler = Filler::new(target.shared(), after.0);
+    let mut dump = Dump::of_store(&source);
+    let mut progress = Progress::start("moving");
+    while let Some(item) = dump.next().await? {
+        match item {
+            DumpItem::Record(record) => {
+                progress.record(record.value.len());
+                filler.add(record).await?;
+            }
+            DumpItem::Unreadable(found) => bail!(
+                "{} in {from} cannot be read ({}); nothing is moved while something would be left behind",
+                found.key,
+                found.reason
+            ),
+            DumpItem::File { .. } => {}
+        }
+    }
+    let records = filler.finish().await?;
+    drop(progress);
+    let now = source.shared().revision().await.context("cannot read the old store")?;
+    if now != before {
+        bail!("{from} was written meanwhile: stop every server, then do it again");
+    }
+    target.finish().await?;
+    source.close().await;
+    dir.remember_store(&args.to)?;
+    line(format_args!(
+        "{records} records moved from {from} into {}; start the server with `--store {}`",
+        args.to, args.to
+    ))
+}

@@ -1,0 +1,65 @@
+//! `orchd secrets`: the key that seals them.
+
+use std::path::PathBuf;
+
+use orchestrator_http::{Client, ClientError, KeyRotation};
+
+use crate::data_dir::{DataDir, default_data_dir};
+use crate::out::{Stop, line, remark};
+use crate::store::{Backend, EtcdArgs, Store, StoreUrl};
+
+pub const EXAMPLES: &str = "\
+Examples:
+  orchd secrets rotate --data-dir /var/lib/orchd
+
+The new key is put into the file secrets.keys of the data directory, below the old ones. Those are needed for backups made before; take
+their lines out when there are none any more.";
+
+#[derive(Debug, clap::Subcommand)]
+pub enum SecretsVerb {
+    /// Make a new key and seal every secret with it, while the server runs
+    Rotate {
+        /// The server's data directory [default: the user's]
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// Where the state lies, when no server runs: as `orchd server --store`
+        #[arg(long, value_name = "URL", value_parser = StoreUrl::parse)]
+        store: Option<StoreUrl>,
+        #[command(flatten)]
+        etcd: EtcdArgs,
+    },
+}
+
+/// Changes the key.
+pub async fn secrets(verb: SecretsVerb) -> anyhow::Result<()> {
+    let SecretsVerb::Rotate { data_dir, store, etcd } = verb;
+    let dir = DataDir::find(&data_dir.unwrap_or_else(default_data_dir))?;
+    let KeyRotation { key, sealed, unreadable } = rotate(&dir, store.as_ref(), &etcd).await?;
+    for secret in &unreadable {
+        remark(format_args!("error: {secret}"));
+    }
+    line(format_args!("key {key} seals {sealed} secrets"))?;
+    if unreadable.is_empty() { Ok(()) } else { Err(Stop::Told.into()) }
+}
+
+async fn rotate(
+    dir: &DataDir,
+    asked: Option<&StoreUrl>,
+    etcd: &EtcdArgs,
+) -> anyhow::Result<KeyRotation> {
+    let kubeconfig = dir.kubeconfig();
+    if kubeconfig.exists() {
+        match Client::from_kubeconfig(&kubeconfig)?.rotate_keys().await {
+            Ok(rotation) => return Ok(rotation),
+            Err(error @ ClientError::Unreachable { .. }) => {
+                tracing::debug!(%error, "no server answers");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let url = dir.known_store(asked)?;
+    let store = Store::new(Backend::open(&url, etcd).await?, dir.keys()?);
+    let rotation = store.rotate().await;
+    store.close().await;
+    rotation
+}
