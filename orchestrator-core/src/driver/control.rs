@@ -3,6 +3,7 @@
 //! Where several control planes share a store, one of them has an engine; the others only follow, and stand for election.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ use crate::world::{EventNote, ObjectChange, Signal, World};
 const COMMITS_IN_FLIGHT_MAX: usize = 256;
 /// The most batches taken in before the world is published.
 const BATCHES_PER_TURN_MAX: usize = 256;
+/// The most commands taken in before the world is published.
+const COMMANDS_PER_TURN_MAX: usize = 256;
 /// The most commands that wait.
 pub(super) const COMMANDS_MAX: usize = 1_024;
 /// How long to wait before trying a failed store again.
@@ -99,7 +102,7 @@ enum Settled {
 
 enum Event {
     Batches(Vec<Batch>),
-    Command(Option<Command>),
+    Commands(Vec<Command>),
     Committed(Settled),
     Lost,
     Timeout,
@@ -230,8 +233,11 @@ impl Control {
             let event = self.next_event(&mut batches).await;
             match event {
                 Event::Batches(new) => self.take_in(&new),
-                Event::Command(Some(Command::Stop) | None) => break,
-                Event::Command(Some(command)) => self.command(command),
+                Event::Commands(commands) => {
+                    if self.obey(commands).is_break() {
+                        break;
+                    }
+                }
                 Event::Committed(settled) => self.settled(settled),
                 Event::Lost => {
                     reader.abort();
@@ -297,7 +303,7 @@ impl Control {
                 None => std::future::pending().await,
             }
         };
-        let mut new = Vec::new();
+        let (mut new, mut commands) = (Vec::new(), Vec::new());
         tokio::select! {
             biased;
             count = batches.recv_many(&mut new, BATCHES_PER_TURN_MAX) => {
@@ -308,7 +314,7 @@ impl Control {
                 // The task panicked or was aborted; the ticket's key is held until a reload.
                 Err(_) => Event::Lost,
             },
-            command = self.commands.recv() => Event::Command(command),
+            _ = self.commands.recv_many(&mut commands, COMMANDS_PER_TURN_MAX) => Event::Commands(commands),
             () = timeout => Event::Timeout,
             () = election => Event::Timeout,
         }
@@ -329,28 +335,39 @@ impl Control {
         self.history.publish(self.mind.world().clone(), commits);
     }
 
-    fn command(&mut self, command: Command) {
-        let Mind::Decides(engine) = &mut self.mind else {
-            if let Command::Bind { reply, .. } = command {
-                // An asker that went away needs no answer.
-                let _ = reply.send(Err(not_leading()));
-            }
-            return;
-        };
-        match command {
-            Command::Bind { pod, node, reply } => {
-                let request = RequestId(self.next_request);
-                self.next_request += 1;
-                self.requests.insert(request, reply);
-                engine.handle_bind(request, &pod, &node, self.clock.now());
-            }
-            Command::Note(note) => engine.handle_note(note, self.clock.now()),
-            Command::Signal(signal) => {
-                engine.handle_signal(signal);
-                self.history.publish(engine.world().clone(), Vec::new());
-            }
-            Command::Stop => {}
+    /// Takes commands in; breaks when one says to stop, and when there can be none any more.
+    fn obey(&mut self, commands: Vec<Command>) -> ControlFlow<()> {
+        if commands.is_empty() {
+            return ControlFlow::Break(());
         }
+        let mut has_heard = false;
+        for command in commands {
+            match (command, &mut self.mind) {
+                (Command::Stop, _) => return ControlFlow::Break(()),
+                (Command::Bind { pod, node, reply }, Mind::Decides(engine)) => {
+                    let request = RequestId(self.next_request);
+                    self.next_request += 1;
+                    self.requests.insert(request, reply);
+                    engine.handle_bind(request, &pod, &node, self.clock.now());
+                }
+                (Command::Note(note), Mind::Decides(engine)) => {
+                    engine.handle_note(note, self.clock.now());
+                }
+                (Command::Signal(signal), Mind::Decides(engine)) => {
+                    engine.handle_signal(signal);
+                    has_heard = true;
+                }
+                (Command::Bind { reply, .. }, Mind::Follows(_)) => {
+                    // An asker that went away needs no answer.
+                    let _ = reply.send(Err(not_leading()));
+                }
+                (Command::Note(_) | Command::Signal(_), Mind::Follows(_)) => {}
+            }
+        }
+        if has_heard {
+            self.history.publish(self.mind.world().clone(), Vec::new());
+        }
+        ControlFlow::Continue(())
     }
 
     fn drain_outputs(&mut self) {

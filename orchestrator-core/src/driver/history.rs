@@ -3,14 +3,15 @@
 //! Watchers hold a position, not a queue: however slow one is, it costs nothing, never delays the writer, and is
 //! told `Compacted` when the ring has moved past it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::engine::EngineStats;
-use crate::model::Revision;
+use crate::model::{Kind, Pod, Resource as _, Revision};
 use crate::world::{ObjectChange, World};
 
 /// How many commits are kept for watchers.
@@ -52,6 +53,11 @@ pub(super) struct History {
     /// Told when there is a newer world, and at the end. (A `watch` of tokio's would wake those who wait in random order, and a
     /// simulation would not go the same way twice.)
     published: Notify,
+    /// As `published`, but only of what was committed: who follows changes sleeps through what is heard of nodes.
+    committed: Notify,
+    /// Whom a change of a node's pods, or the node's end, is told. Each of a thousand agents waits here for its own node, and
+    /// would else look at every commit.
+    agents: Mutex<BTreeMap<String, Arc<Notify>>>,
     closed: AtomicBool,
     stats: Mutex<EngineStats>,
 }
@@ -63,6 +69,8 @@ impl History {
             ring: RwLock::new(ring),
             newest: RwLock::new(world),
             published: Notify::new(),
+            committed: Notify::new(),
+            agents: Mutex::default(),
             closed: AtomicBool::new(false),
             stats: Mutex::default(),
         }
@@ -70,7 +78,9 @@ impl History {
 
     /// Publishes a world and the commits that led to it from the last one.
     pub(super) fn publish(&self, world: World, commits: Vec<Commit>) {
-        {
+        let has_changed = !commits.is_empty();
+        let nodes = self.agents_concerned(&commits);
+        if has_changed {
             let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
             for commit in commits {
                 ring.bytes += commit.bytes;
@@ -83,6 +93,10 @@ impl History {
             }
         }
         self.show(world);
+        if has_changed {
+            self.committed.notify_waiters();
+        }
+        nodes.iter().for_each(|agent| agent.notify_waiters());
     }
 
     /// Publishes a world that was loaded anew: what led to it is not known.
@@ -94,19 +108,35 @@ impl History {
             ring.base = world.revision();
         }
         self.show(world);
+        self.committed.notify_waiters();
+        self.lock_agents().values().for_each(|agent| agent.notify_waiters());
     }
 
     /// Says that nothing will be published any more.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.published.notify_waiters();
+        self.committed.notify_waiters();
     }
 
     /// Waits until something is true of the newest world; `None` when nothing will be published any more.
-    pub(super) async fn wait_for(&self, mut is_true: impl FnMut(&World) -> bool) -> Option<World> {
+    pub(super) async fn wait_for(&self, is_true: impl FnMut(&World) -> bool) -> Option<World> {
+        self.wait_at(&self.published, is_true).await
+    }
+
+    /// Waits until the newest world has reached a revision; `None` when nothing will be published any more.
+    pub(super) async fn reach(&self, revision: Revision) -> Option<World> {
+        self.wait_at(&self.committed, |world| world.revision() >= revision).await
+    }
+
+    async fn wait_at(
+        &self,
+        told: &Notify,
+        mut is_true: impl FnMut(&World) -> bool,
+    ) -> Option<World> {
         loop {
             // From here on nothing is missed.
-            let published = self.published.notified();
+            let told = told.notified();
             {
                 let world = self.newest.read().unwrap_or_else(PoisonError::into_inner);
                 if is_true(&world) {
@@ -116,8 +146,30 @@ impl History {
             if self.is_closed() {
                 return None;
             }
-            published.await;
+            told.await;
         }
+    }
+
+    /// Begins to wait for changes of a node's pods.
+    pub(super) fn agent_of<'h>(&'h self, node: &'h str) -> AgentWait<'h> {
+        let mut agents = self.lock_agents();
+        let told = Arc::clone(agents.entry(node.to_owned()).or_default());
+        AgentWait { history: self, node, told }
+    }
+
+    /// Those who wait for what some of the commits have changed.
+    fn agents_concerned(&self, commits: &[Commit]) -> Vec<Arc<Notify>> {
+        let agents = self.lock_agents();
+        if agents.is_empty() {
+            return Vec::new();
+        }
+        let changes = commits.iter().flat_map(|commit| &commit.changes);
+        let nodes: BTreeSet<&str> = changes.flat_map(|change| nodes_concerned(change)).collect();
+        nodes.into_iter().filter_map(|node| agents.get(node).cloned()).collect()
+    }
+
+    fn lock_agents(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Notify>>> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -159,6 +211,41 @@ impl History {
     }
 }
 
+/// Waits for changes of one node's pods, and for the node's end.
+#[derive(Debug)]
+pub(super) struct AgentWait<'h> {
+    history: &'h History,
+    node: &'h str,
+    told: Arc<Notify>,
+}
+
+impl AgentWait<'_> {
+    /// Completes when something has changed after this call.
+    pub(super) fn told(&self) -> Notified<'_> {
+        self.told.notified()
+    }
+}
+
+impl Drop for AgentWait<'_> {
+    fn drop(&mut self) {
+        let mut agents = self.history.lock_agents();
+        // This one's and the map's: nobody else waits.
+        if Arc::strong_count(&self.told) <= 2 {
+            agents.remove(self.node);
+        }
+    }
+}
+
+/// The nodes whose agents have to hear of a change: the one that a pod was or is on, and one that is no more.
+fn nodes_concerned(change: &ObjectChange) -> impl Iterator<Item = &str> {
+    let is_over = change.key.kind == Kind::Node && change.after.is_none();
+    let over = is_over.then_some(&*change.key.name);
+    let on = [&change.before, &change.after].into_iter().flatten().filter_map(|object| {
+        Pod::from_object(object).filter(|pod| pod.is_bound()).map(|pod| pod.node_name.as_str())
+    });
+    on.chain(over)
+}
+
 /// A commit's revision and what it changed.
 type Committed = (Revision, Vec<Arc<ObjectChange>>);
 
@@ -191,11 +278,11 @@ impl Changes {
         let history = Arc::clone(&self.history);
         loop {
             // From here on nothing is missed.
-            let published = history.published.notified();
+            let committed = history.committed.notified();
             if let Some(change) = self.try_next()? {
                 return Ok(change);
             }
-            published.await;
+            committed.await;
         }
     }
 

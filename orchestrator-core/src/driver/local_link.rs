@@ -7,13 +7,13 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::control::Command;
-use super::history::Changes;
+use super::history::{Changes, Compacted};
 use super::submit::{Submitter, not_leading};
 use super::transfer::epoch;
 use crate::api::{Caller, DeleteOptions, Preconditions, Rejection, Request, WriteOptions};
 use crate::model::{Key, Kind, Node, Object, Part, Pod, PodStatus, Resource, Revision, Uid};
 use crate::node::{Assignments, LinkError, NodeLink, StatusOutcome};
-use crate::world::{EventNote, NodeUsage, ObjectChange, Signal, World};
+use crate::world::{EventNote, NodeUsage, Signal, World};
 
 /// Lets an agent reach the control plane. Every write goes through the verbs, with the
 /// rights of the node and no others.
@@ -75,13 +75,13 @@ impl LocalLink {
     }
 
     /// Gathers what has changed for this node; `None` if nothing has.
-    fn gather(&self, changes: &mut Changes, first: &ObjectChange) -> Option<Assignments> {
+    fn gather(&self, changes: &mut Changes) -> Result<Option<Assignments>, Compacted> {
         let (mut changed, mut removed): (Vec<Arc<Pod>>, Vec<(Key, Uid)>) = (Vec::new(), Vec::new());
-        let mut note = |change: &ObjectChange| {
-            let ours = |object: &Option<Object>| match object {
-                Some(Object::Pod(pod)) if pod.node_name == self.node => Some(Arc::clone(pod)),
-                Some(_) | None => None,
-            };
+        let ours = |object: &Option<Object>| match object {
+            Some(Object::Pod(pod)) if pod.node_name == self.node => Some(Arc::clone(pod)),
+            Some(_) | None => None,
+        };
+        while let Some(change) = changes.try_next()? {
             match (ours(&change.before), ours(&change.after)) {
                 (_, Some(pod)) => {
                     changed.retain(|known| known.key() != change.key);
@@ -93,17 +93,10 @@ impl LocalLink {
                 }
                 (None, None) => {}
             }
-        };
-        note(first);
-        while let Ok(Some(change)) = changes.try_next() {
-            note(&change);
         }
         let revision = changes.position();
-        (!changed.is_empty() || !removed.is_empty()).then_some(Assignments::Changes {
-            revision,
-            changed,
-            removed,
-        })
+        let has_changed = !changed.is_empty() || !removed.is_empty();
+        Ok(has_changed.then_some(Assignments::Changes { revision, changed, removed }))
     }
 }
 
@@ -153,17 +146,17 @@ impl NodeLink for LocalLink {
     async fn assignments(&self, after: Option<Revision>) -> Result<Assignments, LinkError> {
         self.known().await?;
         let Some(after) = after else { return self.snapshot().await };
+        let agent = self.submitter.history.agent_of(&self.node);
         let mut changes = Changes::new(Arc::clone(&self.submitter.history), after);
         loop {
-            match changes.next().await {
-                Ok(first) => {
-                    self.known().await?;
-                    if let Some(difference) = self.gather(&mut changes, &first) {
-                        return Ok(difference);
-                    }
-                }
-                Err(_) => return self.snapshot().await,
+            // From here on nothing is missed.
+            let told = agent.told();
+            match self.gather(&mut changes) {
+                Ok(Some(difference)) => return Ok(difference),
+                Ok(None) => told.await,
+                Err(Compacted { .. }) => return self.snapshot().await,
             }
+            self.known().await?;
         }
     }
 

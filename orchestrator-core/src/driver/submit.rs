@@ -138,7 +138,7 @@ impl Submitter {
 
     /// Waits until the world has reached a revision.
     pub(super) async fn reach(&self, revision: Revision) -> Result<World, Rejection> {
-        let reached = self.history.wait_for(|world| world.revision() >= revision);
+        let reached = self.history.reach(revision);
         match tokio::time::timeout(VISIBLE_WITHIN, reached).await {
             Ok(Some(world)) => Ok(world),
             Ok(None) => Err(shut_down()),
