@@ -8,7 +8,7 @@ use super::custom_kind::CustomKind;
 use super::ids::Kind;
 use super::meta::ObjectMeta;
 use super::object::{DecodeError, Object, wrong_field};
-use super::residual::Residual;
+use super::residual::{ReadPart as _, Residual};
 
 /// An object of a custom kind: metadata as every object has, the rest as JSON that its definition's schema has checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl CustomObject {
         let metadata = match content.remove("metadata").unwrap_or_default() {
             Value::Null => ObjectMeta::default(),
             metadata => {
-                serde_json::from_value(metadata).map_err(|error| wrong_field("metadata", &error))?
+                ObjectMeta::read(&metadata).map_err(|error| wrong_field("metadata", &error))?
             }
         };
         let status = content.remove("status").unwrap_or(Value::Null);

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::custom_object::CustomObject;
 use super::ids::{Key, Kind, Revision};
 use super::meta::ObjectMeta;
-use super::residual::{Residual, located_message, strip_nulls};
+use super::residual::{ReadPart, Residual, located_message, strip_nulls};
 use super::{
     ClusterRole, ClusterRoleBinding, ConfigMap, CustomResourceDefinition, Deployment, Event, Lease,
     Namespace, Node, Pod, PodDisruptionBudget, PodTemplate, ReplicaSet, Role, RoleBinding, Secret,
@@ -185,6 +185,9 @@ resources!(
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct OnWire<'a, T> {
+    /// Of a record only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schema: Option<u64>,
     api_version: &'static str,
     kind: &'static str,
     #[serde(flatten)]
@@ -193,10 +196,7 @@ struct OnWire<'a, T> {
 
 impl Serialize for Object {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let kind = self.kind();
-        for_each_kind!(self, object => {
-            OnWire { api_version: kind.api_version(), kind: kind.name(), object: &**object }.serialize(serializer)
-        })
+        self.on_wire(None, serializer)
     }
 }
 
@@ -250,6 +250,75 @@ impl Object {
         serde_json::to_vec(self).expect("maps of the model have string keys")
     }
 
+    fn on_wire<S: serde::Serializer>(
+        &self,
+        schema: Option<u64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let kind = self.kind();
+        let (api_version, kind) = (kind.api_version(), kind.name());
+        for_each_kind!(self, object => {
+            OnWire { schema, api_version, kind, object: &**object }.serialize(serializer)
+        })
+    }
+
+    /// Returns one part of the object as the bytes of its record: JSON with the version of the stored form in front, without a
+    /// revision.
+    pub(crate) fn to_record(&self, part: Part, schema: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut serializer = serde_json::Serializer::new(&mut bytes);
+        let written = match part {
+            Part::Main => {
+                let mut main = self.without_status();
+                if main.meta().resource_version != Revision::ZERO {
+                    main.set_revision(Revision::ZERO);
+                }
+                main.on_wire(Some(schema), &mut serializer)
+            }
+            Part::Status => self.status_on_wire(schema, &mut serializer),
+        };
+        written.expect("maps of the model have string keys");
+        bytes
+    }
+
+    /// Writes the status alone.
+    fn status_on_wire<S: serde::Serializer>(
+        &self,
+        schema: u64,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Record<'a, T> {
+            schema: u64,
+            status: &'a T,
+        }
+        macro_rules! record {
+            ($status:expr) => {
+                Record { schema, status: $status }.serialize(serializer)
+            };
+        }
+        match self {
+            Self::ClusterRole(_)
+            | Self::ClusterRoleBinding(_)
+            | Self::ConfigMap(_)
+            | Self::Event(_)
+            | Self::Lease(_)
+            | Self::Role(_)
+            | Self::RoleBinding(_)
+            | Self::Secret(_)
+            | Self::ServiceAccount(_) => record!(&Value::Null),
+            Self::Custom(object) => record!(&object.status),
+            Self::CustomResourceDefinition(object) => record!(&object.status),
+            Self::Deployment(object) => record!(&object.status),
+            Self::Namespace(object) => record!(&object.status),
+            Self::Node(object) => record!(&object.status),
+            Self::Pod(object) => record!(&object.status),
+            Self::PodDisruptionBudget(object) => record!(&object.status),
+            Self::ReplicaSet(object) => record!(&object.status),
+            Self::Service(object) => record!(&object.status),
+        }
+    }
+
     /// Reads an object of a known kind from JSON; `apiVersion` and `kind` may be absent, `null`s count as absent.
     ///
     /// # Errors
@@ -273,28 +342,28 @@ impl Object {
         }
         let value = Value::Object(map);
         match kind {
-            Kind::ClusterRole => read(value).map(Self::ClusterRole),
-            Kind::ClusterRoleBinding => read(value).map(Self::ClusterRoleBinding),
-            Kind::ConfigMap => read(value).map(Self::ConfigMap),
+            Kind::ClusterRole => read(&value).map(Self::ClusterRole),
+            Kind::ClusterRoleBinding => read(&value).map(Self::ClusterRoleBinding),
+            Kind::ConfigMap => read(&value).map(Self::ConfigMap),
             Kind::Custom(kind) => {
                 let said = said.as_ref().and_then(Value::as_str);
                 let kind = said.and_then(|said| kind.at_api_version(said)).unwrap_or(kind);
                 CustomObject::read(kind, value).map(Self::from)
             }
-            Kind::CustomResourceDefinition => read(value).map(Self::CustomResourceDefinition),
-            Kind::Deployment => read(value).map(Self::Deployment),
-            Kind::Event => read(value).map(Self::Event),
-            Kind::Lease => read(value).map(Self::Lease),
-            Kind::Namespace => read(value).map(Self::Namespace),
-            Kind::Node => read(value).map(Self::Node),
-            Kind::Pod => read(value).map(Self::Pod),
-            Kind::PodDisruptionBudget => read(value).map(Self::PodDisruptionBudget),
-            Kind::ReplicaSet => read(value).map(Self::ReplicaSet),
-            Kind::Role => read(value).map(Self::Role),
-            Kind::RoleBinding => read(value).map(Self::RoleBinding),
-            Kind::Secret => read(value).map(Self::Secret),
-            Kind::Service => read(value).map(Self::Service),
-            Kind::ServiceAccount => read(value).map(Self::ServiceAccount),
+            Kind::CustomResourceDefinition => read(&value).map(Self::CustomResourceDefinition),
+            Kind::Deployment => read(&value).map(Self::Deployment),
+            Kind::Event => read(&value).map(Self::Event),
+            Kind::Lease => read(&value).map(Self::Lease),
+            Kind::Namespace => read(&value).map(Self::Namespace),
+            Kind::Node => read(&value).map(Self::Node),
+            Kind::Pod => read(&value).map(Self::Pod),
+            Kind::PodDisruptionBudget => read(&value).map(Self::PodDisruptionBudget),
+            Kind::ReplicaSet => read(&value).map(Self::ReplicaSet),
+            Kind::Role => read(&value).map(Self::Role),
+            Kind::RoleBinding => read(&value).map(Self::RoleBinding),
+            Kind::Secret => read(&value).map(Self::Secret),
+            Kind::Service => read(&value).map(Self::Service),
+            Kind::ServiceAccount => read(&value).map(Self::ServiceAccount),
         }
     }
 
@@ -386,50 +455,18 @@ impl Object {
         parts.into_iter().flat_map(fields).collect()
     }
 
-    /// Returns this object with the status of `other` (an object of the same kind).
-    pub fn with_status_of(&self, other: &Self) -> Self {
-        let mut merged = self.clone();
-        match (&mut merged, other) {
-            (Self::Custom(new), Self::Custom(old)) => {
-                Arc::make_mut(new).status = old.status.clone();
-            }
-            (Self::CustomResourceDefinition(new), Self::CustomResourceDefinition(old)) => {
-                Arc::make_mut(new).status = old.status.clone();
-            }
-            (Self::Deployment(new), Self::Deployment(old)) => {
-                Arc::make_mut(new).status = old.status.clone();
-            }
-            (Self::Namespace(new), Self::Namespace(old)) => {
-                Arc::make_mut(new).status = old.status.clone()
-            }
-            (Self::Node(new), Self::Node(old)) => Arc::make_mut(new).status = old.status.clone(),
-            (Self::Pod(new), Self::Pod(old)) => Arc::make_mut(new).status = old.status.clone(),
-            (Self::PodDisruptionBudget(new), Self::PodDisruptionBudget(old)) => {
-                Arc::make_mut(new).status = old.status.clone();
-            }
-            (Self::ReplicaSet(new), Self::ReplicaSet(old)) => {
-                Arc::make_mut(new).status = old.status.clone();
-            }
-            (Self::Service(new), Self::Service(old)) => {
-                Arc::make_mut(new).status = old.status.clone()
-            }
-            _ => {}
-        }
-        merged
-    }
-
     /// Sets the revision that clients see.
     pub fn set_revision(&mut self, revision: Revision) {
         self.meta_mut().resource_version = revision;
     }
 }
 
-fn read<T: for<'de> Deserialize<'de>>(value: Value) -> Result<Arc<T>, DecodeError> {
-    serde_json::from_value(value).map(Arc::new).map_err(|error| wrong_field("", &error))
+fn read<T: ReadPart>(value: &Value) -> Result<Arc<T>, DecodeError> {
+    T::read(&value).map(Arc::new).map_err(|message| wrong_field("", &message))
 }
 
 /// Says which field has the wrong form, when what is below `path` was read.
-pub(super) fn wrong_field(path: &str, error: &serde_json::Error) -> DecodeError {
-    let message = located_message(path, &error.to_string());
+pub(super) fn wrong_field(path: &str, message: &str) -> DecodeError {
+    let message = located_message(path, message);
     DecodeError::Field { message: message.strip_prefix('.').unwrap_or(&message).to_owned() }
 }

@@ -30,6 +30,36 @@ impl Object {
         }
     }
 
+    /// Returns this object with the status of `other` (an object of the same kind).
+    pub fn with_status_of(&self, other: &Self) -> Self {
+        // An object that has that status already stays shared.
+        macro_rules! take_status {
+            ($new:expr, $old:expr) => {
+                if $new.status != $old.status {
+                    Arc::make_mut($new).status = $old.status.clone();
+                }
+            };
+        }
+        let mut merged = self.clone();
+        match (&mut merged, other) {
+            (Self::Custom(new), Self::Custom(old)) => take_status!(new, old),
+            (Self::CustomResourceDefinition(new), Self::CustomResourceDefinition(old)) => {
+                take_status!(new, old)
+            }
+            (Self::Deployment(new), Self::Deployment(old)) => take_status!(new, old),
+            (Self::Namespace(new), Self::Namespace(old)) => take_status!(new, old),
+            (Self::Node(new), Self::Node(old)) => take_status!(new, old),
+            (Self::Pod(new), Self::Pod(old)) => take_status!(new, old),
+            (Self::PodDisruptionBudget(new), Self::PodDisruptionBudget(old)) => {
+                take_status!(new, old)
+            }
+            (Self::ReplicaSet(new), Self::ReplicaSet(old)) => take_status!(new, old),
+            (Self::Service(new), Self::Service(old)) => take_status!(new, old),
+            _ => {}
+        }
+        merged
+    }
+
     /// Returns this object with an empty status.
     pub fn without_status(&self) -> Self {
         self.with_status_of(&Self::empty(self.kind()))

@@ -13,7 +13,7 @@ use super::meta::{ObjectMeta, StringMap};
 use super::node::{Taint, TaintEffect};
 use super::pod_status::PodStatus;
 use super::quantity::Quantity;
-use super::residual::{Residual, keep_residual, located_message, read_part};
+use super::residual::{ReadPart, Residual, keep_residual, located_message, read_part};
 
 /// Amounts of resources by name (`cpu`, `memory`, …).
 pub type ResourceMap = BTreeMap<String, Quantity>;
@@ -91,16 +91,21 @@ struct PodOnWire {
 
 impl Serialize for Pod {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut spec = serde_json::to_value(&*self.spec).map_err(S::Error::custom)?;
-        if let (Some(map), false) = (spec.as_object_mut(), self.node_name.is_empty()) {
-            map.insert("nodeName".to_owned(), Value::String(self.node_name.clone()));
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Spec<'a> {
+            #[serde(skip_serializing_if = "str::is_empty")]
+            node_name: &'a str,
+            #[serde(flatten)]
+            spec: &'a PodSpec,
         }
         #[derive(Serialize)]
         struct Borrowed<'a> {
             metadata: &'a ObjectMeta,
-            spec: Value,
+            spec: Spec<'a>,
             status: &'a PodStatus,
         }
+        let spec = Spec { node_name: &self.node_name, spec: &self.spec };
         let wire = Borrowed { metadata: &self.metadata, spec, status: &self.status };
         if self.residual.is_empty() {
             return wire.serialize(serializer);
@@ -118,7 +123,7 @@ impl<'de> Deserialize<'de> for Pod {
     }
 }
 
-impl Pod {
+impl ReadPart for Pod {
     fn read(input: &Value) -> Result<Self, String> {
         let (mut wire, residual) = read_part(input, |part| PodOnWire::deserialize(part))?;
         if wire.spec.is_null() {

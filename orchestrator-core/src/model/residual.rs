@@ -181,6 +181,12 @@ pub(crate) fn read_part<T>(
     }
 }
 
+/// What is read from JSON with everything that no type claims.
+pub(crate) trait ReadPart: Sized {
+    /// Reads it; an error begins with the path of its field.
+    fn read(input: &Value) -> Result<Self, String>;
+}
+
 /// Implements serde for a part that has a `residual` field and derives with `#[serde(remote = "Self")]`.
 macro_rules! keep_residual {
     ($($part:ty),+ $(,)?) => {$(
@@ -196,7 +202,7 @@ macro_rules! keep_residual {
             }
         }
 
-        impl $part {
+        impl $crate::model::residual::ReadPart for $part {
             fn read(input: &serde_json::Value) -> Result<Self, String> {
                 let (part, residual) =
                     $crate::model::residual::read_part(input, |part| Self::deserialize(part))?;
@@ -207,7 +213,7 @@ macro_rules! keep_residual {
         impl<'de> serde::Deserialize<'de> for $part {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let input = <serde_json::Value as serde::Deserialize>::deserialize(deserializer)?;
-                Self::read(&input).map_err(serde::de::Error::custom)
+                $crate::model::residual::ReadPart::read(&input).map_err(serde::de::Error::custom)
             }
         }
     )+};

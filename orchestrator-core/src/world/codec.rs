@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::model::{DecodeError, Key, Object, Part, Revision};
+use crate::model::{DecodeError, Key, Object, Part};
 
 /// The version of the stored form this code writes. It reads every version up to it.
 pub const SCHEMA_VERSION: u64 = 1;
@@ -37,21 +37,7 @@ impl CodecError {
 
 /// Encodes one part of an object. The revision is not in it: the store keeps that.
 pub fn encode(object: &Object, part: Part) -> Bytes {
-    let mut object = object.clone();
-    if object.meta().resource_version != Revision::ZERO {
-        object.set_revision(Revision::ZERO);
-    }
-    let mut value = object.to_value();
-    if let Some(map) = value.as_object_mut() {
-        match part {
-            Part::Main => {
-                map.remove("status");
-            }
-            Part::Status => map.retain(|name, _| name == "status"),
-        }
-        map.insert("schema".to_owned(), SCHEMA_VERSION.into());
-    }
-    serde_json::to_vec(&value).expect("a JSON value has string keys").into()
+    object.to_record(part, SCHEMA_VERSION).into()
 }
 
 /// Decodes the main part of an object; its status is empty.
