@@ -91,15 +91,31 @@ impl EventRecorder {
             self.budget.retain(|_, (left, at)| {
                 *left + now.millis_since(*at) < EVENTS_BURST_MAX * EVENT_REFILL_MS
             });
+            self.forget_calmest();
         }
         let full = EVENTS_BURST_MAX * EVENT_REFILL_MS;
         let (left, at) = self.budget.get(&uid).copied().unwrap_or((full, now));
         let left = left.saturating_add(now.millis_since(at)).min(full);
-        if left < EVENT_REFILL_MS || self.budget.len() > LIMITER_OBJECTS_MAX {
+        if left < EVENT_REFILL_MS {
             return false;
         }
         self.budget.insert(uid, (left - EVENT_REFILL_MS, now));
         true
+    }
+
+    /// When very many objects tell something at a time, forgets the half of them that have told least: they get back little.
+    fn forget_calmest(&mut self) {
+        if self.budget.len() < LIMITER_OBJECTS_MAX {
+            return;
+        }
+        let mut left: Vec<i64> = self.budget.values().map(|(left, _)| *left).collect();
+        left.sort_unstable();
+        let (median, mut room) = (left[left.len() / 2], left.len() / 2);
+        self.budget.retain(|_, (left, _)| {
+            let goes = room > 0 && *left >= median;
+            room -= usize::from(goes);
+            !goes
+        });
     }
 }
 
@@ -181,5 +197,27 @@ mod tests {
         assert_eq!(recorder.dropped(), 15);
         recorder.note(note("later"), now.plus_millis(EVENT_REFILL_MS));
         assert_eq!(recorder.pending.len(), 26);
+    }
+
+    #[test]
+    fn very_many_objects_are_all_heard_and_one_that_tells_too_much_is_still_cut_short() {
+        let mut recorder = EventRecorder::default();
+        let now = Timestamp::from_millis(0);
+        let of = |number: usize, message: &str| EventNote {
+            uid: Uid::derived(Uid::default(), &number.to_string(), crate::model::Revision(1)),
+            ..note(message)
+        };
+        for number in 0..40 {
+            recorder.note(of(0, &number.to_string()), now);
+        }
+        assert_eq!(recorder.dropped(), 15);
+        for number in 1..3 * LIMITER_OBJECTS_MAX {
+            recorder.note(of(number, "started"), now);
+            recorder.pending.clear();
+            assert!(recorder.budget.len() <= LIMITER_OBJECTS_MAX);
+        }
+        assert_eq!(recorder.dropped(), 15, "everybody was heard");
+        recorder.note(of(0, "more"), now);
+        assert_eq!(recorder.dropped(), 16, "and nothing was forgotten of the loud one");
     }
 }

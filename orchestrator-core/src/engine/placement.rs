@@ -30,6 +30,8 @@ pub(super) struct Placer {
     flying: BTreeMap<Ticket, Key>,
     /// Their bind conflicted: to be tried when the world has reached the revision.
     held: Vec<(Revision, Key)>,
+    /// What is to be told of binds that have been seen.
+    arrived: Vec<EventNote>,
 }
 
 /// What a round of placing came to.
@@ -50,6 +52,7 @@ impl Placer {
             bound: BTreeMap::new(),
             flying: BTreeMap::new(),
             held: Vec::new(),
+            arrived: Vec::new(),
         }
     }
 
@@ -112,7 +115,8 @@ impl Placer {
         view: &mut ClusterView,
         now: Timestamp,
     ) -> Placed {
-        let mut placed = Placed::default();
+        let notes = std::mem::take(&mut self.arrived);
+        let mut placed = Placed { notes, ..Placed::default() };
         let mut batch = Vec::new();
         while batch.len() < PLACEMENT_BATCH_MAX {
             let Some(key) = self.pending.pop_first() else { break };
@@ -272,9 +276,11 @@ impl Placer {
                 self.pending.remove(key);
                 self.waiting.remove(key);
                 let flew = self.bound.remove(key).is_some();
-                if flew && !after.is_some_and(|pod| pod.is_bound()) {
+                match after.filter(|pod| pod.is_bound()) {
+                    Some(pod) if flew => self.arrived.push(arrived(key, &pod)),
                     // It was on its way to a node and will not arrive: its room is free again.
-                    self.retry_all();
+                    None if flew => self.retry_all(),
+                    Some(_) | None => {}
                 }
             }
         }
@@ -292,5 +298,18 @@ impl Placer {
         !pod.is_bound()
             && pod.is_active()
             && (name.is_empty() || name == DEFAULT_SCHEDULER || name == self.scheduler.name())
+    }
+}
+
+fn arrived(key: &Key, pod: &Pod) -> EventNote {
+    EventNote {
+        about: key.clone(),
+        uid: pod.metadata.uid,
+        kind: EventType::Normal,
+        reason: "Scheduled".to_owned(),
+        message: format!(
+            "Successfully assigned {}/{} to {}",
+            key.namespace, key.name, pod.node_name
+        ),
     }
 }

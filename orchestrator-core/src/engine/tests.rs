@@ -68,3 +68,28 @@ fn l4_a_pod_whose_commit_conflicted_is_tried_again_though_nothing_comes_after() 
     let last = commits(&mut engine, now);
     assert!(last.iter().any(|(_, txn)| is_of(txn, &pod.key())), "it is bound: {last:?}");
 }
+
+#[test]
+fn a_pod_is_said_to_be_scheduled_once_its_bind_is_seen_and_not_before() {
+    let now = Timestamp::from_millis(1_700_000_000_000);
+    let pod = Pod::new("web", "nginx");
+    let mut world = World::default();
+    world.apply(&batch(1, &[node().into(), pod.clone().into()]));
+    let mut engine = Engine::new(world, Arc::new(FilterScore::default()), Vec::new(), now);
+    let told = |commits: &[(Ticket, Txn)]| -> Vec<String> {
+        let writes = commits.iter().flat_map(|(_, txn)| &txn.writes);
+        let events = writes.filter(|write| write.key().object.kind == Kind::Event);
+        events.map(|write| format!("{write:?}")).collect()
+    };
+    let first = commits(&mut engine, now);
+    assert_eq!(told(&first), [""; 0], "nobody knows yet whether the bind succeeds");
+    let (ticket, _) = first[0].clone();
+    engine.handle_committed(ticket, CommitOutcome::Committed(Revision(2)), Revision(2), now);
+    let mut bound = pod;
+    bound.node_name = "n1".to_owned();
+    engine.handle_batch(&batch(2, &[bound.into()]));
+    let events = told(&commits(&mut engine, now));
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert!(events[0].contains("Scheduled"), "{events:?}");
+    assert!(events[0].contains("Successfully assigned default/web to n1"), "{events:?}");
+}
