@@ -1,6 +1,7 @@
 //! Tables: the columns that `kubectl get` shows, made on the server.
 
 mod explanation;
+mod scale;
 mod service;
 
 use orchestrator_core::model::{
@@ -14,6 +15,7 @@ use crate::custom;
 use crate::fields::phase;
 
 pub(crate) use explanation::explanation;
+pub(crate) use scale::scale;
 
 /// How much of the object each row carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -73,9 +73,12 @@ pub(super) fn decode(
     let values_before: BTreeSet<_> =
         before.map(values_without_effect).unwrap_or_default().into_iter().collect();
     let values = values_without_effect(&object);
-    warnings.extend(values.iter().filter(|value| !values_before.contains(*value)).map(|value| {
-        format!("{value}: known to Kubernetes but not implemented here; such a probe fails")
-    }));
+    let new = values.iter().filter(|value| !values_before.contains(*value));
+    warnings.extend(
+        new.map(|(value, so)| {
+            format!("{value}: known to Kubernetes but not implemented here; {so}")
+        }),
+    );
     match validation {
         FieldValidation::Strict if !unknown.is_empty() => return Err(strict(kind, &unknown)),
         FieldValidation::Warn => {

@@ -22,10 +22,17 @@ pub(super) fn is_so_anyway(path: &str, value: &Value) -> bool {
     SO_ANYWAY.iter().any(|(field, default)| *field == name && *default == text)
 }
 
-/// The values an object has that Kubernetes acts on and we do not, each with its whole path.
-pub(super) fn values_without_effect(object: &Object) -> Vec<String> {
+/// The types of service that would be reached from outside the cluster, or stand for what lies there.
+const OUTSIDE_TYPES: [&str; 3] = ["ExternalName", "LoadBalancer", "NodePort"];
+
+/// The values an object has that Kubernetes acts on and we do not, each with its whole path, and what comes of that.
+pub(super) fn values_without_effect(object: &Object) -> Vec<(String, &'static str)> {
     let (at, spec) = match (object, object.workload()) {
         (Object::Pod(pod), _) => ("spec", &pod.spec),
+        (Object::Service(service), _) if OUTSIDE_TYPES.contains(&service.spec.kind.as_str()) => {
+            let value = format!("spec.type {}", service.spec.kind);
+            return vec![(value, "kept, without effect")];
+        }
         (_, Some(workload)) => ("spec.template.spec", &workload.template.spec),
         (_, None) => return Vec::new(),
     };
@@ -38,7 +45,8 @@ pub(super) fn values_without_effect(object: &Object) -> Vec<String> {
         for (name, probe) in probes {
             let get = probe.as_ref().and_then(|probe| probe.http_get.as_ref());
             if get.is_some_and(|get| get.scheme == "HTTPS") {
-                found.push(format!("{at}.containers[{index}].{name}.httpGet.scheme HTTPS"));
+                let value = format!("{at}.containers[{index}].{name}.httpGet.scheme HTTPS");
+                found.push((value, "such a probe fails"));
             }
         }
     }

@@ -85,6 +85,11 @@ impl Cluster {
         self.inner.submitter.clock.now()
     }
 
+    /// Whether the control plane runs, and has not been shut down.
+    pub fn is_running(&self) -> bool {
+        !self.inner.submitter.history.is_closed()
+    }
+
     /// Returns the newest world as a snapshot.
     pub fn world(&self) -> World {
         self.inner.submitter.history.world()

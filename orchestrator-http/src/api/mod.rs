@@ -8,6 +8,7 @@ mod audited;
 mod delete;
 mod encode;
 mod fairness;
+mod health;
 mod host;
 mod identity;
 mod join;
@@ -256,8 +257,7 @@ impl Api {
     {
         let (parts, body) = request.into_parts();
         if matches!(route, Ok(Route::Health)) {
-            // Constants, so that nobody without a token learns anything.
-            return Ok(plain("ok"));
+            return Ok(health::answer(&parts.uri, self.inner.cluster.is_running()));
         }
         self.meant(&parts)?;
         if matches!((&route, &parts.method), (Ok(Route::Join), &Method::POST)) {
@@ -369,7 +369,7 @@ impl Api {
                 (Subresource::PortForward, Method::GET | Method::POST) => {
                     self.port_forward(&key, &call.query, &mut call.parts)
                 }
-                (Subresource::Scale, Method::GET) => self.scale(&key),
+                (Subresource::Scale, Method::GET) => self.scale(&key, call.header(ACCEPT)),
                 (Subresource::Scale, Method::PUT) => self.put_scale(key, call).await,
                 (Subresource::Scale, Method::PATCH) => self.patch_scale(key, call).await,
                 (Subresource::Status, Method::GET) => self.get(&key, call).await,
@@ -442,7 +442,7 @@ fn typed(media_type: &'static str, content: impl Into<Bytes>) -> Response<Body> 
     response
 }
 
-fn plain(text: &'static str) -> Response<Body> {
+fn plain(text: impl Into<Bytes>) -> Response<Body> {
     typed("text/plain; charset=utf-8", text)
 }
 

@@ -12,13 +12,20 @@ use super::write::{parse, preconditions, warn};
 use super::{Api, Call, Received, json};
 use crate::body::{self, Body};
 use crate::custom;
-use crate::negotiate::{self, BodyFormat, PatchFormat};
+use crate::negotiate::{self, BodyFormat, Format, PatchFormat};
 use crate::status::Failure;
+use crate::table;
 
 impl Api {
-    /// Answers with the scale of an object.
-    pub(super) fn scale(&self, key: &Key) -> Result<Response<Body>, Failure> {
-        Ok(json(StatusCode::OK, &self.current_scale(key)?))
+    /// Answers with the scale of an object; as a table with the columns of Kubernetes' own.
+    pub(super) fn scale(&self, key: &Key, accept: Option<&str>) -> Result<Response<Body>, Failure> {
+        let format = negotiate::objects(accept)?;
+        let scale = self.current_scale(key)?;
+        if format != Format::Table {
+            return Ok(json(StatusCode::OK, &scale));
+        }
+        let table = table::scale(&scale, self.now());
+        Ok(json(StatusCode::OK, &table))
     }
 
     fn current_scale(&self, key: &Key) -> Result<Value, Failure> {

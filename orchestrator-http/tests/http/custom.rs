@@ -146,7 +146,15 @@ async fn spec_and_status_are_written_apart_and_the_scale_reads_both() {
     let written = fixture.patch(&format!("{WIDGETS}/a"), MERGE, body).await.expect(200);
     assert_eq!((&written["spec"]["size"], &written["status"]["size"]), (&json!(4), &json!(2)));
     let scale = format!("{WIDGETS}/a/scale");
+    let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io,application/json")];
+    let table = fixture.send(Method::GET, &scale, &accept, "").await.expect(200);
+    let columns = table["columnDefinitions"].as_array().expect("a list").iter();
+    let columns: Vec<_> = columns.map(|column| column["name"].as_str().expect("a name")).collect();
+    assert_eq!(columns, ["Name", "Desired", "Available", "Age"]);
     let read = fixture.get(&scale).await.expect(200);
+    let cells = table["rows"][0]["cells"].as_array().expect("a list");
+    assert_eq!(cells.len(), 4);
+    assert_eq!(cells[1], read["spec"]["replicas"]);
     assert_eq!(read["spec"]["replicas"], 4);
     assert_eq!(read["status"], json!({ "replicas": 2, "selector": "app=a" }));
     let scaled = fixture.patch(&scale, MERGE, r#"{"spec":{"replicas":9}}"#).await.expect(200);

@@ -284,6 +284,12 @@ async fn the_server_tells_about_itself() {
     for path in ["/livez", "/readyz", "/healthz"] {
         assert_eq!(&f.get(path).await.bytes[..], b"ok", "{path}");
     }
+    let verbose = |answer: Answer| String::from_utf8_lossy(&answer.bytes).into_owned();
+    assert_eq!(
+        verbose(f.get("/readyz?verbose").await),
+        "[+]ping ok\n[+]control-plane ok\nreadyz check passed\n"
+    );
+    assert_eq!(verbose(f.get("/livez?verbose=1").await), "[+]ping ok\nlivez check passed\n");
     assert!(
         f.get("/version").await.expect(200)["gitVersion"]
             .as_str()

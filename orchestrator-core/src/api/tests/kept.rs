@@ -122,3 +122,29 @@ fn a_probe_by_https_is_kept_with_a_warning_once() {
     let change = json!({ "metadata": { "labels": { "a": "b" } } });
     assert_eq!(bench.submit(&merge(&key, change)).expect("accepted").warnings, [""; 0]);
 }
+
+#[test]
+fn a_service_that_would_be_reached_from_outside_is_kept_with_a_warning_once() {
+    let mut bench = Bench::new();
+    let service = |kind: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": { "name": kind.to_lowercase() },
+            "spec": { "type": kind, "ports": [{ "port": 80 }], "externalName": "example.com" },
+        })
+    };
+    for kind in ["NodePort", "LoadBalancer"] {
+        let mut sent = service(kind);
+        sent["spec"].as_object_mut().expect("a map").remove("externalName");
+        let effect = bench.submit(&create(Kind::Service, "default", sent)).expect("accepted");
+        let warning = format!(
+            "spec.type {kind}: known to Kubernetes but not implemented here; kept, without effect"
+        );
+        assert_eq!(effect.warnings, [warning]);
+    }
+    let effect = bench.submit(&create(Kind::Service, "default", service("ExternalName")));
+    let warnings = effect.expect("accepted").warnings;
+    assert!(warnings.iter().any(|it| it.starts_with("spec.type ExternalName: ")), "{warnings:?}");
+    let key = Key::new(Kind::Service, "default", "nodeport");
+    let change = json!({ "metadata": { "labels": { "a": "b" } } });
+    assert_eq!(bench.submit(&merge(&key, change)).expect("accepted").warnings, [""; 0]);
+}
