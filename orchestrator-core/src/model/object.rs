@@ -462,7 +462,7 @@ impl Object {
 }
 
 fn read<T: ReadPart>(value: &Value) -> Result<Arc<T>, DecodeError> {
-    T::read(&value).map(Arc::new).map_err(|message| wrong_field("", &message))
+    T::read(value).map(Arc::new).map_err(|message| wrong_field("", &message))
 }
 
 /// Says which field has the wrong form, when what is below `path` was read.
