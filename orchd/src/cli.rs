@@ -15,6 +15,7 @@ use crate::dev::{DevArgs, dev};
 use crate::out;
 use crate::server::{self, ServerArgs, server};
 use crate::upkeep::backup::{self, BackupArgs};
+use crate::upkeep::check::{self, CheckArgs};
 use crate::upkeep::migrate::{self, MigrateArgs};
 use crate::upkeep::restore::{self, RestoreArgs};
 use crate::upkeep::secrets::{self, SecretsVerb};
@@ -93,6 +94,9 @@ enum Verb {
     /// Move the state of a cluster that does not run into another store
     #[command(after_help = migrate::EXAMPLES)]
     Migrate(MigrateArgs),
+    /// Look whether all is well with a server's state and machine, and what to do if not
+    #[command(after_help = check::EXAMPLES)]
+    Check(CheckArgs),
     /// Change the key that seals secrets
     #[command(subcommand, after_help = secrets::EXAMPLES)]
     Secrets(SecretsVerb),
@@ -165,6 +169,7 @@ impl Cli {
             Verb::Backup(args) => backup::backup(args).await,
             Verb::Restore(args) => restore::restore(args).await,
             Verb::Migrate(args) => migrate::migrate(args).await,
+            Verb::Check(args) => check::check(args).await,
             Verb::Secrets(verb) => secrets::secrets(verb).await,
             Verb::Apply(args) => apply::apply(args).await,
             Verb::Get(args) => get::get(args).await,

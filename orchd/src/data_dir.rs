@@ -18,8 +18,8 @@ const AGENT: &str = "agent.json";
 pub const RUNTIME: &str = "runtime";
 /// The directory of the cluster's keys.
 pub const PKI: &str = "pki";
-/// The file of the keys that seal secrets.
-pub const SECRET_KEYS: &str = "secrets.keys";
+/// The file of the keys that seal secrets, in the directory of the cluster's keys.
+const SECRET_KEYS: &str = "secrets.keys";
 const KUBECONFIG: &str = "kubeconfig";
 /// What says that a state is being restored into the directory.
 const FILLING: &str = "restoring";
@@ -27,18 +27,8 @@ const FILLING: &str = "restoring";
 const STORE: &str = "store";
 
 /// What else there may be before there is a database: what an earlier start made, and what file systems do.
-const BESIDE: [&str; 10] = [
-    "agent.lock",
-    "audit.log",
-    KUBECONFIG,
-    "lost+found",
-    PKI,
-    "process",
-    RUNTIME,
-    FILLING,
-    SECRET_KEYS,
-    STORE,
-];
+const BESIDE: [&str; 9] =
+    ["agent.lock", "audit.log", KUBECONFIG, "lost+found", PKI, "process", RUNTIME, FILLING, STORE];
 
 /// A data directory that may be used.
 #[derive(Debug)]
@@ -145,9 +135,15 @@ impl DataDir {
         self.path.join(KUBECONFIG)
     }
 
+    /// The file of the keys that seal secrets.
+    pub fn key_file(&self) -> PathBuf {
+        self.path.join(PKI).join(SECRET_KEYS)
+    }
+
     /// The keys that seal secrets; a first one is made where there is none.
     pub fn keys(&self) -> anyhow::Result<KeyRing> {
-        Ok(KeyRing::open(self.path.join(SECRET_KEYS))?)
+        make_private(&self.path.join(PKI))?;
+        Ok(KeyRing::open(self.key_file())?)
     }
 
     /// Where the state lies: where it is asked for, unless this directory's lies somewhere else.

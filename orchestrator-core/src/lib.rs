@@ -64,6 +64,7 @@ mod ownership;
 pub mod runtime;
 pub mod scheduler;
 pub mod schema;
+pub mod soundness;
 pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;

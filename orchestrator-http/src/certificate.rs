@@ -48,6 +48,13 @@ pub(crate) fn not_after(certificate: &[u8]) -> Option<i64> {
     validity(certificate).map(|(_, until)| until)
 }
 
+/// Reads from when until when the first certificate in a PEM text is good, in seconds since the Unix epoch.
+pub fn validity_of_pem(pem: &str) -> Option<(i64, i64)> {
+    use rustls::pki_types::pem::PemObject as _;
+    let certificate = rustls::pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+    validity(&certificate)
+}
+
 /// Reads from when until when a certificate is good, in seconds since the Unix epoch.
 pub(crate) fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
     let (from_tag, from, rest) = element(tbs_fields(certificate)?.validity)?;

@@ -58,6 +58,7 @@ mod upkeep;
 pub use age::brief as brief_duration;
 pub use api::{Api, FairnessLimits, Transport};
 pub use body::{BODY_BYTES_MAX, Body};
+pub use certificate::validity_of_pem as certificate_validity;
 pub use client::{
     ByteStream, Cause, Client, ClientError, DeleteParams, LogParams, Reply, Selector, WatchEvent,
     WatchStream, WriteParams,

@@ -81,7 +81,10 @@ pub(crate) fn seal(ring: &KeyRing, key: &RecordKey, value: &[u8]) -> Result<Byte
 }
 
 /// Opens the value of a record; one that is not sealed is given back as it is.
-pub(crate) fn open(ring: &KeyRing, key: &RecordKey, value: &Bytes) -> Result<Bytes, OpenError> {
+///
+/// # Errors
+/// [`OpenError`]; nothing is lost by it.
+pub fn open(ring: &KeyRing, key: &RecordKey, value: &Bytes) -> Result<Bytes, OpenError> {
     if !is_sealed(value) {
         return Ok(value.clone());
     }

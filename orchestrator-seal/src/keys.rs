@@ -239,8 +239,8 @@ fn write(path: &Path, keys: &Keys) -> Result<(), KeyError> {
     }
     let write = || {
         let directory = path.parent().unwrap_or(Path::new("."));
-        // Such a file is made with mode 0600.
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        // Such a file is made with mode 0600. The ending says that it is not whole yet.
+        let mut file = tempfile::Builder::new().suffix(".new").tempfile_in(directory)?;
         file.write_all(text.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;

@@ -20,6 +20,6 @@ mod envelope;
 mod keys;
 mod store;
 
-pub use envelope::{OpenError, is_sealed};
+pub use envelope::{OpenError, is_sealed, open as open_record};
 pub use keys::{KEYS_MAX, KeyError, KeyId, KeyRing};
 pub use store::{SealedStore, Sealing};

@@ -31,7 +31,7 @@ const CRATES: [(&str, &[&str]); 8] = [
 ];
 
 /// Which modules of core a module may use. The shell (`driver`) and what serves tests (`testkit`) may use everything.
-const MODULES: [(&str, &[&str]); 18] = [
+const MODULES: [(&str, &[&str]); 19] = [
     ("hash", &[]),
     ("model", &["hash"]),
     ("store", &["model"]),
@@ -48,6 +48,7 @@ const MODULES: [(&str, &[&str]); 18] = [
     ("manifest", &["model"]),
     ("node", &["hash", "model", "runtime", "store", "world"]),
     ("election", &["model", "store", "world"]),
+    ("soundness", &["model", "scheduler", "store", "world"]),
     ("engine", &["api", "controller", "hash", "model", "mutants", "scheduler", "store", "world"]),
     ("mutants", &[]),
 ];

@@ -73,6 +73,11 @@ impl Dump {
         Self { from, reader: DumpReader::default(), first: None }
     }
 
+    /// Whether it comes from a server that runs.
+    pub const fn is_of_server(&self) -> bool {
+        matches!(self.from, From::Server(_))
+    }
+
     /// What the dump says of itself. To be asked for first.
     pub async fn header(&mut self) -> anyhow::Result<DumpHeader> {
         if self.first.is_none() && self.reader.header().is_none() {

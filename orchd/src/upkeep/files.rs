@@ -1,4 +1,4 @@
-//! The files that belong to a state and lie beside it in the data directory: the cluster's keys, and those of its secrets.
+//! The files that belong to a state and lie beside it in the data directory: the cluster's keys, those of its secrets among them.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use orchestrator_core::dump::DumpItem;
 use orchestrator_http::write_private;
 
-use crate::data_dir::{PKI, RUNTIME, SECRET_KEYS};
+use crate::data_dir::{PKI, RUNTIME};
 
 /// The most bytes of such a file.
 const FILE_BYTES_MAX: u64 = 256 << 10;
@@ -17,7 +17,7 @@ const FILES_MAX: usize = 64;
 
 /// Reads the files of a data directory.
 pub fn read(dir: &Path) -> anyhow::Result<Vec<DumpItem>> {
-    let mut paths = vec![SECRET_KEYS.to_owned(), RUNTIME.to_owned()];
+    let mut paths = vec![RUNTIME.to_owned()];
     match fs::read_dir(dir.join(PKI)) {
         Ok(entries) => {
             for entry in entries {
@@ -60,9 +60,8 @@ pub fn read(dir: &Path) -> anyhow::Result<Vec<DumpItem>> {
 pub fn check(path: &str) -> anyhow::Result<()> {
     let is_plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
     let below_pki = path.strip_prefix(PKI).and_then(|rest| rest.strip_prefix('/'));
-    let is_known = path == SECRET_KEYS
-        || path == RUNTIME
-        || below_pki.is_some_and(|name| !name.is_empty() && !name.contains('/'));
+    let is_known =
+        path == RUNTIME || below_pki.is_some_and(|name| !name.is_empty() && !name.contains('/'));
     match is_plain && is_known {
         true => Ok(()),
         false => bail!("the dump has a file {path:?}, which is none of a data directory's"),
@@ -103,7 +102,7 @@ mod tests {
     fn files_come_back_and_none_can_climb_out() {
         let (from, to) = (tempfile::tempdir().expect("made"), tempfile::tempdir().expect("made"));
         fs::create_dir(from.path().join(PKI)).expect("made");
-        for name in ["pki/root.key", "secrets.keys", "other"] {
+        for name in ["pki/root.key", "runtime", "other"] {
             fs::write(from.path().join(name), name).expect("written");
         }
         for item in read(from.path()).expect("readable") {

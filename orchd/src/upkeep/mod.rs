@@ -1,6 +1,7 @@
 //! What those do who keep a cluster's state: copy it, bring it back, move it, change the key of its secrets, look whether all is well.
 
 pub mod backup;
+pub mod check;
 pub mod migrate;
 pub mod restore;
 pub mod secrets;

@@ -74,7 +74,7 @@ pub async fn restore(args: RestoreArgs) -> anyhow::Result<()> {
     }
     if !found.has_keys {
         remark(format_args!(
-            "warning: the backup has no keys; put the directory pki and the file secrets.keys of the old data directory into {} before \
+            "warning: the backup has no keys; put the directory pki of the old data directory into {} before \
              the server starts, or agents and clients will not know it and secrets will not open",
             data_dir.display()
         ));

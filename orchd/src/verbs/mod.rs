@@ -1,7 +1,7 @@
 //! The client verbs: each asks a server through its API and prints the answer. No orchestration happens here.
 
 pub mod apply;
-mod columns;
+pub mod columns;
 pub mod delete;
 pub mod describe;
 mod duration;

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::daemon::{Daemon, Ran, deployment, orchd, run, signal, until};
 
-fn temp() -> TempDir {
+pub fn temp() -> TempDir {
     tempfile::tempdir().expect("a directory")
 }
 
@@ -20,12 +20,12 @@ fn server_in(dir: &Path, listen: &str) -> Command {
     command
 }
 
-fn start_server(listen: &str, dir: TempDir) -> Daemon {
+pub fn start_server(listen: &str, dir: TempDir) -> Daemon {
     let kubeconfig = dir.path().join("data/kubeconfig");
     Daemon::ready(server_in(dir.path(), listen), kubeconfig, dir)
 }
 
-fn url(server: &Daemon) -> &str {
+pub fn url(server: &Daemon) -> &str {
     server.ready.split_whitespace().nth(1).expect("ready URL …")
 }
 
@@ -49,7 +49,7 @@ fn joining(server: &Daemon, token: &str, name: &str, dir: &Path) -> Command {
     command
 }
 
-fn join(server: &Daemon, name: &str, arguments: &[&str]) -> Daemon {
+pub fn join(server: &Daemon, name: &str, arguments: &[&str]) -> Daemon {
     let dir = temp();
     let mut command = joining(server, &token(server), name, dir.path());
     command.args(arguments);
@@ -57,7 +57,7 @@ fn join(server: &Daemon, name: &str, arguments: &[&str]) -> Daemon {
 }
 
 /// Uid, node and restarts of every pod that runs, by name.
-fn running(server: &Daemon) -> BTreeMap<String, (String, String, u64)> {
+pub fn running(server: &Daemon) -> BTreeMap<String, (String, String, u64)> {
     let list = server.json(&["pods"]);
     let text = |pod: &Value, at: &str| {
         pod.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned()

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::daemon::{Daemon, deployment, dev, run, signal, until};
 
-fn is_alive(pid: &str) -> bool {
+pub fn is_alive(pid: &str) -> bool {
     // A zombie has ended: only its parent has not heard of it.
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat"));
     status.is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))

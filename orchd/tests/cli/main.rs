@@ -7,5 +7,6 @@ mod daemon;
 mod dev;
 mod logs;
 mod read;
+mod upkeep;
 mod usage;
 mod user;

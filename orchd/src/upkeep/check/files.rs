@@ -1,0 +1,118 @@
+//! The files of the data directory: who may read them, and until when the certificates are good.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use orchestrator_http::{brief_duration, certificate_validity};
+
+use super::Finding;
+use crate::data_dir::PKI;
+
+const DAY: i64 = 86_400;
+/// How long before its end a certificate is warned of. The issuing authority is renewed in its last 30 days, by a start.
+const WARN_BEFORE: i64 = 31 * DAY;
+
+/// Looks at the files of a data directory.
+pub fn look(dir: &Path, now: i64) -> Vec<Finding> {
+    let mut findings = permissions(dir);
+    findings.extend(certificates(&dir.join(PKI), now));
+    findings
+}
+
+fn permissions(dir: &Path) -> Vec<Finding> {
+    let mut secret: Vec<PathBuf> = ["cluster.db", "cluster.db-wal", "audit.log", "kubeconfig"]
+        .map(|name| dir.join(name))
+        .into();
+    if let Ok(entries) = fs::read_dir(dir.join(PKI)) {
+        secret.extend(entries.flatten().map(|entry| entry.path()));
+    }
+    let open: Vec<_> = secret
+        .into_iter()
+        .filter_map(|path| {
+            let mode = fs::metadata(&path).ok()?.permissions().mode() & 0o777;
+            (mode & 0o077 != 0).then(|| {
+                Finding::failure(
+                    "files",
+                    format!("{} may be read by others (mode {mode:o})", path.display()),
+                    format!("chmod 600 {}", path.display()),
+                )
+            })
+        })
+        .collect();
+    match open.is_empty() {
+        true => vec![Finding::ok("files", "only their owner may read them")],
+        false => open,
+    }
+}
+
+fn certificates(pki: &Path, now: i64) -> Vec<Finding> {
+    ["root.crt", "issuing.crt"].map(|name| certificate(&pki.join(name), name, now)).into()
+}
+
+fn certificate(path: &Path, name: &str, now: i64) -> Finding {
+    let about = "certificates";
+    let pem = match fs::read_to_string(path) {
+        Ok(pem) => pem,
+        Err(error) => {
+            let advice = "start the server: it makes what is missing; agents then join anew unless a backup's is put back";
+            return Finding::failure(about, format!("{}: {error}", path.display()), advice);
+        }
+    };
+    let renew = match name {
+        "root.crt" => "make a new cluster, or restore without its keys and let agents join anew",
+        _ => "start the server anew: it renews the authority; root.key must be there for that",
+    };
+    match certificate_validity(&pem) {
+        None => Finding::failure(
+            about,
+            format!("{} is no certificate", path.display()),
+            "put a backup's back",
+        ),
+        Some((from, _)) if from > now => Finding::failure(
+            about,
+            format!("{name} is good from in {}", brief_duration(from - now)),
+            "this machine's clock is behind: set it",
+        ),
+        Some((_, until)) if until <= now => Finding::failure(
+            about,
+            format!("{name} ended {} ago", brief_duration(now - until)),
+            renew,
+        ),
+        Some((_, until)) if until - now < WARN_BEFORE => Finding::warning(
+            about,
+            format!("{name} ends in {}", brief_duration(until - now)),
+            renew,
+        ),
+        Some((_, until)) => {
+            Finding::ok(about, format!("{name} is good for {}", brief_duration(until - now)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Result;
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_judged_by_the_clock_and_a_file_by_who_may_read_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let now = 1_800_000_000;
+        orchestrator_http::Pki::open(&dir.path().join(PKI), now).expect("made");
+        let results = |now| -> Vec<Result> {
+            look(dir.path(), now).into_iter().map(|finding| finding.result).collect()
+        };
+        assert_eq!(results(now), [Result::Ok, Result::Ok, Result::Ok]);
+        let issuing = fs::read_to_string(dir.path().join(PKI).join("issuing.crt")).expect("made");
+        let (_, until) = certificate_validity(&issuing).expect("a certificate");
+        assert_eq!(results(until - DAY), [Result::Ok, Result::Ok, Result::Warning]);
+        assert_eq!(results(until), [Result::Ok, Result::Ok, Result::Failure]);
+        assert_eq!(results(now - 10 * DAY), [Result::Ok, Result::Failure, Result::Failure]);
+        let key = dir.path().join(PKI).join("root.key");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("ours");
+        let found = look(dir.path(), now);
+        assert_eq!(found[0].result, Result::Failure);
+        assert!(found[0].advice.contains("root.key"), "{found:?}");
+    }
+}

@@ -1,0 +1,248 @@
+//! `orchd backup`, `restore`, `secrets` and `check`: a cluster's state is copied, comes back, and is looked after.
+
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::cluster::{join, running, start_server, temp, url};
+use crate::daemon::{Daemon, deployment, orchd, run, until};
+use crate::dev::is_alive;
+
+const CANARY: &str = "c4n4ry-9b1f";
+
+fn upkeep(verb: &[&str], data: &Path) -> Command {
+    let mut command = orchd();
+    command.args(verb).arg("--data-dir").arg(data);
+    command
+}
+
+#[track_caller]
+fn done(mut command: Command) -> String {
+    let ran = run(&mut command);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran.out
+}
+
+fn secret(name: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, annotations: {{note: {CANARY}}}}}\nstringData: {{p: {CANARY}}}\n"
+    )
+}
+
+fn revision(server: &Daemon, what: &[&str]) -> u64 {
+    let object = server.json(what);
+    let text = object.pointer("/metadata/resourceVersion").and_then(|found| found.as_str());
+    text.and_then(|text| text.parse().ok()).expect("a revision")
+}
+
+/// The files below a directory that hold the canary, as it is or in base64.
+fn files_with_canary(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(files_with_canary(&path));
+            continue;
+        }
+        let bytes = std::fs::read(&path).expect("readable");
+        for canary in [CANARY, "YzRuNHJ5LTliMWY"] {
+            if bytes.windows(canary.len()).any(|window| window == canary.as_bytes()) {
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    found
+}
+
+/// A data directory restored from a backup, to start a server in.
+fn restored(backup: &Path) -> TempDir {
+    let dir = temp();
+    let mut command = upkeep(&["restore"], &dir.path().join("data"));
+    command.arg(backup);
+    let said = done(command);
+    assert!(said.contains(" restored into sqlite:"), "{said}");
+    dir
+}
+
+#[test]
+fn l14_a_restored_cluster_restarts_nothing_and_goes_on_above_its_old_revisions() {
+    let server = start_server("127.0.0.1:0", temp());
+    let _agent = join(&server, "a", &["--stop-pods"]);
+    let backups = temp();
+    let printed = |name: &str| {
+        let text = std::fs::read_to_string(backups.path().join(name)).unwrap_or_default();
+        text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let script = |name: &str| {
+        format!("echo $$$$ >> {}; exec sleep 3600", backups.path().join(name).display())
+    };
+    server.apply(&deployment("web", 3, &script("web")));
+    server.apply(&secret("s"));
+    until("3 pods", || running(&server).len() == 3);
+    let before = running(&server);
+    let backup = backups.path().join("b.orchd");
+    let mut command = upkeep(&["backup"], &server.kubeconfig.with_file_name(""));
+    command.arg(&backup);
+    let said = done(command);
+    assert!(said.ends_with(", with keys\n"), "{said}");
+
+    server.apply(&deployment("late", 1, &script("late")));
+    until("the late pod", || running(&server).len() == 4 && printed("late").len() == 1);
+    let newest = revision(&server, &["deployment", "late"]);
+    let listen = url(&server).trim_start_matches("https://").to_owned();
+    drop(server.kill());
+
+    let dir = restored(&backup);
+    let server = start_server(&listen, dir);
+    assert!(revision(&server, &["deployment", "web"]) > newest, "none is given out twice");
+    let secret = server.json(&["secret", "s"]);
+    assert_eq!(secret["data"]["p"], "YzRuNHJ5LTliMWY=");
+    until("the agent heard of", || server.done(&["node", "list"]).contains(" Ready"));
+    // What the backup does not know is ended, once the agent is sure; by then it has judged the others as well.
+    until("the late pod is ended", || !is_alive(&printed("late")[0]));
+    assert_eq!(running(&server), before, "nothing was restarted");
+    assert_eq!(printed("web").len(), 3, "each was started once");
+    assert!(printed("web").iter().all(|pid| is_alive(pid)));
+    server.apply(&deployment("new", 1, "exec sleep 3600"));
+    until("a new pod", || running(&server).len() == 4);
+}
+
+#[test]
+fn s41_secrets_lie_nowhere_in_clear_and_a_new_key_seals_them_while_the_server_runs() {
+    let server = start_server("127.0.0.1:0", temp());
+    let data = server.kubeconfig.with_file_name("");
+    server.apply(&secret("one"));
+    server.apply(&secret("two"));
+    let rotated = done(upkeep(&["secrets", "rotate"], &data));
+    assert!(rotated.starts_with("key ") && rotated.ends_with(" seals 2 secrets\n"), "{rotated}");
+    let backup = data.with_file_name("b.orchd");
+    let mut command = upkeep(&["backup"], &data);
+    command.arg(&backup);
+    done(command);
+    assert_eq!(server.json(&["secret", "one"])["data"]["p"], "YzRuNHJ5LTliMWY=");
+    let dir = server.kill();
+    assert_eq!(files_with_canary(dir.path()), [] as [String; 0]);
+
+    // Without a server the store itself is opened.
+    let rotated = done(upkeep(&["secrets", "rotate"], &data));
+    assert!(rotated.ends_with(" seals 2 secrets\n"), "{rotated}");
+    let server = start_server("127.0.0.1:0", dir);
+    assert_eq!(server.json(&["secret", "two"])["data"]["p"], "YzRuNHJ5LTliMWY=");
+}
+
+#[test]
+fn s11_with_other_keys_the_server_serves_everything_else() {
+    let server = start_server("127.0.0.1:0", temp());
+    let data = server.kubeconfig.with_file_name("");
+    server.apply(&secret("lost"));
+    let dir = server.kill();
+    let keys = data.join("pki/secrets.keys");
+    let kept = std::fs::read(&keys).expect("made");
+    std::fs::remove_file(&keys).expect("ours");
+    let server = start_server("127.0.0.1:0", dir);
+    server.apply(&secret("new"));
+    assert_eq!(server.json(&["secret", "new"])["data"]["p"], "YzRuNHJ5LTliMWY=");
+    server.refused(1, &["get", "secret", "lost"]);
+    let mut check = upkeep(&["check"], &data);
+    let ran = run(&mut check);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.out.contains("Secret/default/lost") && ran.out.contains("secrets.keys"), "{ran:?}");
+
+    let dir = server.kill();
+    let mut both = kept;
+    both.extend(std::fs::read(&keys).expect("made anew"));
+    std::fs::write(&keys, both).expect("ours");
+    let server = start_server("127.0.0.1:0", dir);
+    assert_eq!(server.json(&["secret", "lost"])["data"]["p"], "YzRuNHJ5LTliMWY=");
+    let said = done(upkeep(&["check"], &data));
+    assert!(!said.contains("FAIL"), "{said}");
+}
+
+#[test]
+fn f19_a_damaged_backup_is_refused_before_anything_is_made() {
+    let server = start_server("127.0.0.1:0", temp());
+    let data = server.kubeconfig.with_file_name("");
+    let backup = data.with_file_name("b.orchd");
+    let mut command = upkeep(&["backup"], &data);
+    command.arg(&backup);
+    done(command);
+    let whole = std::fs::read(&backup).expect("made");
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    for (bytes, says) in [
+        (&flipped[..], "the dump is damaged at byte"),
+        (&whole[..whole.len() - 1], "before its end"),
+        (b"something else", "no dump"),
+        (b"", "before its end"),
+    ] {
+        let damaged = data.with_file_name("damaged.orchd");
+        std::fs::write(&damaged, bytes).expect("ours");
+        let target = data.with_file_name("target");
+        let mut command = upkeep(&["restore"], &target);
+        command.arg(&damaged);
+        let ran = run(&mut command);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.err.contains(says), "{says}: {ran:?}");
+        assert!(!target.exists(), "{says}");
+    }
+    let mut onto_itself = upkeep(&["restore"], &data);
+    onto_itself.arg(&backup);
+    let ran = run(&mut onto_itself);
+    assert!(ran.code == Some(1) && ran.err.contains("holds a state already"), "{ran:?}");
+}
+
+#[test]
+fn an_interrupted_restore_is_refused_by_the_server_and_can_be_done_again() {
+    let server = start_server("127.0.0.1:0", temp());
+    let data = server.kubeconfig.with_file_name("");
+    let backup = data.with_file_name("b.orchd");
+    let mut command = upkeep(&["backup"], &data);
+    command.arg(&backup);
+    done(command);
+    let dir = temp();
+    let target = dir.path().join("data");
+    std::fs::create_dir(&target).expect("made");
+    std::fs::write(target.join("restoring"), "").expect("ours");
+    std::fs::write(target.join("cluster.db.filling"), "half of it").expect("ours");
+    let mut started = upkeep(&["server", "--listen", "127.0.0.1:0"], &target);
+    let ran = run(&mut started);
+    assert!(ran.code == Some(1) && ran.err.contains("do it again with `orchd restore`"), "{ran:?}");
+    let mut command = upkeep(&["restore"], &target);
+    command.arg(&backup);
+    done(command);
+    start_server("127.0.0.1:0", dir);
+}
+
+#[test]
+fn only_who_has_the_right_gets_a_backup_over_the_network() {
+    let server = start_server("127.0.0.1:0", temp());
+    let data = server.kubeconfig.with_file_name("");
+    let mine = data.with_file_name("eve.kubeconfig");
+    let mut user = upkeep(&["user", "eve"], &data);
+    user.arg("-o").arg(&mine);
+    let ran = run(&mut user);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let backup = data.with_file_name("b.orchd");
+    let backup_as = |kubeconfig: &Path, keys: &[&str]| {
+        let mut command = orchd();
+        command.arg("backup").arg(&backup).args(keys).arg("--kubeconfig").arg(kubeconfig);
+        run(&mut command)
+    };
+    let ran = backup_as(&mine, &["--without-keys"]);
+    assert!(ran.code == Some(1) && ran.err.contains("backups"), "{ran:?}");
+    assert!(!backup.exists());
+    let ran = backup_as(&server.kubeconfig, &[]);
+    assert_eq!(ran.code, Some(2), "its keys are not to be had: {ran:?}");
+    let ran = backup_as(&server.kubeconfig, &["--without-keys"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(&backup).expect("made").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let _dir = server.kill();
+    let target = data.with_file_name("target");
+    let mut command = upkeep(&["restore"], &target);
+    command.arg(&backup);
+    let ran = run(&mut command);
+    assert!(ran.code == Some(0) && ran.err.contains("the backup has no keys"), "{ran:?}");
+}
