@@ -46,12 +46,17 @@ impl RunningRuntime {
         }
     }
 
+    /// Which it is.
+    pub const fn choice(&self) -> RuntimeChoice {
+        match self {
+            Self::Docker(_) => RuntimeChoice::Docker,
+            Self::Process(_) => RuntimeChoice::Process,
+        }
+    }
+
     /// Its name, for people.
     pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Docker(_) => "docker",
-            Self::Process(_) => "process",
-        }
+        self.choice().name()
     }
 }
 

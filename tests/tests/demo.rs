@@ -24,7 +24,12 @@ impl Place {
     }
 
     async fn demo(&self, runtime: &str, docker_host: &str) -> Ended {
-        let mut command = command(&["demo", "--exit", "--runtime", runtime]);
+        self.demo_with(&["--runtime", runtime], docker_host).await
+    }
+
+    async fn demo_with(&self, options: &[&str], docker_host: &str) -> Ended {
+        let mut command = command(&["demo", "--exit"]);
+        command.args(options);
         command.env("DOCKER_HOST", docker_host).env("HOME", self.path("home"));
         command.env("TMPDIR", self.path("tmp")).current_dir(self.path("work"));
         run(command).await
@@ -56,6 +61,41 @@ fn assert_told(ended: &Ended, runtime: &str) {
     }
     let pages = ended.stdout.lines().filter(|line| line.contains("answers: hello from")).count();
     assert_eq!(pages, 3, "a page from each replica: {}", ended.stdout);
+}
+
+fn assert_told_of_nodes(ended: &Ended) {
+    let steps = [
+        "node-3 has joined",
+        "6 replicas, all ready",
+        "killed node-3",
+        "all 6 are ready again, without node-3",
+        "node-3 runs 0",
+        "node-3 is back",
+        "scaled to 8 replicas",
+        "taken down",
+    ];
+    let mut told = ended.stdout.as_str();
+    for step in steps {
+        let at = told.find(step).unwrap_or_else(|| panic!("{step:?} is not told: {ended:?}"));
+        told = &told[at..];
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_of_nodes_on_processes_leaves_nothing() {
+    let place = Place::new();
+    let ended = place.demo_with(&["--nodes", "3", "--runtime", "process"], "").await;
+    assert_told_of_nodes(&ended);
+    place.assert_nothing_left(&ended);
+}
+
+#[cfg(feature = "cluster")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_of_nodes_on_machines_leaves_nothing() {
+    let place = Place::new();
+    let ended = place.demo_with(&["--nodes", "3", "--runtime", "docker"], "").await;
+    assert_told_of_nodes(&ended);
+    place.assert_nothing_left(&ended);
 }
 
 #[tokio::test(flavor = "multi_thread")]

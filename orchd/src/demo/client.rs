@@ -11,6 +11,7 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use orchestrator_core::driver::Cluster;
 use orchestrator_core::model::{LabelSelector, Pod};
+use orchestrator_core::world::World;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -49,9 +50,13 @@ pub async fn fetch(ip: &str) -> anyhow::Result<String> {
 
 /// The Ready pods of the demo that are not about to go.
 pub fn ready_pods(cluster: &Cluster) -> Vec<Arc<Pod>> {
+    ready_in(&cluster.world())
+}
+
+/// The Ready pods of the demo in a world that are not about to go.
+pub fn ready_in(world: &World) -> Vec<Arc<Pod>> {
     let selector: LabelSelector =
         LabelSelector::from_labels([("app".to_owned(), "web".to_owned())].into());
-    let world = cluster.world();
     world
         .all::<Pod>(Some("default"))
         .filter(|pod| selector.matches(&pod.metadata.labels) && pod.is_active() && pod.is_ready())

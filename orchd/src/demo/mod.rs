@@ -2,12 +2,14 @@
 
 mod client;
 mod image;
+mod nodes;
 mod progress;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use orchestrator_core::driver::Cluster;
 use orchestrator_core::model::{
     Container, Deployment, HttpGetAction, ImagePullPolicy, Key, Kind, LabelSelector, Pod,
     PortOrName, Probe,
@@ -31,6 +33,10 @@ pub struct DemoArgs {
     /// End after the last step instead of staying up
     #[arg(long)]
     exit: bool,
+    /// How many nodes there are, each with an agent of its own. As root, with Docker Engine installed, each is a machine made of
+    /// namespaces with its own engine; else all are on this machine and run processes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=nodes::NODES_MAX))]
+    nodes: Option<u8>,
     /// What runs pods [default: docker when an engine answers, else process]
     #[arg(long, value_enum)]
     runtime: Option<RuntimeChoice>,
@@ -38,6 +44,9 @@ pub struct DemoArgs {
 
 /// Runs the demo and takes down everything it made.
 pub async fn demo(args: DemoArgs) -> anyhow::Result<()> {
+    if let Some(count) = args.nodes {
+        return nodes::demo(count, args.runtime, args.exit).await;
+    }
     // A terminal that is closed is no reason to leave anything behind.
     let mut signals = Signals::new()?;
     let dir = tempfile::Builder::new()
@@ -61,7 +70,7 @@ pub async fn demo(args: DemoArgs) -> anyhow::Result<()> {
     };
     if told.is_ok() && !args.exit {
         progress.end();
-        hint(&instance);
+        hint(&instance.kubeconfig);
         signals.any().await;
     }
     progress.waiting("taking everything down");
@@ -77,11 +86,7 @@ pub async fn demo(args: DemoArgs) -> anyhow::Result<()> {
 }
 
 /// The story: each step waits for its effect and says how long that took.
-async fn tell(
-    instance: &Instance,
-    progress: &Progress,
-    dir: &std::path::Path,
-) -> anyhow::Result<()> {
+async fn tell(instance: &Instance, progress: &Progress, dir: &Path) -> anyhow::Result<()> {
     let cluster = &instance.cluster;
     instance.node_ready().await?;
     progress.tell(format_args!(
@@ -96,8 +101,8 @@ async fn tell(
         progress.tell("made an image from this program; no registry needed");
     }
 
-    cluster.apply(web(instance, "v1", 3)?).await?;
-    wait(instance, progress, "3 replicas to be ready", |world| {
+    cluster.apply(web(instance.runtime.choice(), cluster, "v1", 3)?).await?;
+    wait(cluster, progress, "3 replicas to be ready", |world| {
         world.deployment("web").is_available()
     })
     .await?;
@@ -112,7 +117,7 @@ async fn tell(
     let before = before.at::<Pod>(&Key::pod("default", &victim)).context("the pod is gone")?;
     progress.tell(format_args!("killed the container of {victim}"));
     let healed = Key::pod("default", &victim);
-    wait(instance, progress, "it to heal", |world| {
+    wait(cluster, progress, "it to heal", |world| {
         world.at::<Pod>(&healed).is_some_and(|pod| {
             pod.is_ready()
                 && pod.status.container_statuses.iter().any(|status| status.restart_count > 0)
@@ -132,15 +137,15 @@ async fn tell(
 
     let key = Key::new(Kind::Deployment, "default", "web");
     cluster.scale(&key, 5).await?;
-    wait(instance, progress, "5 replicas", |world| {
+    wait(cluster, progress, "5 replicas", |world| {
         world.deployment("web").status.ready_replicas == 5 && world.deployment("web").is_available()
     })
     .await?;
     progress.tell("scaled to 5 replicas, all ready");
 
     let visitor = Client::start(cluster.clone());
-    cluster.apply(web(instance, "v2", 5)?).await?;
-    wait(instance, progress, "version 2 to roll out", |world| {
+    cluster.apply(web(instance.runtime.choice(), cluster, "v2", 5)?).await?;
+    wait(cluster, progress, "version 2 to roll out", |world| {
         world.deployment("web").is_available() && only_new(world)
     })
     .await?;
@@ -177,12 +182,17 @@ fn only_new(world: &World) -> bool {
 }
 
 /// The workload: this program's own small web server.
-fn web(instance: &Instance, version: &str, replicas: i32) -> anyhow::Result<Deployment> {
-    let mut container = Container::new("web", &image_of(instance.cluster.id()));
+fn web(
+    runtime: RuntimeChoice,
+    cluster: &Cluster,
+    version: &str,
+    replicas: i32,
+) -> anyhow::Result<Deployment> {
+    let mut container = Container::new("web", &image_of(cluster.id()));
     let arguments = ["workload", "web", "--text", version].map(str::to_owned);
-    match &instance.runtime {
-        RunningRuntime::Docker(_) => container.args = arguments.to_vec(),
-        RunningRuntime::Process(_) => {
+    match runtime {
+        RuntimeChoice::Docker => container.args = arguments.to_vec(),
+        RuntimeChoice::Process => {
             let program = std::env::current_exe().context("cannot find this program's own file")?;
             container.command = vec![program.to_string_lossy().into_owned()];
             container.args = arguments.to_vec();
@@ -225,16 +235,16 @@ async fn kill_one(instance: &Instance) -> anyhow::Result<String> {
 }
 
 async fn wait(
-    instance: &Instance,
+    cluster: &Cluster,
     progress: &Progress,
     what: &str,
     is_true: impl FnMut(&World) -> bool + Send,
 ) -> anyhow::Result<()> {
     progress.waiting(format_args!("waiting for {what}"));
-    match tokio::time::timeout(STEP_WITHIN, instance.cluster.wait_for(is_true)).await {
+    match tokio::time::timeout(STEP_WITHIN, cluster.wait_for(is_true)).await {
         Ok(outcome) => outcome.map(|_| ()).context("the cluster stopped"),
         Err(_) => {
-            bail!("waited {STEP_WITHIN:?} for {what}; {}", situation(&instance.cluster.world()))
+            bail!("waited {STEP_WITHIN:?} for {what}; {}", situation(&cluster.world()))
         }
     }
 }
@@ -256,8 +266,7 @@ fn situation(world: &World) -> String {
     if pods.is_empty() { "there are no pods".to_owned() } else { pods.join(", ") }
 }
 
-fn hint(instance: &Instance) {
-    let kubeconfig: &PathBuf = &instance.kubeconfig;
+fn hint(kubeconfig: &Path) {
     crate::say(format_args!(
         "\nThe cluster stays up. In another terminal, try:\n\n  \
          export KUBECONFIG={}\n  \
@@ -271,19 +280,24 @@ fn hint(instance: &Instance) {
     ));
 }
 
-/// Deletes the workload, waits until its containers are gone, stops everything, and removes what was made. Every step is
+/// Deletes the workload, and waits until its containers are gone.
+async fn end_workload(cluster: &Cluster, progress: &Progress) -> anyhow::Result<()> {
+    let key = Key::new(Kind::Deployment, "default", "web");
+    if cluster.world().get(&key).is_none() {
+        return Ok(());
+    }
+    cluster.delete(&key).await.context("cannot delete the workload")?;
+    let gone = cluster.wait_for(|world| world.all::<Pod>(Some("default")).next().is_none());
+    if tokio::time::timeout(STEP_WITHIN, gone).await.is_err() {
+        progress.tell("pods did not end in time; removing them by force");
+    }
+    Ok(())
+}
+
+/// Ends the workload, stops everything, and removes what was made. Every step is
 /// tried, whatever became of the ones before.
 async fn take_down(instance: Instance, progress: &Progress) -> anyhow::Result<()> {
-    let key = Key::new(Kind::Deployment, "default", "web");
-    let mut outcome = Ok(());
-    if instance.cluster.world().get(&key).is_some() {
-        outcome = instance.cluster.delete(&key).await.context("cannot delete the workload");
-        let gone =
-            instance.cluster.wait_for(|world| world.all::<Pod>(Some("default")).next().is_none());
-        if outcome.is_ok() && tokio::time::timeout(STEP_WITHIN, gone).await.is_err() {
-            progress.tell("pods did not end in time; removing them by force");
-        }
-    }
+    let mut outcome = end_workload(&instance.cluster, progress).await;
     let (runtime, cluster) = (instance.runtime.clone(), instance.cluster.id().to_owned());
     instance.stop(true).await;
     if let RunningRuntime::Docker(docker) = runtime {

@@ -1,11 +1,11 @@
 //! `Lan`: the network that machines are on: a bridge in a namespace of its own.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use nix::sched::CloneFlags;
 
 use super::machine::Machine;
@@ -35,6 +35,9 @@ struct Inner {
 }
 
 impl Lan {
+    /// The network's own address.
+    pub const GATEWAY: Ipv4Addr = address(BRIDGE_HOST);
+
     /// Makes a network without machines, and removes what others left whose owner has died.
     ///
     /// # Errors
@@ -44,7 +47,7 @@ impl Lan {
         let namespace = within_new(CloneFlags::CLONE_NEWNET, || {
             ip("link set lo up")?;
             ip(&format!("link add {BRIDGE} type bridge"))?;
-            ip(&format!("address add {}/24 dev {BRIDGE}", address(BRIDGE_HOST)))?;
+            ip(&format!("address add {}/24 dev {BRIDGE}", Self::GATEWAY))?;
             ip(&format!("link set {BRIDGE} up"))?;
             let thread = nix::unistd::gettid().as_raw().unsigned_abs();
             of(thread, &[("net", CloneFlags::CLONE_NEWNET)])
@@ -70,6 +73,17 @@ impl Lan {
         enter(&self.inner.namespace)
     }
 
+    /// Listens on this network for whoever holds the socket, wherever that is; the address is the way out of every machine.
+    ///
+    /// # Errors
+    /// When this process is not allowed to, or the port is taken.
+    pub fn listen(&self, port: u16) -> anyhow::Result<TcpListener> {
+        within(&self.inner.namespace, || {
+            let listener = TcpListener::bind((Self::GATEWAY, port));
+            listener.with_context(|| format!("cannot listen on {}:{port}", Self::GATEWAY))
+        })
+    }
+
     /// The directory of everything that is on this network.
     pub fn dir(&self) -> &Path {
         self.inner.run.path()
@@ -90,7 +104,7 @@ impl Lan {
             ip("link set lo up")?;
             ip(&format!("address add {}/24 dev eth0", address(number)))?;
             ip("link set eth0 up")?;
-            ip(&format!("route add default via {}", address(BRIDGE_HOST)))
+            ip(&format!("route add default via {}", Self::GATEWAY))
         })
     }
 }

@@ -47,8 +47,9 @@ impl Process {
         kill(pid, signal).with_context(|| format!("cannot signal process {}", self.pid))
     }
 
-    pub(crate) fn wait(&self) {
-        let _ = self.child().wait();
+    /// Waits for its end, and says how that was. Blocks the thread.
+    pub fn wait(&self) -> Option<ExitStatus> {
+        self.child().wait().ok()
     }
 
     fn child(&self) -> std::sync::MutexGuard<'_, Child> {

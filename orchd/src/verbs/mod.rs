@@ -14,7 +14,7 @@ pub mod logs;
 mod manifests;
 pub mod node;
 pub mod scale;
-mod session;
+pub mod session;
 mod target;
 pub mod token;
 pub mod wait;

@@ -41,19 +41,25 @@ impl Session {
             std::env::var_os("KUBECONFIG"),
             &default_data_dir().join("kubeconfig"),
         )?;
-        let config = read_kubeconfig(&path).map_err(|error| match path.exists() {
+        Self::at(&path, args.namespace.as_deref())
+    }
+
+    /// The cluster of a kubeconfig.
+    pub fn at(path: &Path, namespace: Option<&str>) -> anyhow::Result<Self> {
+        let config = read_kubeconfig(path).map_err(|error| match path.exists() {
             true => error.into(),
             false => {
                 anyhow!("{error}; `orchd dev` starts a cluster and prints where its kubeconfig is")
             }
         })?;
         let client = Client::from_config(&config)?;
-        let namespace = match &args.namespace {
-            Some(namespace) => namespace.clone(),
+        let namespace_is_given = namespace.is_some();
+        let namespace = match namespace {
+            Some(namespace) => namespace.to_owned(),
             None => client.namespace().to_owned(),
         };
         let ca_pem = config.ca_pem;
-        Ok(Self { client, ca_pem, namespace, namespace_is_given: args.namespace.is_some() })
+        Ok(Self { client, ca_pem, namespace, namespace_is_given })
     }
 
     /// The key of an object of this name, in the namespace that is meant.

@@ -81,6 +81,15 @@ async fn create(session: &Session, ttl: Duration, node: Option<&str>) -> anyhow:
     if let Some(node) = node.filter(|node| !is_dns_subdomain(node)) {
         return Err(usage(format!("--node: {node:?} can be no name of a node, such as node-1")));
     }
+    line(new_token(session, ttl, node).await?.reveal())
+}
+
+/// Makes a token and records its hash.
+pub async fn new_token(
+    session: &Session,
+    ttl: Duration,
+    node: Option<&str>,
+) -> anyhow::Result<JoinToken> {
     let Some(root) = &session.ca_pem else {
         bail!(
             "the kubeconfig names no certificate authority; use the one in the server's data directory"
@@ -92,7 +101,7 @@ async fn create(session: &Session, ttl: Duration, node: Option<&str>) -> anyhow:
     let secret = token.to_secret(expires, node);
     let params = WriteParams::default();
     session.client.create(Kind::Secret, Some(JOIN_TOKEN_NAMESPACE), &secret, params).await?;
-    line(token.reveal())
+    Ok(token)
 }
 
 /// A token as it is listed.
