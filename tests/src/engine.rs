@@ -68,7 +68,7 @@ impl TestEngine {
     /// # Panics
     /// When the engine refuses.
     pub async fn remove_container(&self, container: &str) {
-        let id = container.strip_prefix("docker://").expect("an id of docker's");
+        let id = container.trim_start_matches("docker://");
         let (code, answer) = self.call("DELETE", &format!("/containers/{id}?force=true")).await;
         assert_eq!(code, 204, "{answer}");
     }
@@ -102,10 +102,26 @@ impl TestEngine {
     /// # Panics
     /// When the engine does not answer in HTTP.
     pub async fn call(&self, method: &str, path: &str) -> (u16, Value) {
+        self.ask(method, path, "").await
+    }
+
+    /// As [`Self::call`], with a body.
+    ///
+    /// # Panics
+    /// When the engine does not answer in HTTP.
+    pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.ask("POST", path, &body.to_string()).await
+    }
+
+    async fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let socket = self.host.strip_prefix("unix://").expect("the engine listens on a socket");
         let mut stream = UnixStream::connect(socket).await.expect("the engine listens");
         // The old version has an answer end with its connection, so there are no chunks to decode.
-        let request = format!("{method} {path} HTTP/1.0\r\nHost: engine\r\n\r\n");
+        let request = format!(
+            "{method} {path} HTTP/1.0\r\nHost: engine\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
         stream.write_all(request.as_bytes()).await.expect("asked");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("answered");

@@ -12,6 +12,7 @@ mod first_get;
 mod fresh_clone;
 mod heal;
 mod in_process;
+mod machine_death;
 mod options;
 mod placements;
 mod pods;
@@ -77,6 +78,7 @@ fn run(report: &mut Report) -> Outcome {
         ),
         None => {}
     }
+    machine_death::run(report)?;
     in_process::run(report)?;
     fresh_clone::run(report)
 }

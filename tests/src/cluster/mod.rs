@@ -11,6 +11,7 @@ mod oracle;
 mod record;
 mod rig;
 mod server;
+mod stage;
 mod wire;
 
 pub use engine_proxy::{EngineFault, EngineProxy};

@@ -65,13 +65,13 @@ impl Node {
         self.engine().kill_process(container).await;
     }
 
-    /// The containers of pods other than these (by uid), whatever state they are in.
-    pub(super) async fn strays(&self, wanted: &BTreeSet<String>) -> Vec<String> {
+    /// The containers of pods of whatever cluster, other than these (by uid), whatever state they are in.
+    pub async fn strays(&self, wanted: &BTreeSet<String>) -> Vec<String> {
         let (code, list) = self.engine().call("GET", "/containers/json?all=true").await;
         assert_eq!(code, 200, "{list}");
         let stray = |it: &&Value| {
-            let uid = it["Labels"]["orchestrator.dev/pod-uid"].as_str().unwrap_or_default();
-            !wanted.contains(uid)
+            let uid = it["Labels"]["orchestrator.dev/pod-uid"].as_str();
+            uid.is_some_and(|uid| !wanted.contains(uid))
         };
         let strays = list.as_array().into_iter().flatten().filter(stray);
         strays.map(|it| format!("on {}: {} {}", self.name(), it["Names"], it["State"])).collect()
@@ -167,6 +167,59 @@ impl Node {
         self.machine.switch_on().expect("a machine boots");
         self.start_engine().await;
         self.start_agent().await;
+    }
+
+    /// As [`Self::switch_on`], but the agent does not start.
+    pub async fn switch_on_without_agent(&mut self) {
+        self.machine.switch_on().expect("a machine boots");
+        self.start_engine().await;
+    }
+
+    /// Makes it a machine that never joined: what its agent kept, and what it ran.
+    pub async fn forget(&self) {
+        std::fs::remove_dir_all(self.data_dir()).expect("the agent's directory");
+        let (_, list) = self.engine().call("GET", "/containers/json?all=true").await;
+        for container in list.as_array().into_iter().flatten() {
+            self.engine().remove_container(container["Id"].as_str().unwrap_or_default()).await;
+        }
+    }
+
+    /// Waits until the engine has started so many containers from now on.
+    pub async fn until_started(&self, more: usize) {
+        let before = self.record.started_on(self.name());
+        poll(&format!("{more} containers start"), || async {
+            let started = self.record.started_on(self.name()) - before;
+            if started >= more { Ok(()) } else { Err(started) }
+        })
+        .await;
+    }
+
+    /// Makes and starts a container as another (`docker://…`) is, labels and all; returns its id.
+    pub async fn copy_container(&self, container: &str, name: &str) -> String {
+        let id = container.trim_start_matches("docker://");
+        let (code, mut found) = self.engine().call("GET", &format!("/containers/{id}/json")).await;
+        assert_eq!(code, 200, "{found}");
+        let mut body = found["Config"].take();
+        body["HostConfig"] = found["HostConfig"].take();
+        body["Hostname"] = Value::Null;
+        let path = format!("/containers/create?name=copy-of-{name}");
+        let (code, made) = self.engine().post(&path, &body).await;
+        assert_eq!(code, 201, "{made}");
+        let id = made["Id"].as_str().expect("an id").to_owned();
+        let (code, answer) = self.engine().call("POST", &format!("/containers/{id}/start")).await;
+        assert_eq!(code, 204, "{answer}");
+        id
+    }
+
+    /// Runs an agent that is to be refused; returns what it says.
+    pub fn refused(&mut self, command: &mut Command) -> String {
+        let path = self.machine.dir().join("refused.log");
+        command.stdout(Stdio::null()).stderr(File::create(&path).expect("a file"));
+        let process = self.machine.spawn(command).expect("orchd runs");
+        let ended = process.wait();
+        let said = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_ne!(ended.and_then(|status| status.code()), Some(0), "{said}");
+        said
     }
 
     /// Cuts the machine off, both ways.

@@ -30,7 +30,9 @@ pub fn judge(happened: &[Happened], wanted: &BTreeSet<String>) -> Vec<String> {
                 }
             }
             Happened::Meant { id } => drop(meant.insert(id.clone())),
-            Happened::EngineStarted { node } | Happened::MachineLost { node } => {
+            Happened::EngineStarted { node }
+            | Happened::MachineLost { node }
+            | Happened::NodeRemoved { node } => {
                 running.retain(|_, run| run.node != *node);
             }
         }

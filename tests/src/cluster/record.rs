@@ -43,6 +43,11 @@ pub enum Happened {
         /// The engine's node.
         node: String,
     },
+    /// A user said of a node that it is no more: from then on its names are free, whatever still runs there.
+    NodeRemoved {
+        /// The node.
+        node: String,
+    },
     /// A machine lost its power, and with it all that ran there.
     MachineLost {
         /// The machine's node.
@@ -67,6 +72,17 @@ impl Record {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner).clone();
         entries.sort_by_key(|(at, _)| *at);
         entries.into_iter().map(|(_, happened)| happened).collect()
+    }
+
+    /// Forgets everything so far: for a test of the oracle, which has seen what it wanted.
+    pub fn forget(&self) {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// How many containers (not sandboxes) were started on a node so far.
+    pub fn started_on(&self, node: &str) -> usize {
+        let started = |it: &&Happened| matches!(it, Happened::Started(run) if run.node == node && !run.container.is_empty());
+        self.entries().iter().filter(started).count()
     }
 
     /// Puts down from now on what the engine at a socket tells.

@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use orchd_machines::Lan;
 use orchestrator_core::model::{Key, Kind, Object, Pod};
-use orchestrator_http::{Client, Selector, WriteParams};
-use serde_json::Value;
+use orchestrator_http::{Client, ClientError, DeleteParams, Selector, WriteParams};
+use serde_json::{Value, json};
 
 use super::node::Node;
 use super::oracle::{Writer, judge, lost};
-use super::record::Record;
+use super::record::{Happened, Record};
 use super::server::ServerMachine;
+use super::stage::Stage;
 use crate::orchd::command;
 use crate::rig::poll;
-use crate::workload::sleepers;
+use crate::workload::{container, sleepers};
 
 /// How often polled conditions are looked at.
 pub(super) const POLL: Duration = Duration::from_millis(20);
@@ -47,34 +48,24 @@ pub struct Running {
 }
 
 impl ClusterRig {
-    /// Runs a scenario on a cluster with nodes of these names, in whose network the scenario is; then judges what was recorded.
+    /// Runs a scenario on a new cluster with nodes of these names, in whose network the scenario is; then judges what was recorded.
     ///
     /// # Panics
     /// When the scenario fails, or the cluster did what no cluster may do.
-    pub fn run(nodes: &[&str], scenario: impl AsyncFnOnce(&mut Self) + Send) {
-        // On a thread of its own: the network that it enters it never leaves.
-        let on_the_lan = || {
-            let lan = Lan::create().expect("machines can be made here; this needs root");
-            lan.enter().expect("a thread enters the network");
-            let everybody = lan.clone();
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .on_thread_start(move || everybody.enter().expect("a thread enters the network"))
-                .build();
-            runtime.expect("a runtime starts").block_on(async {
-                let mut rig = Self::start(lan, nodes).await;
-                scenario(&mut rig).await;
-                rig.judge().await;
-            });
-        };
-        let outcome = std::thread::scope(|scope| scope.spawn(on_the_lan).join());
-        if let Err(panic) = outcome {
-            std::panic::resume_unwind(panic);
-        }
+    pub fn run(nodes: &[&str], scenario: impl AsyncFnOnce(&mut Self) + Send + 'static) {
+        Stage::new(nodes).play(scenario);
     }
 
-    async fn start(lan: Lan, names: &[&str]) -> Self {
+    /// As [`Self::run`], on a cluster of nodes `a`, `b` and `c` that scenarios share, one after the other. A scenario leaves no
+    /// machine off and no fault behind; its deployments and pods are deleted for it.
+    ///
+    /// # Panics
+    /// As [`Self::run`].
+    pub fn share(scenario: impl AsyncFnOnce(&mut Self) + Send + 'static) {
+        Stage::shared().play(scenario);
+    }
+
+    pub(super) async fn start(lan: Lan, names: &[&str]) -> Self {
         let server = ServerMachine::start(&lan).await;
         let client = Client::from_kubeconfig(&server.kubeconfig()).expect("a kubeconfig");
         let record = Record::default();
@@ -99,6 +90,13 @@ impl ClusterRig {
     pub async fn join(&mut self, name: &str) {
         let (url, token) = (self.server.url(), self.token(&[]).await);
         self.node(name).join(&url, &token).await;
+    }
+
+    /// Takes a node out of the cluster.
+    pub async fn remove_node(&self, name: &str) {
+        self.record.note(Happened::NodeRemoved { node: name.to_owned() });
+        let key = Key::cluster(Kind::Node, name);
+        self.client.delete(&key, &DeleteParams::default()).await.expect("removed");
     }
 
     /// Makes a token to join with.
@@ -133,6 +131,78 @@ impl ClusterRig {
         self.deploy(name, "1", replicas).await;
         let expected = usize::try_from(replicas).unwrap_or_default();
         self.until(&format!("{replicas} pods run"), |pods| pods.len() == expected).await
+    }
+
+    /// Waits until a deployment has rolled to a version; returns its pods.
+    pub async fn rolled_out(
+        &self,
+        name: &str,
+        version: &str,
+        replicas: i32,
+    ) -> BTreeMap<String, Running> {
+        let expected = usize::try_from(replicas).unwrap_or_default();
+        poll(&format!("{name} is at version {version}"), || async {
+            let pods: Vec<_> =
+                self.try_pods().await?.into_iter().filter(|it| is_of(it, name)).collect();
+            let new = pods.iter().filter(|pod| version_of(pod) == version).count();
+            let found = running(&pods);
+            let rolled = new == expected && pods.len() == expected && found.len() == expected;
+            if rolled { Ok(found) } else { Err(told(&pods)) }
+        })
+        .await
+    }
+
+    /// Waits until something is true of the pods of a version that run.
+    pub async fn until_of_version(&self, version: &str, is_true: impl Fn(&Vec<String>) -> bool) {
+        let is_true = &is_true;
+        poll(&format!("some of version {version}"), || async move {
+            let pods = self.try_pods().await?;
+            let new = pods.iter().filter(|pod| version_of(pod) == version && pod.is_ready());
+            let new: Vec<_> = new.map(|pod| pod.metadata.name.clone()).collect();
+            if is_true(&new) { Ok(()) } else { Err(told(&pods)) }
+        })
+        .await;
+    }
+
+    /// Deletes a deployment, and waits until its pods are gone.
+    pub async fn remove(&self, name: &str) {
+        let key = Key::new(Kind::Deployment, "default", name);
+        self.client.delete(&key, &DeleteParams::default()).await.expect("deleted");
+        poll(&format!("no pods of {name} are left"), || async {
+            let pods: Vec<_> =
+                self.try_pods().await?.into_iter().filter(|it| is_of(it, name)).collect();
+            if pods.is_empty() { Ok(()) } else { Err(told(&pods)) }
+        })
+        .await;
+    }
+
+    /// Creates a pod that nobody manages, bound to a node; it is given up as soon as those of deployments.
+    pub async fn create_pod(&self, name: &str, node: &str) {
+        self.try_create_pod(name, node).await.expect("created");
+    }
+
+    /// As [`Self::create_pod`]; refused when there is one of that name.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn try_create_pod(&self, name: &str, node: &str) -> Result<(), ClientError> {
+        let mut pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": name, "namespace": "default" },
+            "spec": { "nodeName": node, "terminationGracePeriodSeconds": 5 },
+        });
+        pod["spec"]["containers"] = json!([container("bare")]);
+        pod["spec"]["tolerations"] = ["not-ready", "unreachable"]
+            .map(|it| {
+                json!({
+                    "key": format!("node.kubernetes.io/{it}"), "operator": "Exists",
+                    "effect": "NoExecute", "tolerationSeconds": 2,
+                })
+            })
+            .to_vec()
+            .into();
+        let params = WriteParams::default();
+        self.client.create(Kind::Pod, Some("default"), &pod, params).await.map(drop)
     }
 
     /// Every pod of the namespace `default`.
@@ -195,6 +265,32 @@ impl ClusterRig {
         .await;
     }
 
+    /// Waits until the server has heard of a node since it started: until then it knows no usage of it.
+    pub async fn until_heard(&self, name: &str) {
+        let path = format!("/apis/metrics.k8s.io/v1beta1/nodes/{name}");
+        poll(&format!("{name} is heard of"), || self.client.raw(&path)).await;
+    }
+
+    /// The boot id that a node tells.
+    pub async fn boot_id(&self, name: &str) -> String {
+        let id = self.node_value(name).await["status"]["nodeInfo"]["bootID"].take();
+        id.as_str().expect("every node tells it").to_owned()
+    }
+
+    async fn node_value(&self, name: &str) -> Value {
+        self.client.get(&Key::cluster(Kind::Node, name)).await.expect("a node")
+    }
+
+    /// Waits until a judgement of what was recorded so far finds something, and returns that.
+    pub async fn until_recorded(&self, judge: impl Fn(&[Happened]) -> Vec<String>) -> Vec<String> {
+        let judge = &judge;
+        poll("something is found", || async move {
+            let found = judge(&self.record.entries());
+            if found.is_empty() { Err(()) } else { Ok(found) }
+        })
+        .await
+    }
+
     /// Waits until every engine that runs has exactly the containers of the pods bound to its node (S18).
     ///
     /// # Panics
@@ -222,8 +318,37 @@ impl ClusterRig {
         Writer::start(self.client.clone(), prefix)
     }
 
+    /// Deletes what a scenario has deployed, for the next one.
+    pub(super) async fn clear(&mut self) {
+        for node in self.nodes.values() {
+            node.proxy().calm();
+            node.heal();
+        }
+        for kind in [Kind::Deployment, Kind::Pod] {
+            for object in self.list(kind).await.expect("listed") {
+                let name = object["metadata"]["name"].as_str().unwrap_or_default();
+                let key = Key::new(kind, "default", name);
+                let deleted = self.client.delete(&key, &DeleteParams::default()).await;
+                assert!(deleted.is_ok() || kind == Kind::Pod, "{name}: {deleted:?}");
+            }
+        }
+        self.until_gone().await;
+        self.settle().await;
+        for name in self.nodes.keys() {
+            self.until_ready(name, true).await;
+        }
+    }
+
+    async fn until_gone(&self) {
+        poll("no pods are left", || async {
+            let pods = self.try_pods().await?;
+            if pods.is_empty() { Ok(()) } else { Err(told(&pods)) }
+        })
+        .await;
+    }
+
     /// Settles, and judges what was recorded.
-    async fn judge(&self) {
+    pub(super) async fn judge(&self) {
         self.settle().await;
         let wanted: BTreeSet<_> =
             self.pods().await.iter().map(|pod| pod.metadata.uid.to_string()).collect();
@@ -242,7 +367,7 @@ impl ClusterRig {
     }
 
     /// The ends of all logs, for somebody who wonders why a scenario failed.
-    fn logs(&self) -> String {
+    pub(super) fn logs(&self) -> String {
         let nodes = self.nodes.values().map(|node| node.machine.dir());
         let dirs = std::iter::once(self.server.machine.dir()).chain(nodes);
         let files = dirs.flat_map(|dir| ["server.log", "agent.log"].map(|file| dir.join(file)));
@@ -253,15 +378,6 @@ impl ClusterRig {
             Some(format!("--- {}\n{}\n", path.display(), lines[last..].join("\n")))
         };
         files.filter_map(tail).collect()
-    }
-}
-
-impl Drop for ClusterRig {
-    #[allow(clippy::print_stdout)]
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            println!("{}", self.logs());
-        }
     }
 }
 
@@ -279,10 +395,20 @@ fn running(pods: &[Pod]) -> BTreeMap<String, Running> {
     .collect()
 }
 
+fn is_of(pod: &Pod, deployment: &str) -> bool {
+    pod.metadata.labels.values().any(|value| value == deployment)
+}
+
+fn version_of(pod: &Pod) -> &str {
+    let env = pod.spec.containers.first().and_then(|container| container.env.first());
+    env.map(|it| it.value.as_str()).unwrap_or_default()
+}
+
 fn told(pods: &[Pod]) -> String {
     pods.iter().map(told_of).collect::<Vec<_>>().join("\n")
 }
 
 fn told_of(pod: &Pod) -> String {
-    format!("{} on {:?}: {:?}", pod.metadata.name, pod.node_name, pod.status)
+    let deleted = pod.metadata.deletion_timestamp;
+    format!("{} on {:?}, deleted {deleted:?}: {:?}", pod.metadata.name, pod.node_name, pod.status)
 }
