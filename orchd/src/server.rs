@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::bail;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::arguments::address;
 use crate::control_plane::{ControlPlane, Endpoint};
@@ -17,6 +18,9 @@ Examples:
   orchd server --store etcd://10.0.0.1,10.0.0.2,10.0.0.3
   orchd token create --kubeconfig /var/lib/orchd/kubeconfig
   orchd agent --server https://10.0.0.1:6443 --token orch1.agent.…    on each machine";
+
+/// The most file descriptors the server asks for: twice what its connections take.
+const DESCRIPTORS_MAX: u64 = 16_384;
 
 /// Options of `orchd server`.
 #[derive(Debug, clap::Args)]
@@ -40,6 +44,7 @@ pub struct ServerArgs {
 /// Runs until TERM, an interrupt or a hang-up.
 pub async fn server(args: ServerArgs) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
+    allow_descriptors();
     let data_dir = std::path::absolute(args.data_dir.clone().unwrap_or_else(default_data_dir))?;
     let control_plane = tokio::select! {
         started = start(&args, &data_dir) => started?,
@@ -54,6 +59,18 @@ pub async fn server(args: ServerArgs) -> anyhow::Result<()> {
     tokio::select! {
         () = control_plane.stop(false) => Ok(()),
         () = signals.interrupted() => bail!("interrupted while stopping"),
+    }
+}
+
+/// Shells allow a process 1,024 descriptors; a thousand agents have more connections than that. The server has no pods that would
+/// inherit the limit.
+fn allow_descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        let wanted = DESCRIPTORS_MAX.min(hard);
+        if soft < wanted { setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) } else { Ok(()) }
+    });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files was not raised; it bounds the number of agents");
     }
 }
 

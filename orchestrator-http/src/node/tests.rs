@@ -1,5 +1,7 @@
 //! Agents and a server over real sockets: the promises of a link, joining, and streams through the tunnel.
 
+mod herd;
+
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;

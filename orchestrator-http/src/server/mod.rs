@@ -56,7 +56,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections_max: 2_000,
+            // A thousand agents have up to four connections each.
+            connections_max: 8_000,
             handshake_ms: 10_000,
             first_byte_ms: 10_000,
             head_ms: 60_000,

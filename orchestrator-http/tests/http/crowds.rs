@@ -49,8 +49,7 @@ async fn thousands_of_idle_connections_keep_nobody_out_until_the_limit() {
     setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536), hard).expect("up to the hard limit");
     let directory = tempfile::tempdir().expect("a directory");
     let (cluster, socket) = (cluster().await, directory.path().join("s"));
-    let limits = patient();
-    assert_eq!(limits.connections_max, 2_000);
+    let limits = Limits { connections_max: 2_000, ..patient() };
     let config = ServerConfig {
         limits,
         ..ServerConfig::new(Listen::Unix(socket.clone()), directory.path().join("pki"))
