@@ -12,6 +12,8 @@ use crate::store::StoreUrl;
 
 /// The database of a data directory; what makes it ours.
 const DATABASE: &str = "cluster.db";
+/// What the database is called once the state lies elsewhere.
+const DATABASE_MOVED: &str = "cluster.db.moved";
 /// What makes the directory of an agent ours.
 const AGENT: &str = "agent.json";
 /// The file that names the runtime whose pods the database knows.
@@ -117,6 +119,16 @@ impl DataDir {
     /// The place for the state in the directory itself.
     pub fn own_store(&self) -> StoreUrl {
         StoreUrl::Sqlite(self.path.join(DATABASE))
+    }
+
+    /// Remembers that the state has been moved, and puts a database of this directory aside.
+    pub fn moved(&self, from: &StoreUrl, to: &StoreUrl) -> anyhow::Result<()> {
+        self.remember_store(to)?;
+        if !from.is_like(&self.own_store()) {
+            return Ok(());
+        }
+        let (old, aside) = (self.path.join(DATABASE), self.path.join(DATABASE_MOVED));
+        std::fs::rename(&old, &aside).with_context(|| format!("cannot rename {}", old.display()))
     }
 
     /// Where the state lies that is there.

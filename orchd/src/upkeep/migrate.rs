@@ -19,8 +19,8 @@ Examples:
   orchd migrate --data-dir /var/lib/orchd --to etcd://10.0.0.1,10.0.0.2,10.0.0.3
   orchd migrate --data-dir /var/lib/orchd --to sqlite:/var/lib/orchd/cluster.db
 
-Stop the server (every server) first. Afterwards start it with `--store` and the new place; what lies in the old one is left, and is
-not used any more.";
+Stop the server (every server) first. Afterwards start it with `--store` and the new place. What lies in the old one is left, and not
+used any more; a database of the data directory is called cluster.db.moved then.";
 
 /// Options of `orchd migrate`.
 #[derive(Debug, clap::Args)]
@@ -75,7 +75,7 @@ pub async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
     }
     target.finish().await?;
     source.close().await;
-    dir.remember_store(&args.to)?;
+    dir.moved(&from, &args.to)?;
     line(format_args!(
         "{records} records moved from {from} into {}; start the server with `--store {}`",
         args.to, args.to

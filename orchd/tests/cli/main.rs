@@ -6,6 +6,8 @@ mod cluster;
 mod daemon;
 mod dev;
 mod logs;
+#[cfg(feature = "real-etcd")]
+mod migrate;
 mod read;
 mod upkeep;
 mod usage;

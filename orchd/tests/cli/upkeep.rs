@@ -11,26 +11,26 @@ use crate::dev::is_alive;
 
 const CANARY: &str = "c4n4ry-9b1f";
 
-fn upkeep(verb: &[&str], data: &Path) -> Command {
+pub fn upkeep(verb: &[&str], data: &Path) -> Command {
     let mut command = orchd();
     command.args(verb).arg("--data-dir").arg(data);
     command
 }
 
 #[track_caller]
-fn done(mut command: Command) -> String {
+pub fn done(mut command: Command) -> String {
     let ran = run(&mut command);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     ran.out
 }
 
-fn secret(name: &str) -> String {
+pub fn secret(name: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, annotations: {{note: {CANARY}}}}}\nstringData: {{p: {CANARY}}}\n"
     )
 }
 
-fn revision(server: &Daemon, what: &[&str]) -> u64 {
+pub fn revision(server: &Daemon, what: &[&str]) -> u64 {
     let object = server.json(what);
     let text = object.pointer("/metadata/resourceVersion").and_then(|found| found.as_str());
     text.and_then(|text| text.parse().ok()).expect("a revision")
