@@ -8,6 +8,7 @@ use http::header::{CONNECTION, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use orchestrator_core::model::{Key, Kind, Node, Object, Revision, Uid};
 use orchestrator_core::node::{LinkError, NodeLink};
 use serde::Serialize;
@@ -28,6 +29,9 @@ use crate::stream::Takeover;
 
 /// How long an agent waits for a change of its pods until it is told that there is none: less than a request may take.
 const NOTHING_AFTER: Duration = Duration::from_secs(30);
+
+/// How much of a tunnel's bytes waits between the connection and HTTP/2.
+const PIPE_BYTES_MAX: usize = 64 * 1024;
 
 impl Api {
     /// Does what a node's agent asks; whose it is has been checked.
@@ -94,10 +98,14 @@ impl Api {
         let (api, node) = (self.clone(), node.to_owned());
         response.extensions_mut().insert(Takeover::new(async move {
             let outcome = async {
-                let (remote, driven) = Remote::new(upgrade.await?).await?;
+                // What drives HTTP/2 goes on as long as a stream is open; when the pipe is gone, so is every stream.
+                let (near, mut far) = tokio::io::duplex(PIPE_BYTES_MAX);
+                let mut connection = TokioIo::new(upgrade.await?);
+                let (remote, driven) = Remote::new(TokioIo::new(near)).await?;
                 let _connected = api.cluster().connect_node(&node, Arc::new(remote));
                 tokio::select! {
                     ended = driven => ended,
+                    _ = tokio::io::copy_bidirectional(&mut connection, &mut far) => Ok(()),
                     () = api.removed(&node, uid) => Ok(()),
                 }
             };

@@ -19,6 +19,8 @@ use serde_json::json;
 use super::*;
 use crate::{Client, ClientError, Pki, Server, ServerConfig};
 
+mod capture;
+
 /// A server of a cluster on a free port.
 struct Served {
     server: Server,
@@ -231,10 +233,21 @@ async fn agent(
     name: &str,
 ) -> (AgentHandle, tokio::task::JoinHandle<Result<(), ClientError>>) {
     let token = served.token(cluster, 3_600, None).await;
-    let joined = served.join(&token, name).await.expect("joined");
+    agent_through(&served.server.url(), &token, name).await
+}
+
+/// The same, which reaches the server by another URL.
+async fn agent_through(
+    url: &str,
+    token: &JoinToken,
+    name: &str,
+) -> (AgentHandle, tokio::task::JoinHandle<Result<(), ClientError>>) {
+    let joined = Membership::join(url, token, name).await.expect("joined");
     let runtime = SimRuntime::new(Arc::new(SystemClock));
-    let prints = ["one", "two"].map(str::to_owned).to_vec();
-    runtime.set_program("talker", SimProgram { prints, ..SimProgram::default() });
+    for (program, prints) in [("talker", &["one", "two"][..]), ("teller", &[capture::CANARY])] {
+        let prints = prints.iter().map(|line| (*line).to_owned()).collect();
+        runtime.set_program(program, SimProgram { prints, ..SimProgram::default() });
+    }
     let scope = Scope { cluster: joined.cluster.clone(), node: name.to_owned() };
     let link = HttpLink::new(&joined).expect("usable");
     let agent = Agent::spawn(AgentConfig::new(scope), Arc::new(runtime), Arc::new(link.clone()));
