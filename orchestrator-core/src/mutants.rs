@@ -8,6 +8,8 @@ pub enum Mutant {
     FlightsForgotten,
     /// An owner is recognised by its name, not its uid.
     GarbageByName,
+    /// A pod is taken to be gone before its agent has said that nothing is left of it.
+    GoneUnconfirmed,
     /// Every seventh commit wakes nobody.
     LostEvent,
     /// Pod names depend on when they are made.
@@ -26,9 +28,10 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every deliberate bug.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::FlightsForgotten,
         Self::GarbageByName,
+        Self::GoneUnconfirmed,
         Self::LostEvent,
         Self::NamesByRevision,
         Self::NoRevisionBarrier,

@@ -39,7 +39,7 @@ const MODULES: [(&str, &[&str]); 19] = [
     ("dump", &["model", "store"]),
     ("history", &["model", "store"]),
     ("mem", &["model", "mutants", "store", "history"]),
-    ("world", &["model", "store"]),
+    ("world", &["mutants", "model", "store"]),
     ("scheduler", &["hash", "model", "world"]),
     ("controller", &["hash", "model", "mutants", "store", "world"]),
     ("schema", &[]),

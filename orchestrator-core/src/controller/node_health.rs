@@ -108,7 +108,7 @@ struct Lost {
 fn look(world: &World, node: &Node, now: Timestamp) -> Look {
     let signal = world.signal(&node.metadata.name);
     let heard = signal.last_heard;
-    let silence_ms = signal.rhythm.silence_ms().unwrap_or(NODE_GRACE_MS).min(NODE_GRACE_MS);
+    let silence_ms = signal.silence_ms().unwrap_or(NODE_GRACE_MS).min(NODE_GRACE_MS);
     let silent_at = heard.map(|heard| heard.plus_millis(silence_ms));
     let silent_since = silent_at.filter(|at| *at <= now);
     let ready = ready(node);

@@ -1,6 +1,6 @@
 //! Nodes that fall silent and come back, and what becomes of their pods.
 
-use super::{DEFAULT_TOLERATION_SECONDS, NODE_GRACE_MS, NodeHealth, TaintEviction};
+use super::{DEFAULT_TOLERATION_SECONDS, NODE_GRACE_MS, NodeHealth, PodCollector, TaintEviction};
 use crate::model::{
     ConditionStatus, Key, Node, NodeCondition, ObjectMeta, Pod, PodSpec, Resource, TAINT_NOT_READY,
     TAINT_UNREACHABLE, TAINT_UNSCHEDULABLE, Taint, TaintEffect, Toleration, TolerationOperator,
@@ -11,7 +11,8 @@ use crate::world::Signal;
 const EVICTION_MS: i64 = DEFAULT_TOLERATION_SECONDS * 1000;
 
 fn sandbox(nodes: &[&str]) -> Sandbox {
-    let mut sandbox = Sandbox::new(vec![Box::new(NodeHealth), Box::new(TaintEviction)]);
+    let mut sandbox =
+        Sandbox::new(vec![Box::new(NodeHealth), Box::new(TaintEviction), Box::new(PodCollector)]);
     for name in nodes {
         let mut node = Node { metadata: ObjectMeta::named("", name), ..Node::default() };
         node.status.conditions.push(NodeCondition {
@@ -146,6 +147,43 @@ fn a_node_that_was_heard_each_second_is_given_up_within_five() {
     assert_eq!(ready(&sandbox, "n1"), ConditionStatus::Unknown);
     seconds(&mut sandbox, 2, &["n2", "n3"]);
     assert!(leaves(&sandbox, "n1") && !leaves(&sandbox, "n2"));
+}
+
+#[test]
+fn s15_a_pod_of_a_lost_node_keeps_its_name_until_its_node_is_deleted() {
+    let mut sandbox = sandbox(&["n1", "n2", "n3"]);
+    pass(&mut sandbox, NODE_GRACE_MS + EVICTION_MS + 10_000, &["n2", "n3"]);
+    assert!(leaves(&sandbox, "n1"));
+    let uid = pod(&sandbox, "n1").metadata.uid;
+    // Long after its grace: nobody knows whether it still runs.
+    pass(&mut sandbox, 3_600_000, &["n2", "n3"]);
+    assert_eq!(pod(&sandbox, "n1").metadata.uid, uid);
+    sandbox.remove(&Key::node("n1"));
+    sandbox.settle().expect("settled");
+    assert!(sandbox.world().find::<Pod>("default", "n1").is_none(), "its machine is gone for good");
+}
+
+#[test]
+fn a_node_whose_connection_ends_is_missed_sooner_unless_it_is_heard_again() {
+    let names = ["n1", "n2", "n3"];
+    let mut sandbox = sandbox(&names);
+    seconds(&mut sandbox, 30, &names);
+    let cut = |sandbox: &mut Sandbox| {
+        let at = sandbox.now;
+        sandbox.hear(Signal::Cut { node: "n1".to_owned(), at });
+    };
+    cut(&mut sandbox);
+    seconds(&mut sandbox, 2, &names);
+    assert_eq!(ready(&sandbox, "n1"), ConditionStatus::True, "it has connected anew");
+    cut(&mut sandbox);
+    seconds(&mut sandbox, 1, &["n2", "n3"]);
+    assert_eq!(ready(&sandbox, "n1"), ConditionStatus::True, "it may yet");
+    sandbox.advance(500);
+    sandbox.settle().expect("settled");
+    assert_eq!(ready(&sandbox, "n1"), ConditionStatus::Unknown);
+    hear(&mut sandbox, "n1");
+    sandbox.settle().expect("settled");
+    assert_eq!(ready(&sandbox, "n1"), ConditionStatus::True);
 }
 
 #[test]

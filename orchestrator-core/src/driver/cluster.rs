@@ -322,7 +322,8 @@ impl Cluster {
     /// Makes the streams of a node whose agent is elsewhere reachable, until what is returned is dropped. A later connection
     /// of the same node takes its place.
     pub fn connect_node(&self, name: &str, streams: Arc<dyn NodeStreams>) -> ConnectedNode {
-        self.inner.nodes.connect(name, streams)
+        let Submitter { clock, commands, .. } = &self.inner.submitter;
+        self.inner.nodes.connect(name, streams, Arc::clone(clock), commands.clone())
     }
 
     /// Counts of what was done.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::awake::{Awake, LOOK_AROUND};
 use super::candidate::Candidate;
 use super::clock::Clock;
 use super::history::{Commit, History};
@@ -91,6 +92,7 @@ pub(super) struct Control {
     requests: BTreeMap<RequestId, oneshot::Sender<Result<Effect, Rejection>>>,
     next_request: u64,
     commits: JoinSet<Settled>,
+    awake: Awake,
 }
 
 /// A commit whose fate is known, or known not to be.
@@ -146,6 +148,7 @@ impl Control {
             requests: BTreeMap::new(),
             next_request: 0,
             commits: JoinSet::new(),
+            awake: Awake::default(),
         };
         control.begin(control.history.world());
         control
@@ -231,6 +234,7 @@ impl Control {
             self.drain_outputs();
             self.history.publish_stats(self.stats());
             let event = self.next_event(&mut batches).await;
+            self.notice_pause();
             match event {
                 Event::Batches(new) => self.take_in(&new),
                 Event::Commands(commands) => {
@@ -270,6 +274,17 @@ impl Control {
         match &self.mind {
             Mind::Decides(engine) => engine.stats(),
             Mind::Follows(_) => EngineStats::default(),
+        }
+    }
+
+    /// Tells the engine when it could not have heard anybody for a while: a pause of this process is no silence of nodes.
+    fn notice_pause(&mut self) {
+        if let (Some(pause), Mind::Decides(engine)) = (self.awake.pause(), &mut self.mind) {
+            tracing::warn!(
+                ?pause,
+                "the control plane did not run; silence meanwhile does not count"
+            );
+            engine.handle_pause(self.clock.now());
         }
     }
 
@@ -316,6 +331,7 @@ impl Control {
             },
             _ = self.commands.recv_many(&mut commands, COMMANDS_PER_TURN_MAX) => Event::Commands(commands),
             () = timeout => Event::Timeout,
+            () = tokio::time::sleep(LOOK_AROUND) => Event::Timeout,
             () = election => Event::Timeout,
         }
     }
@@ -371,8 +387,9 @@ impl Control {
     }
 
     fn drain_outputs(&mut self) {
-        let Mind::Decides(engine) = &mut self.mind else { return };
         while self.commits.len() < COMMITS_IN_FLIGHT_MAX {
+            self.notice_pause();
+            let Mind::Decides(engine) = &mut self.mind else { return };
             match engine.poll_output(self.clock.now()) {
                 None => break,
                 Some(Output::Answer { request, result }) => {
@@ -443,6 +460,7 @@ impl Control {
         };
         drop(again);
         self.history.restart(world.clone());
+        self.awake = Awake::default();
         if let Some(candidate) = &mut self.candidate {
             candidate.give_up(&world);
         }

@@ -4,6 +4,7 @@
 //! embedders hold. No decision is made here.
 
 mod agent;
+mod awake;
 mod builder;
 mod candidate;
 mod clock;

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use super::clock::Clock;
+use super::control::Command;
 use crate::node::NodeStreams;
+use crate::world::Signal;
 
 /// Every node that can be reached, by name.
 #[derive(Debug)]
@@ -46,12 +49,20 @@ impl Nodes {
         lock(&self.remote).nodes.get(node).map(|(_, streams)| Arc::clone(streams))
     }
 
-    pub(super) fn connect(&self, node: &str, streams: Arc<dyn NodeStreams>) -> ConnectedNode {
+    /// Reaches a node by a connection; that it has ended is told to the control loop, unless the node has another by then.
+    pub(super) fn connect(
+        &self,
+        node: &str,
+        streams: Arc<dyn NodeStreams>,
+        clock: Arc<dyn Clock>,
+        commands: mpsc::Sender<Command>,
+    ) -> ConnectedNode {
         let mut remote = lock(&self.remote);
         remote.connections += 1;
         let number = remote.connections;
         remote.nodes.insert(node.to_owned(), (number, streams));
-        ConnectedNode { node: node.to_owned(), number, remote: Arc::clone(&self.remote) }
+        let remote = Arc::clone(&self.remote);
+        ConnectedNode { node: node.to_owned(), number, remote, clock, commands }
     }
 }
 
@@ -63,6 +74,8 @@ pub struct ConnectedNode {
     node: String,
     number: u64,
     remote: Arc<Mutex<Remotes>>,
+    clock: Arc<dyn Clock>,
+    commands: mpsc::Sender<Command>,
 }
 
 impl Drop for ConnectedNode {
@@ -70,6 +83,9 @@ impl Drop for ConnectedNode {
         let mut remote = lock(&self.remote);
         if remote.nodes.get(&self.node).is_some_and(|(number, _)| *number == self.number) {
             remote.nodes.remove(&self.node);
+            // Only a hint: without it the node is missed a little later.
+            let signal = Signal::Cut { node: self.node.clone(), at: self.clock.now() };
+            let _ = self.commands.try_send(Command::Signal(signal));
         }
     }
 }
@@ -79,6 +95,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
+    use crate::driver::SystemClock;
     use crate::model::Uid;
     use crate::runtime::{
         AttachOptions, LogOptions, LogStream, RuntimeError, Session, SessionOptions,
@@ -129,13 +146,21 @@ mod tests {
     #[test]
     fn a_node_is_reached_by_its_newest_connection_until_that_ends() {
         let nodes = Nodes::new(BTreeMap::new());
+        let (commands, mut told) = mpsc::channel(4);
+        let connect =
+            || nodes.connect("n1", Arc::new(Nothing), Arc::new(SystemClock), commands.clone());
         assert!(nodes.streams("n1").is_none());
-        let first = nodes.connect("n1", Arc::new(Nothing));
-        let second = nodes.connect("n1", Arc::new(Nothing));
+        let (first, second) = (connect(), connect());
         drop(first);
         assert!(nodes.streams("n1").is_some(), "the first's end is not the second's");
+        assert!(told.try_recv().is_err(), "and no hint that the node is dead");
         assert!(nodes.streams("n2").is_none());
         drop(second);
         assert!(nodes.streams("n1").is_none());
+        let hint = told.try_recv();
+        assert!(
+            matches!(&hint, Ok(Command::Signal(Signal::Cut { node, .. })) if node == "n1"),
+            "{hint:?}"
+        );
     }
 }

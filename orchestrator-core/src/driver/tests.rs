@@ -1,11 +1,13 @@
-//! Several control planes on one store, in tokio's paused time.
+//! Several control planes on one store, and one that is paused, in tokio's paused time.
+
+use std::time::Duration;
 
 use super::{Cluster, Leader};
 use crate::api::{Caller, Request};
 use crate::election::LEASE_MS;
 use crate::mem::MemStore;
-use crate::model::{Deployment, Key, Node, ObjectMeta, Pod, Timestamp};
-use crate::node::LinkError;
+use crate::model::{Deployment, Event, Key, Node, NodeCondition, ObjectMeta, Pod, Timestamp};
+use crate::node::{LinkError, NodeLink};
 use crate::testkit::clock::TokioClock;
 
 async fn start(store: &MemStore, identity: &str) -> Cluster {
@@ -19,7 +21,7 @@ async fn start(store: &MemStore, identity: &str) -> Cluster {
 
 async fn until_led_by(cluster: &Cluster, leader: &Leader) {
     while cluster.leader() != *leader {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -110,4 +112,46 @@ async fn l7_a_leader_that_dies_is_followed_once_its_lease_is_over() {
     let passed = i64::try_from(before.elapsed().as_millis()).expect("not long");
     assert!(passed <= LEASE_MS + 2_000, "{passed}");
     second.shutdown(false).await;
+}
+
+/// Lets a node say that it is alive each second.
+async fn report(link: &dyn NodeLink, seconds: usize) {
+    for _ in 0..seconds {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        link.report(None).await.expect("it is known");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_of_the_control_plane_is_no_silence_of_nodes() {
+    let clock = TokioClock::new(Timestamp::from_millis(1_800_000_000_000));
+    let cluster = Cluster::builder().store(MemStore::new()).clock(clock).start().await;
+    let cluster = cluster.expect("it starts");
+    let node = Node { metadata: ObjectMeta::named("", "n1"), ..Node::default() };
+    let uid = cluster.apply(node.clone()).await.expect("a good node").meta().uid;
+    let link = cluster.node_link("n1", uid);
+    let mut ready = node;
+    ready.status.conditions.push(NodeCondition {
+        kind: "Ready".to_owned(),
+        status: true.into(),
+        ..NodeCondition::default()
+    });
+    link.register(ready).await.expect("its own");
+    report(&*link, 20).await;
+    let missed = |cluster: &Cluster| {
+        let world = cluster.world();
+        world.all::<Event>(None).filter(|event| event.reason == "NodeNotReady").count()
+    };
+    for _ in 0..3 {
+        // As when the process is stopped, and goes on.
+        tokio::time::advance(Duration::from_secs(20)).await;
+        report(&*link, 20).await;
+    }
+    assert_eq!(missed(&cluster), 0);
+    assert!(cluster.world().node("n1").is_some_and(|node| node.is_ready()));
+    // The same silence while it runs is one.
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(missed(&cluster), 1);
+    assert!(cluster.world().node("n1").is_some_and(|node| node.is_missed()));
+    cluster.shutdown(false).await;
 }

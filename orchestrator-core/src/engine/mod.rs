@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::api::{Effect, Rejection};
 use crate::controller::{Controller, Recheck, TimerReason};
-use crate::model::{Key, Kind, Revision, Timestamp, Workload};
+use crate::model::{Key, Kind, Node, Revision, Timestamp, Workload};
 use crate::mutants::{self, Mutant};
 use crate::scheduler::{ClusterView, Scheduler};
 use crate::store::{Batch, CommitOutcome, Guard, Txn};
@@ -279,6 +279,16 @@ impl Engine {
     pub fn handle_signal(&mut self, signal: Signal) {
         self.world.hear(&signal);
         self.look_at(&Change::Signal(signal));
+    }
+
+    /// Takes in that nobody could hear anything until now, for the control plane did not run: as after a start every node counts as
+    /// just heard, but for those that were missed before.
+    pub fn handle_pause(&mut self, now: Timestamp) {
+        let nodes = self.world.all::<Node>(None).filter(|node| !node.is_missed());
+        let names: Vec<String> = nodes.map(|node| node.metadata.name.clone()).collect();
+        for node in names {
+            self.handle_signal(Signal::Excused { node, at: now });
+        }
     }
 
     /// Takes a note for people.

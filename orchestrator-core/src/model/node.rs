@@ -165,6 +165,12 @@ pub enum TaintEffect {
 }
 
 impl Node {
+    /// Whether nothing is heard of the node, so that nobody knows how it is.
+    pub fn is_missed(&self) -> bool {
+        let mut conditions = self.status.conditions.iter();
+        conditions.any(|it| it.kind == "Ready" && it.status == ConditionStatus::Unknown)
+    }
+
     /// Whether the node says, and nobody disputes, that it is ready.
     pub fn is_ready(&self) -> bool {
         self.status

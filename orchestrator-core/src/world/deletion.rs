@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{ObjectWrite, Proposal, Stored};
 use crate::model::{Namespace, NamespacePhase, Object, Pod, Resource, Time, Timestamp};
+use crate::mutants::{self, Mutant};
 
 /// The longest grace a deletion is given, in seconds (a year); a longer one counts as this.
 pub const GRACE_SECONDS_MAX: i64 = 365 * 24 * 60 * 60;
@@ -61,8 +62,9 @@ pub fn is_held(object: &Object) -> bool {
     if let Some(namespace) = Namespace::from_object(object) {
         return !namespace.spec.finalizers.is_empty();
     }
-    Pod::from_object(object)
-        .is_some_and(|pod| pod.is_bound() && meta.deletion_grace_period_seconds != Some(0))
+    !mutants::on(Mutant::GoneUnconfirmed)
+        && Pod::from_object(object)
+            .is_some_and(|pod| pod.is_bound() && meta.deletion_grace_period_seconds != Some(0))
 }
 
 /// Seconds of grace an object gets when `wanted` is asked for.

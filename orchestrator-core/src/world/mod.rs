@@ -107,7 +107,12 @@ impl World {
     /// Takes in what is heard of a node; not part of any revision.
     pub fn hear(&mut self, signal: &Signal) {
         let name = signal.node().to_owned();
-        let known = self.signals.get(&name).cloned().unwrap_or_default();
+        let known = self.signals.get(&name).cloned();
+        // A node that was removed is heard no more, though its connection ends only now.
+        if known.is_none() && matches!(signal, Signal::Cut { .. }) {
+            return;
+        }
+        let known = known.unwrap_or_default();
         self.signals.insert_mut(name, known.with(signal));
     }
 

@@ -4,6 +4,9 @@
 const GAPS_MIN: u32 = 5;
 /// The shortest silence that means something, in milliseconds: pauses of a busy machine are shorter.
 const LIMIT_MS_MIN: i64 = 2_000;
+/// The shortest silence that means something of a node whose connection has ended, in milliseconds: longer than one that connects
+/// anew needs to be heard again.
+const CUT_LIMIT_MS_MIN: i64 = 1_250;
 /// What a gap counts for in the mean, as its divisor (RFC 6298: 8).
 const MEAN_PART: i64 = 8;
 /// What a deviation counts for in the mean deviation, as its divisor (RFC 6298: 4).
@@ -45,6 +48,12 @@ impl Rhythm {
     pub fn silence_ms(self) -> Option<i64> {
         let limit = (2 * self.mean_ms_8 + DEVIATIONS * self.deviation_ms_8) / 8;
         (self.gaps >= GAPS_MIN).then_some(limit.max(LIMIT_MS_MIN))
+    }
+
+    /// The same of a node whose connection has ended: the next report need only be late, none is taken to be lost on its way.
+    pub fn cut_silence_ms(self) -> Option<i64> {
+        let limit = (self.mean_ms_8 + DEVIATIONS * self.deviation_ms_8) / 8;
+        (self.gaps >= GAPS_MIN).then_some(limit.max(CUT_LIMIT_MS_MIN))
     }
 }
 

@@ -10,6 +10,20 @@ use crate::model::{Timestamp, Uid};
 /// Something heard of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Signal {
+    /// The connection of the node's agent has ended: it may be dead.
+    Cut {
+        /// The node.
+        node: String,
+        /// When it ended.
+        at: Timestamp,
+    },
+    /// Nobody could hear the node for a while, for the control plane itself did not run: its silence until now does not count.
+    Excused {
+        /// The node.
+        node: String,
+        /// Until when.
+        at: Timestamp,
+    },
     /// The node's agent is alive.
     Heartbeat {
         /// The node.
@@ -32,7 +46,10 @@ impl Signal {
     /// The node it concerns.
     pub fn node(&self) -> &str {
         match self {
-            Self::Heartbeat { node, .. } | Self::Usage { node, .. } => node,
+            Self::Cut { node, .. }
+            | Self::Excused { node, .. }
+            | Self::Heartbeat { node, .. }
+            | Self::Usage { node, .. } => node,
         }
     }
 }
@@ -78,6 +95,8 @@ pub struct ContainerUsage {
 pub struct NodeSignal {
     /// When the agent was last heard; `None` if never in this lead.
     pub last_heard: Option<Timestamp>,
+    /// Whether its connection has ended since it was heard.
+    pub is_cut: bool,
     /// How regularly it is heard.
     pub rhythm: Rhythm,
     /// The newest usage sample.
@@ -85,15 +104,34 @@ pub struct NodeSignal {
 }
 
 impl NodeSignal {
-    pub(super) fn with(mut self, signal: &Signal) -> Self {
-        let (Signal::Heartbeat { at, .. } | Signal::Usage { at, .. }) = signal;
-        if let Some(last) = self.last_heard.filter(|last| last < at) {
-            self.rhythm = self.rhythm.with_gap(at.as_millis() - last.as_millis());
+    /// How long a silence must be to mean that the node is lost, in milliseconds; `None` when too little has been heard. Of a node
+    /// whose connection has ended it need not be as long.
+    pub fn silence_ms(&self) -> Option<i64> {
+        match self.is_cut {
+            true => self.rhythm.cut_silence_ms(),
+            false => self.rhythm.silence_ms(),
         }
-        self.last_heard = self.last_heard.max(Some(*at));
-        if let Signal::Usage { sample, .. } = signal {
-            self.usage = Some(Arc::clone(sample));
+    }
+
+    pub(super) fn with(mut self, signal: &Signal) -> Self {
+        match signal {
+            Signal::Cut { .. } => self.is_cut = true,
+            // No gap in its rhythm: that it was late is not the node's doing.
+            Signal::Excused { at, .. } => self.last_heard = self.last_heard.max(Some(*at)),
+            Signal::Heartbeat { at, .. } => self.hear(*at),
+            Signal::Usage { at, sample, .. } => {
+                self.hear(*at);
+                self.usage = Some(Arc::clone(sample));
+            }
         }
         self
+    }
+
+    fn hear(&mut self, at: Timestamp) {
+        if let Some(last) = self.last_heard.filter(|last| *last < at) {
+            self.rhythm = self.rhythm.with_gap(at.as_millis() - last.as_millis());
+        }
+        self.last_heard = self.last_heard.max(Some(at));
+        self.is_cut = false;
     }
 }

@@ -30,16 +30,64 @@ enum Verb {
     UpdateStatus,
 }
 
+/// What the reference insists on; left out one at a time, to show that the matrix would notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    ConfirmsOnlyMarks,
+    ConfirmsOnly,
+    NeverApplies,
+    NeverBinds,
+    NeverScales,
+    OnlyItself,
+    OnlyOwnStatus,
+    OnlyReportableFields,
+    OnlyTheNode,
+}
+
+const RULES: [Rule; 9] = [
+    Rule::ConfirmsOnlyMarks,
+    Rule::ConfirmsOnly,
+    Rule::NeverApplies,
+    Rule::NeverBinds,
+    Rule::NeverScales,
+    Rule::OnlyItself,
+    Rule::OnlyOwnStatus,
+    Rule::OnlyReportableFields,
+    Rule::OnlyTheNode,
+];
+
 /// The reference: the whole of what a node may do.
 fn may(verb: Verb, kind: Kind, relation: Relation, field: &str) -> bool {
+    may_without(None, verb, kind, relation, field)
+}
+
+/// The reference without one of its rules.
+fn may_without(
+    rule: Option<Rule>,
+    verb: Verb,
+    kind: Kind,
+    relation: Relation,
+    field: &str,
+) -> bool {
+    let holds = |of: Rule, what: bool| rule == Some(of) || what;
     let is_own = relation != Relation::Other;
     let is_reportable = ["", "label arch", "label os", "label hostname", "status"].contains(&field);
     match verb {
-        Verb::Create => kind == Kind::Node && is_own && is_reportable,
-        Verb::UpdateMain | Verb::MergeMain => kind == Kind::Node && is_own && is_reportable,
-        Verb::UpdateStatus | Verb::MergeStatus => matches!(kind, Kind::Node | Kind::Pod) && is_own,
-        Verb::DeleteNow => relation == Relation::OwnMarked,
-        Verb::Apply | Verb::Bind | Verb::DeleteWithGrace | Verb::Scale => false,
+        Verb::Create | Verb::UpdateMain | Verb::MergeMain => {
+            holds(Rule::OnlyTheNode, kind == Kind::Node)
+                && holds(Rule::OnlyItself, is_own)
+                && holds(Rule::OnlyReportableFields, is_reportable)
+        }
+        Verb::UpdateStatus | Verb::MergeStatus => {
+            matches!(kind, Kind::Node | Kind::Pod) && holds(Rule::OnlyOwnStatus, is_own)
+        }
+        Verb::DeleteNow => {
+            is_own && holds(Rule::ConfirmsOnlyMarks, relation == Relation::OwnMarked)
+        }
+        Verb::DeleteWithGrace => rule == Some(Rule::ConfirmsOnly),
+        Verb::Apply => rule == Some(Rule::NeverApplies),
+        Verb::Bind => rule == Some(Rule::NeverBinds),
+        Verb::Scale => rule == Some(Rule::NeverScales),
     }
 }
 
@@ -161,7 +209,7 @@ fn scale(key: &Key) -> Request {
 #[test]
 fn a_node_may_do_exactly_what_the_reference_allows() {
     let (mut bench, objects) = world();
-    let mut cells = 0;
+    let mut cells = Vec::new();
     for (key, relation) in &objects {
         let live = bench.json(key);
         for (field, pointer, value) in FIELDS {
@@ -181,7 +229,7 @@ fn a_node_may_do_exactly_what_the_reference_allows() {
             ] {
                 let expected = may(verb, key.kind, *relation, field);
                 check(&mut bench, &request, expected, &format!("{verb:?} {key} {field:?}"));
-                cells += 1;
+                cells.push((verb, key.kind, *relation, field));
             }
         }
         let grace = |grace_seconds| DeleteOptions { grace_seconds, ..DeleteOptions::default() };
@@ -198,10 +246,18 @@ fn a_node_may_do_exactly_what_the_reference_allows() {
             }
             let expected = may(verb, key.kind, *relation, "");
             check(&mut bench, &request, expected, &format!("{verb:?} {key}"));
-            cells += 1;
+            cells.push((verb, key.kind, *relation, ""));
         }
     }
-    assert!(cells > 700, "{cells} cells");
+    assert!(cells.len() > 700, "{} cells", cells.len());
+    // Whoever left one of these rules out would have failed above.
+    for rule in RULES {
+        let differs = |(verb, kind, relation, field): &(Verb, Kind, Relation, &str)| {
+            may(*verb, *kind, *relation, field)
+                != may_without(Some(rule), *verb, *kind, *relation, field)
+        };
+        assert!(cells.iter().any(differs), "{rule:?} makes no difference to any cell");
+    }
 }
 
 #[test]

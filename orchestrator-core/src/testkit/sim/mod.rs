@@ -281,6 +281,8 @@ impl Simulation {
             }
         }
         let caller = Caller::Node { name: machine.name.clone() };
+        let running = self.machines.iter().flat_map(|machine| machine.running().into_keys());
+        self.oracle.no_namesakes(running)?;
         for (key, uid, status) in reports.statuses {
             let Some(pod) = self.truth.at::<Pod>(&key).filter(|pod| pod.metadata.uid == uid) else {
                 continue;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Deployment, Kind, Node, Object, Part, Pod, ReplicaSet, Resource, Revision, Uid,
+    Deployment, Key, Kind, Node, Object, Part, Pod, ReplicaSet, Resource, Revision, Uid,
 };
 use crate::scheduler::{ClusterView, feasible};
 use crate::store::{CommitOutcome, Expect, RecordKey, Txn, Write};
@@ -14,6 +14,8 @@ use crate::world::{ObjectChange, World};
 pub(super) struct Oracle {
     /// The node of each pod that ever had one.
     bound: BTreeMap<Uid, String>,
+    /// The key of each pod that ever was.
+    pods: BTreeMap<Uid, Key>,
     /// Whether nothing but rollouts happens, so that their lower bound holds at every moment.
     calm: bool,
     /// The deployments that once had as many ready pods as a rollout must leave them.
@@ -40,6 +42,7 @@ impl Oracle {
             one_controller(change)?;
             owners_gone(change, world)?;
             if let (None, Some(Object::Pod(pod))) = (&change.before, &change.after) {
+                self.pods.insert(pod.metadata.uid, pod.key());
                 not_too_many(pod, world)?;
             }
             if let Some(Object::ReplicaSet(set)) = &change.after {
@@ -78,6 +81,22 @@ impl Oracle {
                 }
             }
             CommitOutcome::Conflict { current: None, .. } | CommitOutcome::Unknown => {}
+        }
+        Ok(())
+    }
+
+    /// S15: of a name one pod runs at a time, whatever nobody hears of: a pod is replaced by a namesake only when nothing
+    /// is left of it. (No user of a simulation uses force, and no node is deleted.)
+    ///
+    /// # Errors
+    /// Names the pod that runs twice.
+    pub(super) fn no_namesakes(&self, running: impl Iterator<Item = Uid>) -> Result<(), String> {
+        let mut seen: BTreeMap<&Key, Uid> = BTreeMap::new();
+        for uid in running {
+            let Some(key) = self.pods.get(&uid) else { continue };
+            if let Some(other) = seen.insert(key, uid).filter(|other| *other != uid) {
+                return Err(format!("S15: {key} runs twice, as {other} and as {uid}"));
+            }
         }
         Ok(())
     }
