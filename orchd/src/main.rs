@@ -11,6 +11,7 @@ mod dev;
 mod instance;
 mod kept;
 mod out;
+mod pod_network;
 mod runtime;
 mod server;
 mod signals;

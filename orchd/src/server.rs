@@ -9,6 +9,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::arguments::address;
 use crate::control_plane::{ControlPlane, Endpoint};
 use crate::data_dir::{DataDir, default_data_dir};
+use crate::pod_network::NetworkArgs;
 use crate::signals::Signals;
 use crate::store::{Backend, EtcdArgs, Store, StoreUrl};
 
@@ -39,6 +40,8 @@ pub struct ServerArgs {
     store: Option<StoreUrl>,
     #[command(flatten)]
     etcd: EtcdArgs,
+    #[command(flatten)]
+    network: NetworkArgs,
 }
 
 /// Runs until TERM, an interrupt or a hang-up.
@@ -88,8 +91,18 @@ async fn start(args: &ServerArgs, data_dir: &std::path::Path) -> anyhow::Result<
     dir.remember_store(&url)?;
     let endpoint = Endpoint { listen: args.listen, names: args.name.clone() };
     let started = ControlPlane::start(data_dir, store.clone(), &endpoint, None).await;
-    if started.is_err() {
-        store.close().await;
+    let control_plane = match started {
+        Ok(control_plane) => control_plane,
+        Err(error) => {
+            store.close().await;
+            return Err(error);
+        }
+    };
+    match args.network.record(&control_plane.cluster).await {
+        Ok(()) => Ok(control_plane),
+        Err(error) => {
+            control_plane.stop(false).await;
+            Err(error)
+        }
     }
-    started
 }

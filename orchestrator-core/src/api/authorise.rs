@@ -10,8 +10,8 @@ use std::sync::Arc;
 use super::rbac::may_grant;
 use super::{Caller, Context, Rejection};
 use crate::model::{
-    Event, Key, Kind, LABEL_HOSTNAME, Node, NodeSpec, Object, ObjectMeta, Part, Pod, Resource,
-    StringMap,
+    Event, Key, Kind, LABEL_HOSTNAME, NETWORK_KEY_ANNOTATION, Node, NodeSpec, Object, ObjectMeta,
+    Part, Pod, Resource, StringMap,
 };
 
 /// The labels a node may give itself besides [`LABEL_HOSTNAME`], which must be its name.
@@ -154,6 +154,7 @@ fn node_may(context: &Context<'_>, name: &str, action: &Action<'_>) -> bool {
 fn may_create_node(name: &str, new: &Node) -> bool {
     let meta = ObjectMeta {
         creation_timestamp: new.metadata.creation_timestamp,
+        annotations: allowed_annotations(&StringMap::new(), &new.metadata.annotations),
         generation: new.metadata.generation,
         labels: allowed_labels(name, &StringMap::new(), &new.metadata.labels),
         name: name.to_owned(),
@@ -171,7 +172,9 @@ fn may_create_node(name: &str, new: &Node) -> bool {
 
 fn may_update_node(name: &str, old: &Arc<Node>, new: &Node) -> bool {
     let mut allowed = (**old).clone();
-    allowed.metadata.labels = allowed_labels(name, &old.metadata.labels, &new.metadata.labels);
+    let (before, after) = (&old.metadata, &new.metadata);
+    allowed.metadata.annotations = allowed_annotations(&before.annotations, &after.annotations);
+    allowed.metadata.labels = allowed_labels(name, &before.labels, &after.labels);
     old.metadata.name == name && allowed == *new
 }
 
@@ -186,6 +189,16 @@ fn allowed_labels(name: &str, old: &StringMap, new: &StringMap) -> StringMap {
     }
     if new.get(LABEL_HOSTNAME).is_some_and(|value| value == name) {
         allowed.insert(LABEL_HOSTNAME.to_owned(), name.to_owned());
+    }
+    allowed
+}
+
+/// Returns `old` with the one annotation of `new` that a node may set itself.
+fn allowed_annotations(old: &StringMap, new: &StringMap) -> StringMap {
+    let mut allowed = old.clone();
+    match new.get(NETWORK_KEY_ANNOTATION) {
+        Some(key) => drop(allowed.insert(NETWORK_KEY_ANNOTATION.to_owned(), key.clone())),
+        None => drop(allowed.remove(NETWORK_KEY_ANNOTATION)),
     }
     allowed
 }

@@ -32,6 +32,10 @@ mod node_health {
     crate::controller_conformance!(|| Box::new(crate::controller::NodeHealth));
 }
 
+mod node_slices {
+    crate::controller_conformance!(|| Box::new(crate::controller::NodeSlices));
+}
+
 mod pod_collector {
     crate::controller_conformance!(|| Box::new(crate::controller::PodCollector));
 }

@@ -12,6 +12,7 @@ mod event_expiry;
 mod garbage_collector;
 mod namespace;
 mod node_health;
+mod node_slices;
 mod ownership;
 mod pod_counts;
 mod pod_gc;
@@ -33,6 +34,7 @@ pub use event_expiry::{EVENT_SWEEP_MS, EVENT_TTL_MS, EVENTS_MAX, EventExpiry};
 pub use garbage_collector::{COLLECTOR_RECHECK_MS, GarbageCollector};
 pub use namespace::NamespaceController;
 pub use node_health::{GIVE_UP_PERCENT, GIVE_UP_WINDOW_MS, NODE_GRACE_MS, NodeHealth};
+pub use node_slices::NodeSlices;
 pub use pod_gc::{FINISHED_PODS_MAX, PodCollector};
 pub use replica_set::{
     FINISHED_KEPT_MAX, REPLICA_BURST_MAX, ReplicaSetController, SLOT_ATTEMPTS_MAX, SLOT_BACKOFF_MS,
@@ -55,6 +57,7 @@ pub fn built_in() -> Vec<Box<dyn Controller>> {
         Box::new(GarbageCollector),
         Box::new(NamespaceController),
         Box::new(NodeHealth),
+        Box::new(NodeSlices),
         Box::new(PodCollector),
         Box::new(ReplicaSetController),
         Box::new(TaintEviction),

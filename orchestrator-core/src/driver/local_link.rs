@@ -12,7 +12,9 @@ use super::submit::{Submitter, not_leading};
 use super::transfer::epoch;
 use crate::api::{Caller, DeleteOptions, Preconditions, Rejection, Request, WriteOptions};
 use crate::model::{Key, Kind, Node, Object, Part, Pod, PodStatus, Resource, Revision, Uid};
-use crate::node::{Assignments, LinkError, NodeLink, StatusOutcome};
+use crate::node::{
+    Assignments, LinkError, NetworkAt, NodeLink, StatusOutcome, concerns_network, node_network,
+};
 use crate::world::{EventNote, NodeUsage, Signal, World};
 
 /// Lets an agent reach the control plane. Every write goes through the verbs, with the
@@ -127,11 +129,12 @@ impl NodeLink for LocalLink {
                 Err(rejection) => return Err(link_error(rejection)),
             }
         }
-        let labels = json!({ "metadata": { "labels": wanted.meta().labels } });
+        let meta = wanted.meta();
+        let metadata = json!({ "labels": meta.labels, "annotations": meta.annotations });
         let request = Request::Patch {
             key: key.clone(),
             part: Part::Main,
-            patch: crate::api::Patch::Merge(labels),
+            patch: crate::api::Patch::Merge(json!({ "metadata": metadata })),
             preconditions: Preconditions { revision: None, uid: self.uid },
             options: options.clone(),
         };
@@ -208,6 +211,22 @@ impl NodeLink for LocalLink {
             true => self.command(Command::Note(note)).await,
             false => Ok(()),
         }
+    }
+
+    async fn network(&self, after: Option<Revision>) -> Result<NetworkAt, LinkError> {
+        self.known().await?;
+        if let Some(after) = after {
+            let mut changes = Changes::new(Arc::clone(&self.submitter.history), after);
+            // Behind what is remembered of changes is as good as changed.
+            while let Ok(change) = changes.next().await {
+                self.known().await?;
+                if concerns_network(&change) {
+                    break;
+                }
+            }
+        }
+        let world = self.submitter.history.world();
+        Ok(NetworkAt { revision: world.revision(), network: node_network(&world, &self.node) })
     }
 
     async fn report(&self, usage: Option<NodeUsage>) -> Result<(), LinkError> {

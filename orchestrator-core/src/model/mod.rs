@@ -6,6 +6,8 @@
 
 pub mod admit;
 mod build;
+mod cidr;
+mod cluster_network;
 mod config_map;
 mod container;
 mod custom_kind;
@@ -42,6 +44,10 @@ mod time;
 mod values;
 mod workload;
 
+pub use cidr::{Cidr, InvalidCidr};
+pub use cluster_network::{
+    ClusterNetwork, InvalidClusterNetwork, NETWORK_KEY_ANNOTATION, POD_CIDR_DEFAULT, SLICE_PREFIX,
+};
 pub use config_map::ConfigMap;
 pub use container::{
     Container, ContainerPort, EnvVar, ExecAction, HttpGetAction, HttpHeader, ImagePullPolicy,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::network::NetworkAt;
 use crate::model::{Key, Node, Pod, PodStatus, Revision, Uid};
 use crate::store::BoxError;
 use crate::world::{EventNote, NodeUsage};
@@ -80,6 +81,10 @@ pub trait NodeLink: Debug + Send + Sync + 'static {
 
     /// Tells people something about a pod of this node or the node itself.
     async fn event(&self, note: EventNote) -> Result<(), LinkError>;
+
+    /// Returns what the node must know of the network between pods: with `None` at once; with a revision, waits until it
+    /// may differ from what it was then. Cancel-safe.
+    async fn network(&self, after: Option<Revision>) -> Result<NetworkAt, LinkError>;
 
     /// Says that the node is alive, and what it uses if that was measured.
     async fn report(&self, usage: Option<NodeUsage>) -> Result<(), LinkError>;

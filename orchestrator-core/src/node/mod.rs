@@ -7,9 +7,11 @@ mod backoff;
 mod checks;
 mod cleanup;
 mod image;
+mod kernel_network;
 mod lifecycle;
 mod link;
 mod memory;
+mod network;
 mod orphans;
 mod plan;
 mod planner;
@@ -24,8 +26,14 @@ pub use backoff::{
     VERB_RETRY_FIRST_MS, VERB_RETRY_MAX_MS, doubled, restart_delay_ms, verb_retry_ms,
 };
 pub use image::pull_policy;
+pub use kernel_network::{
+    Bridge, KernelNetwork, Mac, NextHop, POD_MTU, VXLAN_PORT, Vxlan, VxlanEnd,
+};
 pub use link::{Assignments, LinkError, NodeLink, StatusOutcome};
 pub use memory::{FAILURE_MESSAGE_BYTES_MAX, OpFailure, PodMemory};
+pub use network::{
+    NetworkAt, NetworkPeer, NodeNetwork, cluster_network, concerns_network, node_network,
+};
 pub use orphans::{
     CompleteList, FINISHED_SANDBOXES_MAX, MASS_KILL_MIN, ORPHAN_GRACE_MS, OrphanGuard,
     orphan_removal, surplus_finished,

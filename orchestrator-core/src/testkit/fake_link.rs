@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::model::{Key, Node, Pod, PodStatus, Revision, Time, Uid};
-use crate::node::{Assignments, LinkError, NodeLink, StatusOutcome};
+use crate::node::{Assignments, LinkError, NetworkAt, NodeLink, StatusOutcome};
 use crate::world::{EventNote, NodeUsage};
 
 /// The most changes remembered; an agent that is further behind gets a complete list.
@@ -249,6 +249,14 @@ impl NodeLink for FakeLink {
         state.check()?;
         state.events.push(note);
         Ok(())
+    }
+
+    /// There is no network between pods, ever.
+    async fn network(&self, after: Option<Revision>) -> Result<NetworkAt, LinkError> {
+        match after {
+            None => Ok(NetworkAt { revision: Revision(self.lock().revision), network: None }),
+            Some(_) => std::future::pending().await,
+        }
     }
 
     async fn report(&self, usage: Option<NodeUsage>) -> Result<(), LinkError> {

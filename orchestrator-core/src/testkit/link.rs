@@ -11,10 +11,11 @@ use async_trait::async_trait;
 use crate::driver::Cluster;
 use crate::mem::MemStore;
 use crate::model::{
-    Event, EventType, Key, Node, ObjectMeta, Pod, PodPhase, PodStatus, Resource, Revision, Taint,
-    TaintEffect, Uid,
+    ClusterNetwork, Event, EventType, Key, NETWORK_KEY_ANNOTATION, Node, NodeAddress, NodeStatus,
+    Object, ObjectMeta, Part, Pod, PodPhase, PodStatus, Resource, Revision, Taint, TaintEffect,
+    Uid,
 };
-use crate::node::{Assignments, LinkError, NodeLink, StatusOutcome};
+use crate::node::{Assignments, LinkError, NetworkAt, NodeLink, NodeNetwork, StatusOutcome};
 use crate::world::{EventNote, NodeUsage};
 
 /// How long a call may take before the suite calls it stuck; no promise depends on it.
@@ -44,6 +45,7 @@ macro_rules! link_conformance {
                 a_deletion_is_confirmed_of_pods_that_are_to_go
                 events_are_told_of_oneself_and_own_pods
                 a_report_is_heard
+                the_network_is_told_at_once_and_then_when_it_changes
                 a_node_that_was_removed_is_refused_everything
             }
         }
@@ -232,6 +234,57 @@ pub async fn a_report_is_heard(fixture: &dyn LinkFixture) {
     s.end().await;
 }
 
+/// A node is told of the network between pods: its slice and the other nodes, and again when one of these changes. Its own
+/// key it tells itself.
+pub async fn the_network_is_told_at_once_and_then_when_it_changes(fixture: &dyn LinkFixture) {
+    let s = setting(fixture).await;
+    let NetworkAt { mut revision, network } = within(s.link.network(None)).await.expect("told");
+    assert_eq!(network, None, "nobody asked for one");
+    let addressed = |name: &str, address: &str| {
+        let kind = "InternalIP".to_owned();
+        let status = NodeStatus {
+            addresses: vec![NodeAddress { address: address.to_owned(), kind }],
+            ..NodeStatus::default()
+        };
+        Node { metadata: ObjectMeta::named("", name), status, ..Node::default() }
+    };
+    let mut own = addressed(OWN, "192.0.2.1");
+    own.metadata.annotations.insert(NETWORK_KEY_ANNOTATION.to_owned(), "key".to_owned());
+    within(s.link.register(own)).await.expect("its own");
+    let recorded = s.cluster.world().node(OWN).cloned().expect("there");
+    let key = recorded.metadata.annotations.get(NETWORK_KEY_ANNOTATION);
+    assert_eq!(key.map(String::as_str), Some("key"));
+    let key = Key::node(OTHER);
+    let object = addressed(OTHER, "192.0.2.2").into();
+    let status = crate::api::Request::Update {
+        key,
+        part: Part::Status,
+        object: Object::to_value(&object),
+        options: crate::api::WriteOptions::default(),
+    };
+    let caller = crate::api::Caller::Admin { name: "suite".to_owned() };
+    s.cluster.submit(&caller, status).await.expect("its status");
+    let range = "10.9.0.0/16".parse().expect("a range");
+    let setting = ClusterNetwork { encrypted: false, range };
+    s.cluster.apply(setting.to_config_map()).await.expect("a good setting");
+    let told = loop {
+        let at = within(s.link.network(Some(revision))).await.expect("told");
+        revision = at.revision;
+        match at.network {
+            Some(network) if !network.peers.is_empty() => break network,
+            Some(_) | None => {}
+        }
+    };
+    assert_eq!((told.range, told.address.to_string()), (range, "192.0.2.1".to_owned()));
+    let [peer] = told.peers.as_slice() else { panic!("one other: {told:?}") };
+    assert_eq!((&*peer.node, peer.address.to_string()), (OTHER, "192.0.2.2".to_owned()));
+    assert!(range.covers(peer.slice) && !peer.slice.overlaps(told.slice), "{told:?}");
+    s.cluster.delete(&Key::node(OTHER)).await.expect("there");
+    let at = within(s.link.network(Some(revision))).await.expect("told");
+    assert_eq!(at.network, Some(NodeNetwork { peers: Vec::new(), ..told }));
+    s.end().await;
+}
+
 /// A node that was removed is refused everything, also under a record of the same name, and what waits is told so.
 pub async fn a_node_that_was_removed_is_refused_everything(fixture: &dyn LinkFixture) {
     let s = setting(fixture).await;
@@ -256,5 +309,6 @@ pub async fn a_node_that_was_removed_is_refused_everything(fixture: &dyn LinkFix
     refused(within(s.link.write_status(&pod, uid, PodStatus::default())).await);
     refused(within(s.link.confirm_deleted(&pod, uid)).await);
     refused(within(s.link.report(None)).await);
+    refused(within(s.link.network(None)).await);
     s.end().await;
 }

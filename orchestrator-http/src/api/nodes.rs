@@ -10,7 +10,7 @@ use http::{HeaderValue, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use orchestrator_core::model::{Key, Kind, Node, Object, Revision, Uid};
-use orchestrator_core::node::{LinkError, NodeLink};
+use orchestrator_core::node::{LinkError, NetworkAt, NodeLink};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -21,8 +21,8 @@ use super::write::read;
 use super::{Api, Call, json, text};
 use crate::body::{self, Body};
 use crate::node::{
-    AssignmentsForm, CertificateAnswer, CertificateRequest, Deletion, Following, NodeCall, Note,
-    PROTOCOL, Recorded, Registration, Remote, Report, Status,
+    AssignmentsForm, CertificateAnswer, CertificateRequest, Deletion, Following, NetworkForm,
+    NodeCall, Note, PROTOCOL, Recorded, Registration, Remote, Report, Status,
 };
 use crate::status::Failure;
 use crate::stream::Takeover;
@@ -63,6 +63,10 @@ impl Api {
                 done(link.confirm_deleted(&key, uid).await)
             }
             NodeCall::Events => done(link.event(form::<Note>(value)?.into_event()).await),
+            NodeCall::Network => {
+                let Following { after } = form(value)?;
+                answered(&network(&*link, after.map(Revision)).await?)
+            }
             NodeCall::Registration => {
                 let Registration { node } = form(value)?;
                 done(link.register(record(node)?).await)
@@ -159,6 +163,20 @@ async fn follow(link: &dyn NodeLink, after: Option<Revision>) -> Result<Assignme
         (Ok(outcome), _) => Ok(AssignmentsForm::of(&outcome.map_err(refused)?)),
         (Err(_), Some(after)) => Ok(AssignmentsForm::nothing_after(after)),
         (Err(_), None) => Err(Failure::timeout("the pods of the node cannot be listed in time")),
+    }
+}
+
+async fn network(link: &dyn NodeLink, after: Option<Revision>) -> Result<NetworkForm, Failure> {
+    let waiting = tokio::time::timeout(NOTHING_AFTER, link.network(after)).await;
+    match (waiting, after) {
+        (Ok(outcome), _) => {
+            let NetworkAt { revision, network } = outcome.map_err(refused)?;
+            Ok(NetworkForm { revision: revision.0, changed: true, network })
+        }
+        (Err(_), Some(after)) => {
+            Ok(NetworkForm { revision: after.0, changed: false, network: None })
+        }
+        (Err(_), None) => Err(Failure::timeout("the network of the node cannot be told in time")),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use orchestrator_core::model::{Key, Node, Object, PodStatus, Revision, Uid};
-use orchestrator_core::node::{Assignments, LinkError, NodeLink, StatusOutcome};
+use orchestrator_core::node::{Assignments, LinkError, NetworkAt, NodeLink, StatusOutcome};
 use orchestrator_core::world::{EventNote, NodeUsage};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::wire::{
-    AssignmentsForm, Deletion, Following, Note, Recorded, Registration, Report, Status,
+    AssignmentsForm, Deletion, Following, NetworkForm, Note, Recorded, Registration, Report, Status,
 };
 use super::{Membership, NodeCall};
 use crate::client::{Client, ClientError};
@@ -128,6 +128,18 @@ impl NodeLink for HttpLink {
             ),
         })?;
         self.call::<Value>(NodeCall::Events, &note).await.map(drop)
+    }
+
+    async fn network(&self, after: Option<Revision>) -> Result<NetworkAt, LinkError> {
+        let mut following = Following { after: after.map(|revision| revision.0) };
+        loop {
+            let NetworkForm { revision, changed, network } =
+                self.call(NodeCall::Network, &following).await?;
+            if changed {
+                return Ok(NetworkAt { revision: Revision(revision), network });
+            }
+            following.after = Some(revision);
+        }
     }
 
     async fn report(&self, usage: Option<NodeUsage>) -> Result<(), LinkError> {

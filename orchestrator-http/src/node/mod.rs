@@ -22,7 +22,7 @@ pub use token::{
 pub use tunnel::serve_streams;
 pub(crate) use tunnel::{PROTOCOL, Remote};
 pub(crate) use wire::{
-    AssignmentsForm, Deletion, Following, Note, Recorded, Registration, Report, Status,
+    AssignmentsForm, Deletion, Following, NetworkForm, Note, Recorded, Registration, Report, Status,
 };
 
 use orchestrator_core::model::is_dns_subdomain;
@@ -34,6 +34,7 @@ pub(crate) enum NodeCall {
     Certificate,
     Deletions,
     Events,
+    Network,
     Registration,
     Reports,
     Statuses,
@@ -41,11 +42,12 @@ pub(crate) enum NodeCall {
 }
 
 impl NodeCall {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Assignments,
         Self::Certificate,
         Self::Deletions,
         Self::Events,
+        Self::Network,
         Self::Registration,
         Self::Reports,
         Self::Statuses,
@@ -59,6 +61,7 @@ impl NodeCall {
             Self::Certificate => "certificate",
             Self::Deletions => "deletions",
             Self::Events => "events",
+            Self::Network => "network",
             Self::Registration => "registration",
             Self::Reports => "reports",
             Self::Statuses => "statuses",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use orchestrator_core::model::{EventType, Key, Kind, Object, Pod, PodStatus, Revision, Uid};
-use orchestrator_core::node::{Assignments, StatusOutcome};
+use orchestrator_core::node::{Assignments, NodeNetwork, StatusOutcome};
 use orchestrator_core::world::{EventNote, NodeUsage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -104,6 +104,16 @@ fn read_pod(value: Value) -> Result<Arc<Pod>, String> {
         Ok(other) => Err(format!("a {} is no pod", other.kind())),
         Err(error) => Err(format!("a pod cannot be read: {error}")),
     }
+}
+
+/// What a node must know of the network between pods.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NetworkForm {
+    pub(crate) revision: u64,
+    /// Whether this is news; else nothing has changed so far.
+    pub(crate) changed: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) network: Option<NodeNetwork>,
 }
 
 /// The status of a pod.

@@ -8,7 +8,8 @@ use super::defaults::complete_pod_spec;
 use super::definition;
 use super::errors::{Errors, Path};
 use crate::model::{
-    ConfigMap, FieldError, LabelSelector, Object, ObjectMeta, Pod, RoleRef, Secret, Service,
+    ConfigMap, FieldError, LabelSelector, NodeSpec, Object, ObjectMeta, Pod, RoleRef, Secret,
+    Service,
 };
 
 pub(super) const IMMUTABLE: &str = "field is immutable";
@@ -25,6 +26,7 @@ pub(super) fn compare(old: &Object, new: &Object, errors: &mut Errors) {
         (Object::Deployment(old), Object::Deployment(new)) => {
             compare_selector(&old.spec.selector, &new.spec.selector, errors);
         }
+        (Object::Node(old), Object::Node(new)) => compare_node(&old.spec, &new.spec, errors),
         (Object::Pod(old), Object::Pod(new)) => compare_pod(old, new, errors),
         (Object::ReplicaSet(old), Object::ReplicaSet(new)) => {
             compare_selector(&old.spec.selector, &new.spec.selector, errors);
@@ -41,7 +43,6 @@ pub(super) fn compare(old: &Object, new: &Object, errors: &mut Errors) {
         | (Object::Event(_), Object::Event(_))
         | (Object::Lease(_), Object::Lease(_))
         | (Object::Namespace(_), Object::Namespace(_))
-        | (Object::Node(_), Object::Node(_))
         | (Object::PodDisruptionBudget(_), Object::PodDisruptionBudget(_))
         | (Object::Role(_), Object::Role(_))
         | (Object::ServiceAccount(_), Object::ServiceAccount(_)) => {}
@@ -60,6 +61,17 @@ pub(super) fn compare_status(old: &Object, new: &Object, errors: &mut Errors) {
             let right = format!("must stay {before:?}, which is final");
             errors.push(FieldError::invalid("status.phase", format!("{after:?}"), &right));
         }
+    }
+}
+
+/// A node's slice is given once.
+fn compare_node(old: &NodeSpec, new: &NodeSpec, errors: &mut Errors) {
+    let at = Path::root("spec");
+    if !old.pod_cidr.is_empty() && old.pod_cidr != new.pod_cidr {
+        errors.push(FieldError::invalid(at.field("podCIDR"), &*new.pod_cidr, IMMUTABLE));
+    }
+    if !old.pod_cidrs.is_empty() && old.pod_cidrs != new.pod_cidrs {
+        errors.push(FieldError::invalid(at.field("podCIDRs"), new.pod_cidrs.join(","), IMMUTABLE));
     }
 }
 

@@ -1,0 +1,217 @@
+//! What the kernel of a node is to be told so that its pods and those of other nodes reach each other: a pure function of what
+//! the node must know and of which nodes are on one link with it.
+//!
+//! Nodes on one link get plain routes; all others are reached through one VXLAN device, whose neighbours and forwarding
+//! entries are all written down, so that nothing is flooded, learnt or asked for.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use super::network::{NetworkPeer, NodeNetwork};
+use crate::hash::Fnv128;
+use crate::model::Cidr;
+use crate::runtime::Scope;
+
+/// The port on which nodes take VXLAN; IANA's.
+pub const VXLAN_PORT: u16 = 4789;
+/// The size of packets that fit through the VXLAN device of a common network.
+pub const POD_MTU: u32 = 1450;
+
+/// What the kernel is to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelNetwork {
+    /// The bridge that pods are on.
+    pub bridge: Bridge,
+    /// All addresses of pods.
+    pub range: Cidr,
+    /// The addresses of the node's own pods.
+    pub slice: Cidr,
+    /// How slices of other nodes are reached.
+    pub routes: BTreeMap<Cidr, NextHop>,
+    /// The device to nodes that are not on one link with this one; `None` when there are none.
+    pub vxlan: Option<Vxlan>,
+    /// A word that marks what is made for this node, and nobody else.
+    pub mark: String,
+}
+
+/// A bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bridge {
+    /// Its name.
+    pub name: String,
+    /// Its own address, by which pods leave.
+    pub address: Ipv4Addr,
+    /// The size of its packets.
+    pub mtu: u32,
+}
+
+/// How a slice is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NextHop {
+    /// Through the node, which is on one link with this one.
+    Direct(Ipv4Addr),
+    /// Through the VXLAN device, to the other end of this address.
+    Vxlan(Ipv4Addr),
+}
+
+/// A VXLAN device and all it knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vxlan {
+    /// Its name.
+    pub name: String,
+    /// Which of the networks on the port.
+    pub id: u32,
+    /// The node's own address.
+    pub local: Ipv4Addr,
+    /// The address of this end among the pods' addresses.
+    pub address: Ipv4Addr,
+    /// The hardware address of this end.
+    pub mac: Mac,
+    /// The other ends.
+    pub ends: BTreeMap<Ipv4Addr, VxlanEnd>,
+}
+
+/// The other end of a VXLAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VxlanEnd {
+    /// Its hardware address.
+    pub mac: Mac,
+    /// Its node's address.
+    pub node: Ipv4Addr,
+}
+
+/// A hardware address.
+pub type Mac = [u8; 6];
+
+impl NodeNetwork {
+    /// What the kernel is to be told; `is_direct` says which addresses are on one link with this node.
+    ///
+    /// When traffic is to be encrypted there is no way to other nodes but an encrypted one: none here.
+    pub fn kernel(&self, scope: &Scope, is_direct: impl Fn(Ipv4Addr) -> bool) -> KernelNetwork {
+        let mark = mark(&[&scope.cluster, &scope.node]);
+        let mut routes = BTreeMap::new();
+        let mut ends = BTreeMap::new();
+        let is_elsewhere = |peer: &&NetworkPeer| peer.address != self.address && !self.encrypted;
+        for peer in self.peers.iter().filter(is_elsewhere) {
+            if is_direct(peer.address) {
+                routes.insert(peer.slice, NextHop::Direct(peer.address));
+            } else {
+                let end = peer.slice.first();
+                ends.insert(end, VxlanEnd { mac: mac(end), node: peer.address });
+                routes.insert(peer.slice, NextHop::Vxlan(end));
+            }
+        }
+        let own = self.slice.first();
+        KernelNetwork {
+            bridge: Bridge {
+                name: format!("orcb{mark}"),
+                address: self.slice.at(1).unwrap_or(own),
+                mtu: POD_MTU,
+            },
+            range: self.range,
+            slice: self.slice,
+            routes,
+            vxlan: (!ends.is_empty()).then(|| Vxlan {
+                name: format!("orcv{mark}"),
+                id: vxlan_id(&scope.cluster),
+                local: self.address,
+                address: own,
+                mac: mac(own),
+                ends,
+            }),
+            mark,
+        }
+    }
+}
+
+/// Eight characters that a kernel takes in names.
+fn mark(parts: &[&str]) -> String {
+    let hash = hash(parts);
+    format!("{:08x}", hash & 0xffff_ffff)
+}
+
+/// Which VXLAN is a cluster's: 24 bits, and not 0.
+fn vxlan_id(cluster: &str) -> u32 {
+    u32::try_from(hash(&["vxlan", cluster]) & 0x00ff_ffff).unwrap_or(0).max(1)
+}
+
+fn hash(parts: &[&str]) -> u128 {
+    let mut hash = Fnv128::new();
+    parts.iter().for_each(|part| hash.write(part.as_bytes()));
+    let all = hash.finish();
+    all ^ (all >> 64)
+}
+
+/// The hardware address of the end with an address: locally administered, and known without asking.
+fn mac(end: Ipv4Addr) -> Mac {
+    let [a, b, c, d] = end.octets();
+    [0x0a, 0x58, a, b, c, d]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network() -> NodeNetwork {
+        let peer = |node: &str, address: [u8; 4], slice: &str| NetworkPeer {
+            address: address.into(),
+            key: None,
+            node: node.to_owned(),
+            slice: slice.parse().expect("a range"),
+        };
+        NodeNetwork {
+            address: Ipv4Addr::new(192, 0, 2, 1),
+            encrypted: false,
+            peers: vec![
+                peer("near", [192, 0, 2, 2], "10.64.1.0/24"),
+                peer("far", [198, 51, 100, 3], "10.64.2.0/24"),
+                peer("here", [192, 0, 2, 1], "10.64.3.0/24"),
+            ],
+            range: "10.64.0.0/10".parse().expect("a range"),
+            slice: "10.64.0.0/24".parse().expect("a range"),
+        }
+    }
+
+    fn scope(node: &str) -> Scope {
+        Scope { cluster: "c1".to_owned(), node: node.to_owned() }
+    }
+
+    fn is_near(address: Ipv4Addr) -> bool {
+        address.octets()[..3] == [192, 0, 2]
+    }
+
+    #[test]
+    fn near_nodes_get_routes_far_ones_the_vxlan_and_those_on_this_machine_nothing() {
+        let kernel = network().kernel(&scope("n1"), is_near);
+        let (near, far) = (Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(10, 64, 2, 0));
+        let routes: Vec<_> = kernel.routes.iter().map(|(to, hop)| (to.to_string(), *hop)).collect();
+        let wanted =
+            [("10.64.1.0/24", NextHop::Direct(near)), ("10.64.2.0/24", NextHop::Vxlan(far))];
+        assert_eq!(routes, wanted.map(|(to, hop)| (to.to_owned(), hop)));
+        let vxlan = kernel.vxlan.expect("a far node");
+        assert_eq!(vxlan.ends.keys().collect::<Vec<_>>(), [&far]);
+        assert_eq!(vxlan.ends[&far].node, Ipv4Addr::new(198, 51, 100, 3));
+        assert_eq!(kernel.bridge.address, Ipv4Addr::new(10, 64, 0, 1));
+        assert!(network().kernel(&scope("n1"), |_| true).vxlan.is_none());
+    }
+
+    #[test]
+    fn both_ends_agree_and_names_fit_and_are_the_nodes_own() {
+        let here = network().kernel(&scope("n1"), is_near);
+        let mut other = network();
+        (other.address, other.slice) = (Ipv4Addr::new(198, 51, 100, 3), other.peers[1].slice);
+        let there = other.kernel(&scope("far"), |_| false);
+        let (ours, theirs) = (here.vxlan.expect("one"), there.vxlan.expect("one"));
+        assert_eq!(ours.id, theirs.id);
+        assert_eq!(ours.ends[&theirs.address].mac, theirs.mac);
+        assert_ne!(here.bridge.name, there.bridge.name);
+        assert!([&here.bridge.name, &ours.name].iter().all(|name| name.len() <= 15));
+    }
+
+    #[test]
+    fn when_traffic_is_to_be_encrypted_no_other_way_is_left() {
+        let network = NodeNetwork { encrypted: true, ..network() };
+        let kernel = network.kernel(&scope("n1"), is_near);
+        assert!(kernel.routes.is_empty() && kernel.vxlan.is_none());
+    }
+}
