@@ -1,0 +1,65 @@
+//! `NetError`: what the kernel refused.
+
+/// Why the kernel's network is not as wanted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetError {
+    /// A device of the wanted name exists and is something else.
+    #[error("interface {name:?} exists and is no {wanted}; it was made by somebody else")]
+    Foreign {
+        /// The device's name.
+        name: String,
+        /// What it would have to be.
+        wanted: &'static str,
+    },
+    /// The kernel refused a firewall rule.
+    #[error("{action}")]
+    Io {
+        /// What was to be done.
+        action: String,
+        /// Why it was not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The kernel refused something.
+    #[error("{action}")]
+    Netlink {
+        /// What was to be done.
+        action: String,
+        /// Why it was not.
+        #[source]
+        source: rtnetlink::Error,
+    },
+    /// Addresses of the node's slice are another device's already.
+    #[error(
+        "interface {interface:?} has {address}, which is of the node's slice {slice}; choose another --pod-cidr"
+    )]
+    Overlap {
+        /// The other device.
+        interface: String,
+        /// Its address.
+        address: std::net::Ipv4Addr,
+        /// The node's slice.
+        slice: orchestrator_core::model::Cidr,
+    },
+}
+
+impl NetError {
+    pub(crate) fn netlink(action: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Self {
+        let action = action.into();
+        move |source| Self::Netlink { action, source }
+    }
+
+    pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let action = action.into();
+        move |source| Self::Io { action, source }
+    }
+}
+
+/// Whether the kernel refused with this number of an error.
+pub(crate) fn is_errno(error: &rtnetlink::Error, errno: nix::errno::Errno) -> bool {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.raw_code() == -(errno as i32),
+        _ => false,
+    }
+}

@@ -1,0 +1,128 @@
+//! Routes to the slices of other nodes, known as ours by their protocol number.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use futures_util::TryStreamExt as _;
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol};
+use nix::errno::Errno;
+use orchestrator_core::model::Cidr;
+use orchestrator_core::node::{KernelNetwork, NextHop};
+use rtnetlink::{Handle, RouteMessageBuilder};
+
+use crate::error::{NetError, is_errno};
+
+/// Marks our routes; of the numbers that nobody has been given.
+const PROTOCOL: RouteProtocol = RouteProtocol::Other(0x6f);
+pub(crate) const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// How a slice is reached, as the kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Way {
+    gateway: Option<Ipv4Addr>,
+    device: Option<u32>,
+    source: Option<Ipv4Addr>,
+}
+
+/// Lets the kernel pass packets on between devices.
+pub(crate) fn forward_packets() -> Result<(), NetError> {
+    let failed = || NetError::io(format!("setting {IP_FORWARD} to 1"));
+    let now = std::fs::read_to_string(IP_FORWARD).map_err(failed())?;
+    if now.trim() == "1" {
+        return Ok(());
+    }
+    std::fs::write(IP_FORWARD, "1").map_err(failed())
+}
+
+/// Makes missing routes, replaces wrong ones, and removes those of ours that are not wanted (any more).
+pub(crate) async fn apply(
+    handle: &Handle,
+    wanted: &KernelNetwork,
+    bridge: u32,
+    vxlan: Option<u32>,
+) -> Result<(), NetError> {
+    let there = ours(handle, wanted.range).await?;
+    let source = wanted.bridge.address;
+    for (to, (way, message)) in &there {
+        let hop = wanted.routes.get(to);
+        if !hop.is_some_and(|hop| is_right(way, *hop, vxlan, source)) {
+            forget(handle, *to, message.clone()).await?;
+        }
+    }
+    for (to, hop) in &wanted.routes {
+        if there.get(to).is_some_and(|(way, _)| is_right(way, *hop, vxlan, source)) {
+            continue;
+        }
+        debug_assert_ne!(vxlan, Some(bridge));
+        let message = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(to.first(), to.prefix())
+            .protocol(PROTOCOL)
+            .pref_source(source);
+        let message = match (hop, vxlan) {
+            (NextHop::Direct(node), _) => message.gateway(*node),
+            (NextHop::Vxlan(end), Some(device)) => {
+                message.gateway(*end).output_interface(device).onlink()
+            }
+            (NextHop::Vxlan(_), None) => continue,
+        };
+        let outcome = handle.route().add(message.build()).replace().execute().await;
+        outcome.map_err(NetError::netlink(format!("making the route to {to}")))?;
+    }
+    Ok(())
+}
+
+/// Removes all of our routes into a range.
+pub(crate) async fn remove(handle: &Handle, range: Cidr) -> Result<(), NetError> {
+    for (to, (_, message)) in ours(handle, range).await? {
+        forget(handle, to, message).await?;
+    }
+    Ok(())
+}
+
+fn is_right(way: &Way, hop: NextHop, vxlan: Option<u32>, source: Ipv4Addr) -> bool {
+    let (gateway, is_device) = match hop {
+        NextHop::Direct(node) => (node, way.device != vxlan || vxlan.is_none()),
+        NextHop::Vxlan(end) => (end, way.device == vxlan && vxlan.is_some()),
+    };
+    way.gateway == Some(gateway) && is_device && way.source == Some(source)
+}
+
+async fn forget(handle: &Handle, to: Cidr, message: RouteMessage) -> Result<(), NetError> {
+    match handle.route().del(message).execute().await {
+        Err(error) if is_errno(&error, Errno::ESRCH) => Ok(()),
+        outcome => outcome.map_err(NetError::netlink(format!("removing the route to {to}"))),
+    }
+}
+
+/// Our routes into a range.
+async fn ours(
+    handle: &Handle,
+    range: Cidr,
+) -> Result<BTreeMap<Cidr, (Way, RouteMessage)>, NetError> {
+    let all = handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
+    let all: Vec<RouteMessage> =
+        all.try_collect().await.map_err(NetError::netlink("listing routes"))?;
+    let mut ours = BTreeMap::new();
+    for message in all {
+        if message.header.protocol != PROTOCOL {
+            continue;
+        }
+        let mut way = Way { gateway: None, device: None, source: None };
+        let mut to = None;
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Destination(RouteAddress::Inet(first)) => {
+                    to = Some(Cidr::around(*first, message.header.destination_prefix_length));
+                }
+                RouteAttribute::Gateway(RouteAddress::Inet(node)) => way.gateway = Some(*node),
+                RouteAttribute::Oif(device) => way.device = Some(*device),
+                RouteAttribute::PrefSource(RouteAddress::Inet(it)) => way.source = Some(*it),
+                _ => {}
+            }
+        }
+        if let Some(to) = to.filter(|to| range.covers(*to)) {
+            ours.insert(to, (way, message));
+        }
+    }
+    Ok(ours)
+}
