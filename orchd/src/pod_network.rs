@@ -4,13 +4,13 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
 use orchestrator_core::driver::Cluster;
-use orchestrator_core::model::{Cidr, ClusterNetwork, ConfigMap, POD_CIDR_DEFAULT, SLICE_PREFIX};
+use orchestrator_core::model::{Cidr, ClusterNetwork, ConfigMap, SLICE_PREFIX};
 
 /// Options of the network between pods.
 #[derive(Clone, Debug, clap::Args)]
 pub struct NetworkArgs {
-    /// The range of pod addresses, of which each node gets a slice, or none: then pods of different nodes do not reach each
-    /// other. Said once; the cluster remembers it [default: 10.64.0.0/10]
+    /// The range of pod addresses, such as 10.64.0.0/10, of which each node gets a slice as `podCIDR` of its record, or none. Said
+    /// once; the cluster remembers it [default: none]. Agents do not use it yet
     #[arg(long, value_name = "RANGE")]
     pod_cidr: Option<PodCidr>,
 }
@@ -40,11 +40,7 @@ impl NetworkArgs {
     pub async fn record(&self, cluster: &Cluster) -> anyhow::Result<()> {
         let world = cluster.world();
         let Some(map) = world.at::<ConfigMap>(&ClusterNetwork::key()) else {
-            let range = match self.pod_cidr {
-                Some(PodCidr::None) => return Ok(()),
-                Some(PodCidr::Range(range)) => range,
-                None => POD_CIDR_DEFAULT.parse()?,
-            };
+            let Some(PodCidr::Range(range)) = self.pod_cidr else { return Ok(()) };
             let network = ClusterNetwork { encrypted: false, range };
             let recorded = cluster.apply(network.to_config_map()).await;
             return recorded.map(drop).context("cannot record the network between pods");
@@ -68,6 +64,7 @@ impl NetworkArgs {
 #[cfg(test)]
 mod tests {
     use orchestrator_core::mem::MemStore;
+    use orchestrator_core::model::POD_CIDR_DEFAULT;
 
     use super::*;
 
@@ -86,7 +83,9 @@ mod tests {
         let cluster = Cluster::builder().store(MemStore::new()).start().await.expect("started");
         args(Some("none")).record(&cluster).await.expect("no network");
         assert_eq!(range(&cluster), None);
-        args(None).record(&cluster).await.expect("the default");
+        args(None).record(&cluster).await.expect("no network");
+        assert_eq!(range(&cluster), None);
+        args(Some(POD_CIDR_DEFAULT)).record(&cluster).await.expect("recorded");
         args(None).record(&cluster).await.expect("as before");
         assert_eq!(range(&cluster).as_deref(), Some(POD_CIDR_DEFAULT));
         for other in ["none", "10.0.0.0/16"] {
