@@ -15,6 +15,10 @@ const DEVIATION_PART: i64 = 4;
 /// standard deviations.
 const DEVIATIONS: i64 = 6;
 
+/// A gap counts for at most so many times the silence that means something: who was away for an hour is not expected to be late
+/// by an hour, and who is slow for good is expected to be slow after a few gaps.
+const GAP_LIMITS_MAX: i64 = 2;
+
 /// The gaps between reports of a node, as TCP estimates round trips (Jacobson and Karels; RFC 6298): a mean and a mean deviation
 /// that follow what is heard, in whole milliseconds, so that everybody who has heard the same thinks the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +34,8 @@ impl Rhythm {
     /// Takes in the time between two reports, in milliseconds.
     #[must_use]
     pub fn with_gap(self, gap_ms: i64) -> Self {
-        let gap_8 = gap_ms.clamp(0, i64::from(u32::MAX)) * 8;
+        let longest = self.silence_ms().map_or(i64::from(u32::MAX), |limit| GAP_LIMITS_MAX * limit);
+        let gap_8 = gap_ms.clamp(0, longest.min(i64::from(u32::MAX))) * 8;
         if self.gaps == 0 {
             return Self { gaps: 1, mean_ms_8: gap_8, deviation_ms_8: gap_8 / 2 };
         }
@@ -83,6 +88,17 @@ mod tests {
         assert!(wary > 4_000, "{wary}");
         let later = after(with_pause.into_iter().chain([1_000; 30])).expect("enough");
         assert!(later < 2_500, "{later}");
+    }
+
+    #[test]
+    fn an_absence_is_soon_forgotten_and_a_slow_node_soon_believed() {
+        let back = [[1_000; 30].as_slice(), &[3_600_000]].concat();
+        let at_once = after(back.iter().copied()).expect("enough");
+        assert!(at_once < 10_000, "{at_once}");
+        let soon = after(back.into_iter().chain([1_000; 8])).expect("enough");
+        assert!(soon < 4_000, "{soon}");
+        let slow = [[1_000; 30].as_slice(), &[20_000; 5]].concat();
+        assert!(after(slow).expect("enough") > 20_000);
     }
 
     #[test]
