@@ -1,5 +1,6 @@
 //! `Record`: what engines tell of containers, and what the test did to machines, in the order in which it happened.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,6 +11,10 @@ use tokio::net::UnixStream;
 
 /// How long to wait before an engine that ended its stream of events is asked again.
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
+
+/// How much later than another an engine may tell what happened before it, in nanoseconds: things that end together are told
+/// in any order.
+const LATE_NANOS_MAX: u64 = 1_000_000_000;
 
 /// A run of a container, as its labels tell.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +60,12 @@ pub enum Happened {
     },
 }
 
+/// What an engine has told already.
+struct Told {
+    newest: u64,
+    events: BTreeSet<(u64, String)>,
+}
+
 /// What happened, and when, in nanoseconds since 1970. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
@@ -89,18 +100,19 @@ impl Record {
     pub(super) fn listen(&self, node: &str, socket: &Path) {
         let (record, node, socket) = (self.clone(), node.to_owned(), socket.to_owned());
         tokio::spawn(async move {
-            let mut since = now();
+            let mut told = Told { newest: now(), events: BTreeSet::new() };
             loop {
                 // An engine that is down has nothing to tell.
-                let _ = record.follow(&node, &socket, &mut since).await;
+                let _ = record.follow(&node, &socket, &mut told).await;
                 tokio::time::sleep(AGAIN_AFTER).await;
             }
         });
     }
 
-    async fn follow(&self, node: &str, socket: &PathBuf, since: &mut u64) -> std::io::Result<()> {
+    async fn follow(&self, node: &str, socket: &PathBuf, told: &mut Told) -> std::io::Result<()> {
         let mut stream = UnixStream::connect(socket).await?;
-        let since_seconds = format!("{}.{:09}", *since / 1_000_000_000, *since % 1_000_000_000);
+        let since = told.newest.saturating_sub(LATE_NANOS_MAX);
+        let since_seconds = format!("{}.{:09}", since / 1_000_000_000, since % 1_000_000_000);
         let request = format!("GET /events?since={since_seconds} HTTP/1.0\r\nHost: engine\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut lines = BufReader::new(stream).lines();
@@ -108,9 +120,8 @@ impl Record {
             let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
             let at = event["timeNano"].as_u64().unwrap_or_default();
             let Some(happened) = read(node, &event) else { continue };
-            // What is told a second time is behind what was told already.
-            if at >= *since {
-                *since = at + 1;
+            if told.events.insert((at, line)) {
+                told.newest = told.newest.max(at);
                 self.put(at, happened);
             }
         }
