@@ -1,6 +1,6 @@
 //! `orchd backup`, `restore`, `secrets` and `check`: a cluster's state is copied, comes back, and is looked after.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -159,14 +159,20 @@ fn s11_with_other_keys_the_server_serves_everything_else() {
     assert!(!said.contains("FAIL"), "{said}");
 }
 
-#[test]
-fn f19_a_damaged_backup_is_refused_before_anything_is_made() {
+/// A server, its data directory, and a backup of it.
+fn server_with_backup() -> (Daemon, PathBuf, PathBuf) {
     let server = start_server("127.0.0.1:0", temp());
     let data = server.kubeconfig.with_file_name("");
     let backup = data.with_file_name("b.orchd");
     let mut command = upkeep(&["backup"], &data);
     command.arg(&backup);
     done(command);
+    (server, data, backup)
+}
+
+#[test]
+fn f19_a_damaged_backup_is_refused_before_anything_is_made() {
+    let (_server, data, backup) = server_with_backup();
     let whole = std::fs::read(&backup).expect("made");
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 1;
@@ -194,12 +200,7 @@ fn f19_a_damaged_backup_is_refused_before_anything_is_made() {
 
 #[test]
 fn an_interrupted_restore_is_refused_by_the_server_and_can_be_done_again() {
-    let server = start_server("127.0.0.1:0", temp());
-    let data = server.kubeconfig.with_file_name("");
-    let backup = data.with_file_name("b.orchd");
-    let mut command = upkeep(&["backup"], &data);
-    command.arg(&backup);
-    done(command);
+    let (_server, _, backup) = server_with_backup();
     let dir = temp();
     let target = dir.path().join("data");
     std::fs::create_dir(&target).expect("made");

@@ -19,6 +19,16 @@ async fn start(store: &MemStore, identity: &str) -> Cluster {
         .expect("it starts")
 }
 
+/// Two control planes on one store, of which the first leads and the second knows it.
+async fn leader_and_follower() -> (Cluster, Cluster) {
+    let store = MemStore::new();
+    let first = start(&store, "a").await;
+    until_led_by(&first, &Leader::Here).await;
+    let second = start(&store, "b").await;
+    until_led_by(&second, &elsewhere("a")).await;
+    (first, second)
+}
+
 async fn until_led_by(cluster: &Cluster, leader: &Leader) {
     while cluster.leader() != *leader {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -80,11 +90,7 @@ async fn what_only_the_leader_does_another_refuses() {
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_stops_lets_another_lead_at_once() {
-    let store = MemStore::new();
-    let first = start(&store, "a").await;
-    until_led_by(&first, &Leader::Here).await;
-    let second = start(&store, "b").await;
-    until_led_by(&second, &elsewhere("a")).await;
+    let (first, second) = leader_and_follower().await;
     let before = tokio::time::Instant::now();
     first.shutdown(false).await;
     until_led_by(&second, &Leader::Here).await;
@@ -99,11 +105,7 @@ async fn a_leader_that_stops_lets_another_lead_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn l7_a_leader_that_dies_is_followed_once_its_lease_is_over() {
-    let store = MemStore::new();
-    let first = start(&store, "a").await;
-    until_led_by(&first, &Leader::Here).await;
-    let second = start(&store, "b").await;
-    until_led_by(&second, &elsewhere("a")).await;
+    let (first, second) = leader_and_follower().await;
     let before = tokio::time::Instant::now();
     kill(&first);
     second.apply(Deployment::new("web", "nginx")).await.expect("recorded without a leader too");
