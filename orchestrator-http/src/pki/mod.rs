@@ -1,8 +1,8 @@
 //! The cluster's own certificate authorities, and the token of its administrator: files of mode 0600 in one directory.
 //!
-//! Clients trust the root (`root.crt`, `root.key`), which lives ten years and signs nothing but the issuing authority
-//! (`issuing.crt`, `issuing.key`), which lives one and is renewed at a start in its last month. So `root.key` may be kept
-//! elsewhere, and is needed again once a year. The server's certificate lives in memory only and is made anew at each start.
+//! Clients trust the root (`root.crt`, `root.key`), which lives twenty years and signs nothing but the issuing authority
+//! (`issuing.crt`, `issuing.key`), which lives ten and is renewed at a start in its last month. So `root.key` may be kept
+//! elsewhere, and is needed again after ten years. The server's certificate lives in memory only and is made anew at each start.
 //! All keys are ECDSA P-256.
 
 mod authority;
