@@ -4,7 +4,7 @@ use base64::Engine as _;
 use serde_json::{Map, Value};
 
 use super::authorise::{Verb, may_try};
-use super::create::{may_create, record};
+use super::create::{is_gone, may_create, record};
 use super::decode::{Decoded, decode};
 use super::three_way::three_way;
 use super::update::{Change, check, without_revision};
@@ -34,6 +34,9 @@ pub(super) fn apply(
     let Some(stored) = stored else {
         if *preconditions != Preconditions::default() {
             return Err(Rejection::NotFound { key: key.clone() });
+        }
+        if let Some(uid) = pins.get("uid") {
+            return Err(is_gone(key, uid));
         }
         if pins.contains_key("resourceVersion") {
             return Err(bad_request("resourceVersion should not be set on objects to be created"));

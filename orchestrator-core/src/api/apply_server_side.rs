@@ -4,9 +4,9 @@ use serde_json::{Map, Value};
 
 use super::apply::last_applied;
 use super::authorise::{Verb, may_try};
-use super::create::{may_create, record};
+use super::create::{is_gone, may_create, record};
 use super::decode::{Decoded, decode};
-use super::update::{Change, check, without_revision};
+use super::update::{Change, admitted, check, without_revision};
 use super::{
     Context, Effect, FieldValidation, Preconditions, Rejection, WriteOptions, bad_request, custom,
 };
@@ -51,6 +51,9 @@ pub(super) fn apply(
         if wish.part == Part::Status || *wish.preconditions != Preconditions::default() {
             return Err(Rejection::NotFound { key: key.clone() });
         }
+        if !object.meta().uid.is_nil() {
+            return Err(is_gone(key, object.meta().uid));
+        }
         may_create(context, key)?;
         let mut object = object;
         let meta = object.meta_mut();
@@ -61,8 +64,11 @@ pub(super) fn apply(
     let live = without_revision(&stored.object).at_version_of(key.kind).to_value();
     let (merged, managed) = match wish.part {
         Part::Main => {
-            let entries = &stored.object.meta().managed_fields;
-            let last = last_applied(&stored.object);
+            let last = applied_by_client(context, &stored.object);
+            let entries = match stored.object.meta().managed_fields.as_slice() {
+                [] => &ownership::before_first_apply(form, &live, &last, now),
+                entries => entries,
+            };
             let force = match wish.force {
                 true => Force::All,
                 false if manager == KUBECTL => Force::LastApplied(&last),
@@ -96,6 +102,17 @@ fn pin(merged: &mut Object, said: &Object) {
     if !said.uid.is_nil() {
         meta.uid = said.uid;
     }
+}
+
+/// What the client applied last, completed as if it were new; as it is remembered if nothing new could be like that.
+fn applied_by_client(context: &Context<'_>, object: &Object) -> Value {
+    let last = last_applied(object);
+    if last.as_object().is_none_or(Map::is_empty) {
+        return last;
+    }
+    let decoded = decode(context.world, object.kind(), last.clone(), FieldValidation::Ignore, None);
+    let completed = decoded.and_then(|decoded| admitted(context, None, decoded.object));
+    completed.map_or(last, |object| object.to_value())
 }
 
 /// Returns the manifest without nulls and without what Kubernetes does not know.

@@ -1,5 +1,7 @@
 //! Create: records a new object.
 
+use std::fmt::Display;
+
 use serde_json::Value;
 
 use super::authorise::{Action, Verb, authorise, may_try};
@@ -39,6 +41,13 @@ pub(super) fn may_create(context: &Context<'_>, key: &Key) -> Result<(), Rejecti
         true => Ok(()),
         false => Err(create.forbidden(name)),
     }
+}
+
+/// Refuses to apply what says which object is meant, where there is none: a new one has another uid.
+pub(super) fn is_gone(key: &Key, uid: impl Display) -> Rejection {
+    let reason =
+        format!("the manifest is of an object with uid {uid}, which is not there any more");
+    Rejection::Conflict { key: key.clone(), reason }
 }
 
 /// Records a decoded object in a namespace; one that comes of a server-side apply says who owns its fields. The caller may

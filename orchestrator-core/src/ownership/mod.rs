@@ -5,8 +5,8 @@
 //! place of another's, unless forced. Every other write takes over what it changes. The rules are Kubernetes'
 //! (structured-merge-diff; KEP-555).
 //!
-//! Ownership is recorded from the first apply on: what was there before belongs to `before-first-apply`. What controllers
-//! and agents write is not recorded. How lists and maps are owned says the field table, or the schema of a custom kind; what
+//! Ownership is recorded from the first apply on: what was there before belongs to `before-first-apply`, but for what a
+//! manifest said that was applied by the client. What controllers and agents write is not recorded. How lists and maps are owned says the field table, or the schema of a custom kind; what
 //! was recorded under an earlier schema is brought into the form of the present one (`reconcile`). Depends on `model` and
 //! `schema`.
 
@@ -20,7 +20,9 @@ mod type_ref;
 
 use serde_json::{Map, Value};
 
-use crate::model::{CustomKind, FieldsV1, Kind, ManagedBy, ManagedFieldsEntry, Time};
+use crate::model::{
+    CustomKind, FieldsV1, Kind, LAST_APPLIED_ANNOTATION, ManagedBy, ManagedFieldsEntry, Time,
+};
 use crate::schema::{Place, schema};
 use compare::{collect, compare};
 use field_set::FieldSet;
@@ -29,6 +31,9 @@ pub(crate) use type_ref::{TypeRef, branch_of};
 
 /// The manager of what was there before anything was applied, as in Kubernetes.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+/// The manager of what a manifest said that was applied by the client, as in Kubernetes: whose owner kubectl looks for
+/// when it goes over to server-side apply, to give the fields to the new manager.
+const CLIENT_SIDE_APPLY: &str = "kubectl-client-side-apply";
 /// Metadata that nobody owns: it is the control plane's, or names the object.
 const NOBODYS: [&str; 10] = [
     "creationTimestamp",
@@ -218,7 +223,33 @@ pub(crate) fn created(
     write(vec![Manager::new(form, manager, ManagedBy::Apply, set)], now)
 }
 
-/// Applies a manifest to an object.
+/// Says who owns what of an object to which nothing was applied yet but by the client, whose last manifest, completed,
+/// is `last`: what is still as it said is the client's, and the rest of nobody who is known. So kubectl, which takes over
+/// the client's part, takes nothing out that others have put in.
+pub(crate) fn before_first_apply(
+    form: Form<'_>,
+    whole: &Value,
+    last: &Value,
+    now: Time,
+) -> Vec<ManagedFieldsEntry> {
+    let (live, last) = (&ownable(form, whole), &ownable(form, last));
+    let mut clients = set_of(form, last);
+    if !clients.is_empty() {
+        let difference = compare(form.root, last, live);
+        clients.subtract(&difference.changed);
+        clients.subtract(&difference.removed);
+        let annotations =
+            clients.branch("f:metadata".to_owned()).branch("f:annotations".to_owned());
+        annotations.branch(format!("f:{LAST_APPLIED_ANNOTATION}")).is_member = true;
+    }
+    let mut rest = set_of(form, live);
+    rest.subtract(&clients);
+    let managers = [(CLIENT_SIDE_APPLY, clients), (BEFORE_FIRST_APPLY, rest)];
+    let managers = managers.map(|(name, set)| Manager::new(form, name, ManagedBy::Update, set));
+    write(managers.into(), now)
+}
+
+/// Applies a manifest to an object, of which all is owned by somebody.
 ///
 /// # Errors
 /// What others own and the manifest would change, unless `force`.
@@ -233,10 +264,6 @@ pub(crate) fn apply(
 ) -> Result<Applied, Vec<ApplyConflict>> {
     let (live, applied) = (&ownable(form, whole), &ownable(form, applied));
     let mut managers = read(form, entries, live);
-    if managers.is_empty() {
-        let set = set_of(form, live);
-        managers.push(Manager::new(form, BEFORE_FIRST_APPLY, ManagedBy::Update, set));
-    }
     let index = managers.iter().position(|known| known.is(manager, ManagedBy::Apply));
     let mut own = match index {
         Some(index) => managers.remove(index),

@@ -23,8 +23,10 @@ struct Bench {
 }
 
 impl Bench {
+    /// Begins with an object to which nothing was applied.
     fn new(live: Value) -> Self {
-        Self { live, managed: Vec::new() }
+        let managed = before_first_apply(form(), &live, &json!({}), Time::from_seconds(1));
+        Self { live, managed }
     }
 
     /// Applies; returns conflicts as `manager: field`.
@@ -155,16 +157,28 @@ fn an_empty_map_that_is_given_up_takes_nobodys_values_with_it() {
 #[test]
 fn what_the_client_applied_last_is_its_own_unless_somebody_changed_it() {
     let last = json!({ "spec": { "replicas": 1, "minReadySeconds": 5 } });
-    let live = json!({ "spec": { "replicas": 1, "minReadySeconds": 7 } });
+    let live = json!({ "spec": { "replicas": 1, "minReadySeconds": 7, "paused": true } });
     let now = Time::from_seconds(1);
-    let change = |spec: Value| {
+    let managed = before_first_apply(form(), &live, &last, now);
+    let bench = Bench { live, managed };
+    let annotations = json!({ "f:annotations": { format!("f:{LAST_APPLIED_ANNOTATION}"): {} } });
+    assert_eq!(
+        bench.owned_by(CLIENT_SIDE_APPLY),
+        json!({ "f:metadata": annotations, "f:spec": { "f:replicas": {} } })
+    );
+    let others = json!({ "f:spec": { "f:minReadySeconds": {}, "f:paused": {} } });
+    assert_eq!(bench.owned_by(BEFORE_FIRST_APPLY), others);
+    let change = |spec: Value, force: Force<'_>| {
         let applied = json!({ "spec": spec });
-        apply(form(), &live, &[], "kubectl", &applied, Force::LastApplied(&last), now)
+        apply(form(), &bench.live, &bench.managed, "kubectl", &applied, force, now)
     };
-    let applied = change(json!({ "replicas": 2 })).expect("nobody has changed it");
-    assert_eq!(applied.value["spec"]["replicas"], 2);
-    let conflicts = change(json!({ "minReadySeconds": 5 })).expect_err("somebody has");
-    assert_eq!(conflicts[0].field, ".spec.minReadySeconds");
+    let applied = change(json!({ "replicas": 2 }), Force::LastApplied(&last));
+    let applied = applied.expect("nobody has changed it").value;
+    assert_eq!(applied["spec"], json!({ "replicas": 2, "minReadySeconds": 7, "paused": true }));
+    let conflicts = change(json!({ "replicas": 2 }), Force::None).expect_err("the client's");
+    assert_eq!(conflicts[0].manager, "\"kubectl-client-side-apply\" using apps/v1");
+    let conflicts = change(json!({ "minReadySeconds": 5 }), Force::LastApplied(&last));
+    assert_eq!(conflicts.expect_err("somebody has")[0].field, ".spec.minReadySeconds");
 }
 
 #[test]

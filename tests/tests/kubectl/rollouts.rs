@@ -96,7 +96,10 @@ pub(super) async fn what_is_applied_is_owned(rig: Arc<Rig>) {
         // From client-side to server-side apply.
         k.write("other.yaml", &manifest("other", 0, "1"));
         k.ok("apply -f other.yaml").await;
+        k.ok("label deployment other who=me").await;
+        k.ok("set env deployment/other EXTRA=x").await;
         k.ok("apply --server-side -f other.yaml").await;
+        k.says("get deployment other -o yaml", &["who: me", "name: EXTRA"]).await;
         k.write("other.yaml", &manifest("other", 0, "2"));
         k.ok("apply --server-side -f other.yaml").await;
         // A status that changes between the two versions which diff compares is a difference too.

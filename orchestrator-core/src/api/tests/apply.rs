@@ -182,3 +182,50 @@ fn a_kept_field_warns_and_does_not_make_every_apply_a_change() {
     assert_eq!(spec["containers"][0]["volumeMounts"], json!([{ "name": "w", "mountPath": "/w" }]));
     assert_eq!(spec["hostNetwork"], json!(null));
 }
+
+#[test]
+fn going_over_to_server_side_apply_takes_nothing_from_others() {
+    let mut bench = Bench::new();
+    let mut manifest = deployment("web");
+    manifest["spec"].as_object_mut().expect("a map").remove("replicas");
+    applied(&mut bench, Kind::Deployment, &manifest);
+    let web = key(Kind::Deployment, "web");
+    bench.submit(&merge(&web, json!({ "spec": { "replicas": 6 } }))).expect("valid");
+    let request = |manifest: &Value| {
+        let patch_of = Patch::ApplyServerSide { manifest: manifest.clone(), force: false };
+        patch(&web, Part::Main, patch_of)
+    };
+    bench.submit(&request(&manifest)).expect("the same");
+    // What kubectl does then: it gives what the client owned to who applies from now on.
+    let mut entries = bench.json(&web)["metadata"]["managedFields"].clone();
+    let entry = |entries: &Value, name: &str| {
+        let mut all = entries.as_array().expect("a list").iter();
+        all.position(|entry| entry["manager"] == name).unwrap_or_else(|| panic!("no {name}"))
+    };
+    let (client, rest) =
+        (entry(&entries, "kubectl-client-side-apply"), entry(&entries, "before-first-apply"));
+    assert_eq!(entries[rest]["fieldsV1"], json!({ "f:spec": { "f:replicas": {} } }));
+    let manager = entries.as_array().expect("a list").len() - 1;
+    let manager = (0..=manager).find(|index| ![client, rest].contains(index)).expect("who applies");
+    entries[manager]["fieldsV1"] = entries[client]["fieldsV1"].clone();
+    entries.as_array_mut().expect("a list").remove(client);
+    bench.submit(&merge(&web, json!({ "metadata": { "managedFields": entries } }))).expect("valid");
+    bench.submit(&request(&manifest)).expect("its own");
+    assert_eq!(bench.json(&web)["spec"]["replicas"], 6, "the manifest has never spoken of it");
+}
+
+#[test]
+fn what_was_deleted_is_not_made_anew_by_who_means_it() {
+    let mut bench = Bench::new();
+    let mut manifest = deployment("web");
+    manifest["metadata"]["uid"] = json!("11111111-1111-4111-8111-111111111111");
+    let web = key(Kind::Deployment, "web");
+    let server_side = Patch::ApplyServerSide { manifest: manifest.clone(), force: true };
+    for request in [apply(&web, manifest), patch(&web, Part::Main, server_side)] {
+        let refused = bench.refuse(&request);
+        assert!(
+            refused.contains("11111111") && refused.contains("not there any more"),
+            "{refused}"
+        );
+    }
+}
