@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use orchestrator_core::driver::{Agent, AgentConfig, AgentHandle};
 use orchestrator_core::node::NodeStreams;
 use orchestrator_core::runtime::Scope;
@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::seconds_now;
 use crate::data_dir::{DataDir, default_agent_dir};
+use crate::host::{address_towards, host_name};
 use crate::kept::FileKeep;
 use crate::out;
 use crate::runtime::{RunningRuntime, RuntimeChoice, choose};
@@ -116,12 +117,13 @@ impl Running {
         config.keep = Some(Arc::new(FileKeep::new(&path)));
         config.address = match args.address {
             Some(address) => address.to_string(),
-            None => own_address(&membership.server).unwrap_or(config.address),
+            None => towards(&membership.server).unwrap_or(config.address),
         };
         let agent = Agent::spawn(config, runtime.shared(), Arc::new(link.clone()));
         let mut tasks = JoinSet::new();
         tasks.spawn(reach(link.clone(), agent.streams()));
-        tasks.spawn(renew(link.clone(), membership, path));
+        tasks.spawn(renew(link.clone(), path.clone()));
+        tasks.spawn(keep_servers(link.clone(), path));
         Ok(Self { agent, link, node, runtime, tasks, _lock: lock })
     }
 
@@ -192,25 +194,15 @@ async fn join(args: &AgentArgs, name: Option<String>) -> anyhow::Result<Membersh
     };
     let name = match name {
         Some(name) => name,
-        None => host_name()?,
+        None => host_name().context("give the node a --name")?,
     };
     let joined = Membership::join(server, &token, &name).await;
     joined.with_context(|| format!("cannot join the cluster at {server} as node {name:?}"))
 }
 
-fn host_name() -> anyhow::Result<String> {
-    let name = nix::unistd::gethostname().context("the machine has no host name; give a --name")?;
-    let name = name.into_string().map_err(|name| anyhow!("{name:?}: give the node a --name"))?;
-    Ok(name.to_ascii_lowercase())
-}
-
 /// The address of this machine from which a server is reached.
-fn own_address(server: &str) -> Option<String> {
-    let authority = server.strip_prefix("https://")?;
-    // Nothing is sent: the kernel only says which way it would go.
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect(authority).ok()?;
-    Some(socket.local_addr().ok()?.ip().to_string())
+fn towards(server: &str) -> Option<String> {
+    address_towards(server.strip_prefix("https://")?).map(|address| address.to_string())
 }
 
 fn read(path: &Path) -> anyhow::Result<Option<Membership>> {
@@ -247,32 +239,34 @@ async fn reach(link: HttpLink, streams: Arc<dyn NodeStreams>) {
 }
 
 /// Gets a newer certificate whenever the one there is is half over.
-async fn renew(link: HttpLink, mut membership: Membership, dir: PathBuf) {
+async fn renew(link: HttpLink, dir: PathBuf) {
     let path = dir.join(MEMBERSHIP);
     loop {
-        if membership.is_half_over(seconds_now()) {
-            match renewed(&link, &membership, &path).await {
-                Ok(newer) => membership = newer,
-                Err(error) => {
-                    tracing::warn!(
-                        error = out::chain(&error),
-                        "the node's certificate was not renewed"
-                    );
-                }
-            }
+        let membership = link.membership();
+        if membership.is_half_over(seconds_now())
+            && let Err(error) = renewed(&link, &membership, &path).await
+        {
+            tracing::warn!(error = out::chain(&error), "the node's certificate was not renewed");
         }
         tokio::time::sleep(RENEWAL_LOOK_EVERY).await;
     }
 }
 
-async fn renewed(
-    link: &HttpLink,
-    membership: &Membership,
-    path: &Path,
-) -> anyhow::Result<Membership> {
+async fn renewed(link: &HttpLink, membership: &Membership, path: &Path) -> anyhow::Result<()> {
     let newer = membership.renewed().await?;
     // Kept before it is used: the old one is still good.
     save(path, &newer)?;
     link.know_as(&newer)?;
-    Ok(newer)
+    Ok(())
+}
+
+/// Keeps which servers there are for the next start, when one of them may be away.
+async fn keep_servers(link: HttpLink, dir: PathBuf) {
+    let (path, mut servers) = (dir.join(MEMBERSHIP), link.servers());
+    // The sender is in the link.
+    while servers.changed().await.is_ok() {
+        if let Err(error) = save(&path, &link.membership()) {
+            tracing::warn!(error = out::chain(&error), "the list of servers was not kept");
+        }
+    }
 }

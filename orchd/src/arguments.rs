@@ -31,6 +31,23 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// Reads the URL of a server.
+///
+/// # Errors
+/// What is none, with an example.
+pub fn url(text: &str) -> Result<String, String> {
+    let authority = text.strip_prefix("https://").unwrap_or_default();
+    let is_port = |port: &str| port.parse::<u16>().is_ok();
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && !host.contains('/') && is_port(port) => {
+            Ok(text.to_owned())
+        }
+        Some(_) | None => {
+            Err("a URL with a port is needed, such as https://10.0.0.1:6443".to_owned())
+        }
+    }
+}
+
 /// Reads a log filter: levels, for everything or for a module.
 ///
 /// # Errors
@@ -67,6 +84,11 @@ mod tests {
         for text in ["nowhere", "127.0.0.1", "127.0.0.1:65536", "localhost:80"] {
             let message = address(text).expect_err(text);
             assert!(message.contains("such as 127.0.0.1:6443"), "{message}");
+        }
+        assert!(url("https://10.0.0.1:6443").is_ok());
+        for text in ["10.0.0.1:6443", "http://a:1", "https://a", "https://:1", "https://a/b:1"] {
+            let message = url(text).expect_err(text);
+            assert!(message.contains("such as https://10.0.0.1:6443"), "{message}");
         }
         for text in ["", "warn", "DEBUG", "off", "info,orchestrator_core=trace", "a::b=error"] {
             assert!(log_filter(text).is_ok(), "{text}");

@@ -11,6 +11,7 @@ use orchestrator_core::runtime::Runtime;
 use orchestrator_http::{Listen, Server, ServerConfig};
 use tokio::task::JoinHandle;
 
+use crate::host::host_name;
 use crate::store::Store;
 
 /// A running control plane.
@@ -31,6 +32,8 @@ pub struct Endpoint {
     pub listen: SocketAddr,
     /// Host names and addresses, beside the usual ones, by which clients reach it.
     pub names: Vec<String>,
+    /// The URL by which other servers and agents reach it, where the state may have several servers.
+    pub url_among: Option<String>,
 }
 
 /// A node in the control plane's own process.
@@ -48,6 +51,9 @@ impl ControlPlane {
         node: Option<OwnNode>,
     ) -> anyhow::Result<Self> {
         let mut builder = Cluster::builder().shared_store(store.shared());
+        if endpoint.url_among.is_some() {
+            builder = builder.elect_as(&identity());
+        }
         if let Some(OwnNode { name, runtime }) = node {
             builder = builder.shared_runtime(runtime).node_name(name);
         }
@@ -77,13 +83,19 @@ impl ControlPlane {
     }
 }
 
+/// A name in the election that nobody else has, and that says to people which machine it is.
+fn identity() -> String {
+    let host = host_name().unwrap_or_else(|_| "server".to_owned());
+    format!("{host}_{}", uuid::Uuid::new_v4())
+}
+
 async fn serve(
     data_dir: &Path,
     endpoint: &Endpoint,
     cluster: &Cluster,
     store: &Store,
 ) -> anyhow::Result<(Server, PathBuf)> {
-    let Endpoint { listen, names } = endpoint;
+    let Endpoint { listen, names, url_among } = endpoint;
     let mut names = names.clone();
     if listen.ip().is_unspecified() {
         names.extend(own_addresses());
@@ -92,6 +104,7 @@ async fn serve(
         audit_log: Some(data_dir.join("audit.log")),
         extra_names: names,
         upkeep: Some(Arc::new(store.clone())),
+        url_among: url_among.clone(),
         ..ServerConfig::new(Listen::Tcp(*listen), data_dir.join("pki"))
     };
     let server = Server::bind(config, cluster.clone())

@@ -37,7 +37,7 @@ pub async fn dev(args: DevArgs) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     // Absolute, so that what `ready` says of it holds in every directory.
     let data_dir = std::path::absolute(args.data_dir.unwrap_or_else(default_data_dir))?;
-    let endpoint = Endpoint { listen: args.listen, names: args.name };
+    let endpoint = Endpoint { listen: args.listen, names: args.name, url_among: None };
     let options = Options { data_dir, endpoint, runtime: args.runtime };
     let instance = tokio::select! {
         started = Instance::start(&options) => started?,

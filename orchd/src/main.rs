@@ -8,6 +8,7 @@ mod control_plane;
 mod data_dir;
 mod demo;
 mod dev;
+mod host;
 mod instance;
 mod kept;
 mod out;

@@ -3,20 +3,25 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use orchestrator_http::{join_as_server, refuse_stranger};
 
-use crate::arguments::address;
+use crate::arguments::{address, url};
 use crate::control_plane::{ControlPlane, Endpoint};
-use crate::data_dir::{DataDir, default_data_dir};
+use crate::data_dir::{DataDir, PKI, default_data_dir};
+use crate::host::{address_towards, host_name};
+use crate::out;
 use crate::pod_network::NetworkArgs;
 use crate::signals::Signals;
 use crate::store::{Backend, EtcdArgs, Store, StoreUrl};
+use crate::token::{self, TokenArgs};
 
 pub const EXAMPLES: &str = "\
 Examples:
   orchd server --data-dir /var/lib/orchd
   orchd server --store etcd://10.0.0.1,10.0.0.2,10.0.0.3
+  orchd server --store etcd://… --join https://10.0.0.1:6443 --token orch1.server.…    one more of the same cluster
   orchd token create --kubeconfig /var/lib/orchd/kubeconfig
   orchd agent --server https://10.0.0.1:6443 --token orch1.agent.…    on each machine";
 
@@ -38,6 +43,15 @@ pub struct ServerArgs {
     /// Where the state lies: sqlite:PATH or etcd://HOST:PORT,…/PREFIX [default: cluster.db in the data directory]
     #[arg(long, value_name = "URL", value_parser = StoreUrl::parse)]
     store: Option<StoreUrl>,
+    /// The URL of a server of the cluster, to get its keys from; with --store etcd://…, at the first start of one more server
+    #[arg(long, value_name = "URL", requires = "store")]
+    join: Option<String>,
+    #[command(flatten)]
+    token: TokenArgs,
+    /// The URL by which other servers and agents reach this one [default: the address that it listens on, or from which etcd is
+    /// reached]
+    #[arg(long, value_name = "URL", value_parser = url)]
+    advertise: Option<String>,
     #[command(flatten)]
     etcd: EtcdArgs,
     #[command(flatten)]
@@ -46,6 +60,7 @@ pub struct ServerArgs {
 
 /// Runs until TERM, an interrupt or a hang-up.
 pub async fn server(args: ServerArgs) -> anyhow::Result<()> {
+    token::hide();
     let mut signals = Signals::new()?;
     allow_descriptors();
     let data_dir = std::path::absolute(args.data_dir.clone().unwrap_or_else(default_data_dir))?;
@@ -87,9 +102,22 @@ async fn start(args: &ServerArgs, data_dir: &std::path::Path) -> anyhow::Result<
         );
     }
     let url = dir.store(args.store.as_ref())?;
-    let store = Store::new(Backend::open(&url, &args.etcd).await?, dir.keys()?);
+    let url_among = url_among(args, &url)?;
+    if let Some(server) = &args.join {
+        join(args, server, &url, &data_dir.join(PKI)).await?;
+    }
+    let backend = Backend::open(&url, &args.etcd).await?;
+    if url_among.is_some()
+        && let Err(error) = refuse_stranger(&*backend.shared(), &data_dir.join(PKI)).await
+    {
+        backend.close().await;
+        return Err(error.into());
+    }
+    let store = Store::new(backend, dir.keys()?);
     dir.remember_store(&url)?;
-    let endpoint = Endpoint { listen: args.listen, names: args.name.clone() };
+    let mut names = args.name.clone();
+    names.extend(url_among.as_deref().and_then(host_of).map(str::to_owned));
+    let endpoint = Endpoint { listen: args.listen, names, url_among };
     let started = ControlPlane::start(data_dir, store.clone(), &endpoint, None).await;
     let control_plane = match started {
         Ok(control_plane) => control_plane,
@@ -105,4 +133,63 @@ async fn start(args: &ServerArgs, data_dir: &std::path::Path) -> anyhow::Result<
             Err(error)
         }
     }
+}
+
+/// The URL by which other servers reach this one; none where the state can have no other.
+fn url_among(args: &ServerArgs, store: &StoreUrl) -> anyhow::Result<Option<String>> {
+    let StoreUrl::Etcd(etcd) = store else {
+        return match &args.advertise {
+            Some(_) => Err(out::usage("--advertise: only a state in etcd has other servers")),
+            None => Ok(None),
+        };
+    };
+    if let Some(url) = &args.advertise {
+        return Ok(Some(url.clone()));
+    }
+    let listen = args.listen;
+    let ip = match listen.ip().is_unspecified() {
+        false => listen.ip(),
+        true => {
+            towards(etcd).context("give an --advertise: no address of this machine is known")?
+        }
+    };
+    Ok(Some(format!("https://{}", SocketAddr::new(ip, listen.port()))))
+}
+
+/// The address of this machine from which the first member of an etcd is reached.
+fn towards(etcd: &str) -> Option<std::net::IpAddr> {
+    let first = etcd.strip_prefix("etcd://")?.split([',', '/']).next()?;
+    address_towards(first).or_else(|| address_towards(&format!("{first}:2379")))
+}
+
+/// The host that a URL names.
+fn host_of(url: &str) -> Option<&str> {
+    let (host, _port) = url.strip_prefix("https://")?.rsplit_once(':')?;
+    Some(host.trim_start_matches('[').trim_end_matches(']'))
+}
+
+/// Gets the cluster's keys, unless an earlier start has.
+async fn join(
+    args: &ServerArgs,
+    server: &str,
+    store: &StoreUrl,
+    keys: &std::path::Path,
+) -> anyhow::Result<()> {
+    if !matches!(store, StoreUrl::Etcd(_)) {
+        return Err(out::usage(
+            "--join: several servers need their state in etcd: --store etcd://…",
+        ));
+    }
+    if keys.join("root.crt").exists() {
+        return Ok(());
+    }
+    let Some(token) = args.token.token()? else {
+        return Err(out::usage(
+            "to join a cluster as a server --token is needed (or --token-file, or ORCHD_TOKEN); `orchd token create --role server` \
+             prints a token",
+        ));
+    };
+    let name = host_name()?;
+    let joined = join_as_server(server, &token, &name, keys).await;
+    joined.with_context(|| format!("cannot join the cluster at {server} as a server"))
 }

@@ -47,6 +47,7 @@ mod protobuf;
 mod query;
 mod registry;
 mod server;
+mod servers;
 mod status;
 mod stopping;
 mod stream;
@@ -65,11 +66,12 @@ pub use client::{
 };
 pub use kubeconfig::{ClientCertificate, ClientConfig, KubeconfigError, read_kubeconfig};
 pub use node::{
-    HttpLink, JOIN_TOKEN_NAMESPACE, JOIN_TOKEN_PREFIX, JOIN_TOKEN_TYPE, JoinError, JoinToken,
-    JoinTokenError, Membership, join_token_key, serve_streams,
+    HttpLink, JOIN_TOKEN_NAMESPACE, JOIN_TOKEN_PREFIX, JOIN_TOKEN_TYPE, JoinError, JoinRole,
+    JoinToken, JoinTokenError, Membership, join_token_key, serve_streams,
 };
 pub use pki::{Pki, PkiError, Token};
 pub use private_file::write as write_private;
 pub use registry::{kind_by_any_name, short_names};
 pub use server::{Limits, Listen, ServeError, Server, ServerConfig};
+pub use servers::{JoinServerError, RootError, join_as_server, refuse_stranger};
 pub use upkeep::{KeyRotation, Upkeep};

@@ -38,6 +38,8 @@ pub(crate) enum Route {
     Health,
     /// Where agents join that are no nodes yet.
     Join,
+    /// Where one more server gets the cluster's keys.
+    JoinServer,
     /// `/metrics`.
     Metrics,
     /// What the agent of a node says.
@@ -88,7 +90,7 @@ impl Route {
             | Self::Resources { .. } => "discovery",
             Self::Explain { .. } => "explain",
             Self::Health => "health",
-            Self::Join => "join",
+            Self::Join | Self::JoinServer => "join",
             Self::Metrics => "metrics",
             Self::Node { call, .. } => call.name(),
             Self::Object { key } | Self::Sub { key, .. } => key.kind.plural(),
@@ -238,6 +240,7 @@ fn in_group(group: &'static str, rest: &[&str]) -> Result<Route, Failure> {
         }
         (OWN_GROUP, ["backups"]) => Ok(Route::Backups),
         (OWN_GROUP, ["join"]) => Ok(Route::Join),
+        (OWN_GROUP, ["join-server"]) => Ok(Route::JoinServer),
         (OWN_GROUP, ["nodes", node, call]) => {
             let call = NodeCall::find(call).ok_or_else(Failure::no_such_path)?;
             let node = key(Kind::Node, "", node)?.name.to_string();

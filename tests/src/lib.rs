@@ -6,4 +6,5 @@ pub mod kubectl;
 pub mod machine;
 pub mod orchd;
 pub mod rig;
+pub mod servers;
 pub mod workload;

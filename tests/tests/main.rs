@@ -24,6 +24,8 @@ mod probes;
 mod refusals;
 mod rollout;
 mod runtime_choice;
+#[cfg(feature = "etcd")]
+mod servers;
 mod side_by_side;
 #[cfg(feature = "clients")]
 mod testing_a_controller;

@@ -55,7 +55,11 @@ pub async fn demo(args: DemoArgs) -> anyhow::Result<()> {
         .context("cannot make a temporary directory")?;
     let options = Options {
         data_dir: dir.path().to_owned(),
-        endpoint: Endpoint { listen: ([127, 0, 0, 1], 0).into(), names: Vec::new() },
+        endpoint: Endpoint {
+            listen: ([127, 0, 0, 1], 0).into(),
+            names: Vec::new(),
+            url_among: None,
+        },
         runtime: args.runtime,
     };
     let progress = Progress::start();

@@ -1,4 +1,4 @@
-//! `orchd token`: the tokens by which agents join.
+//! `orchd token`: the tokens by which agents and servers join.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use orchestrator_core::model::{Kind, Time, is_dns_subdomain};
 use orchestrator_http::{
-    DeleteParams, JOIN_TOKEN_NAMESPACE, JOIN_TOKEN_PREFIX, JOIN_TOKEN_TYPE, JoinToken, Selector,
-    WriteParams, brief_duration, join_token_key,
+    DeleteParams, JOIN_TOKEN_NAMESPACE, JOIN_TOKEN_PREFIX, JOIN_TOKEN_TYPE, JoinRole, JoinToken,
+    Selector, WriteParams, brief_duration, join_token_key,
 };
 use serde_json::Value;
 
@@ -22,18 +22,23 @@ pub const EXAMPLES: &str = "\
 Examples:
   orchd token create
   orchd token create --ttl 10m --node node-1
+  orchd token create --role server
   orchd token list
   orchd token revoke 0a1b2c3d
 
-A token is good for one node. Whoever has it can join as that: hand it over as you would a password.";
+A token is good for one node or server. Whoever has it can join as that: hand it over as you would a password. One for a server is worth
+as much as the cluster: whoever joins as a server gets its keys.";
 
 /// How long a token is good at most.
 const TTL_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 #[derive(Debug, clap::Subcommand)]
 pub enum TokenVerb {
-    /// Print a token by which one agent can join
+    /// Print a token by which one agent or server can join
     Create {
+        /// What may join by it
+        #[arg(long, value_name = "ROLE", value_parser = ["agent", "server"], default_value = "agent")]
+        role: String,
         /// How long it is good, such as 10m; at most 24h
         #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "1h")]
         ttl: Duration,
@@ -64,8 +69,9 @@ pub enum TokenVerb {
 /// Makes, lists or revokes tokens.
 pub async fn token(verb: TokenVerb) -> anyhow::Result<()> {
     match verb {
-        TokenVerb::Create { ttl, node, client } => {
-            create(&Session::open(&client)?, ttl, node.as_deref()).await
+        TokenVerb::Create { role, ttl, node, client } => {
+            let role = JoinRole::find(&role).unwrap_or(JoinRole::Agent);
+            create(&Session::open(&client)?, role, ttl, node.as_deref()).await
         }
         TokenVerb::List { output, client } => {
             list(&Session::open(&client)?, output.is_some()).await
@@ -74,19 +80,25 @@ pub async fn token(verb: TokenVerb) -> anyhow::Result<()> {
     }
 }
 
-async fn create(session: &Session, ttl: Duration, node: Option<&str>) -> anyhow::Result<()> {
+async fn create(
+    session: &Session,
+    role: JoinRole,
+    ttl: Duration,
+    node: Option<&str>,
+) -> anyhow::Result<()> {
     if ttl.is_zero() || ttl > TTL_MAX {
         return Err(usage("--ttl: more than nothing and at most 24h is needed"));
     }
     if let Some(node) = node.filter(|node| !is_dns_subdomain(node)) {
         return Err(usage(format!("--node: {node:?} can be no name of a node, such as node-1")));
     }
-    line(new_token(session, ttl, node).await?.reveal())
+    line(new_token(session, role, ttl, node).await?.reveal())
 }
 
 /// Makes a token and records its hash.
 pub async fn new_token(
     session: &Session,
+    role: JoinRole,
     ttl: Duration,
     node: Option<&str>,
 ) -> anyhow::Result<JoinToken> {
@@ -95,7 +107,7 @@ pub async fn new_token(
             "the kubeconfig names no certificate authority; use the one in the server's data directory"
         );
     };
-    let token = JoinToken::new(root).context("cannot make a token")?;
+    let token = JoinToken::new(root, role).context("cannot make a token")?;
     let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
     let expires = Time::from_seconds(seconds_now() + ttl);
     let secret = token.to_secret(expires, node);
@@ -107,6 +119,7 @@ pub async fn new_token(
 /// A token as it is listed.
 struct Listed {
     id: String,
+    role: String,
     expires: Option<Time>,
     node: String,
     is_used: bool,
@@ -123,7 +136,15 @@ impl Listed {
             bytes.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
         };
         let is_used = !field("key").is_empty();
-        Some(Self { id, expires: field("expires").parse().ok(), node: field("node"), is_used })
+        let role = field("role");
+        let role = if role.is_empty() { JoinRole::Agent.name().to_owned() } else { role };
+        Some(Self {
+            id,
+            role,
+            expires: field("expires").parse().ok(),
+            node: field("node"),
+            is_used,
+        })
     }
 
     fn state(&self, now: i64) -> String {
@@ -149,6 +170,7 @@ async fn list(session: &Session, for_programs: bool) -> anyhow::Result<()> {
             .map(|token| {
                 serde_json::json!({
                     "id": token.id,
+                    "role": token.role,
                     "node": token.node,
                     "expires": token.expires.map(|time| time.to_string()),
                     "used": token.is_used,
@@ -163,10 +185,10 @@ async fn list(session: &Session, for_programs: bool) -> anyhow::Result<()> {
     }
     let row = |token: &Listed| {
         let node = if token.node.is_empty() { "<any>" } else { &token.node };
-        vec![token.id.clone(), node.to_owned(), token.state(now)]
+        vec![token.id.clone(), token.role.clone(), node.to_owned(), token.state(now)]
     };
     let rows: Vec<_> = tokens.iter().map(row).collect();
-    text(Columns::layout(&["Id", "Node", "State"], &rows))
+    text(Columns::layout(&["Id", "Role", "Name", "State"], &rows))
 }
 
 async fn revoke(session: &Session, given: &str) -> anyhow::Result<()> {

@@ -17,7 +17,7 @@ use crate::world::{Proposal, World};
 
 /// How often a request is decided anew when others write to the same object meanwhile.
 const ATTEMPTS_MAX: usize = 32;
-/// How long a request waits for the world to show what was committed.
+/// How long a request waits for the store to say what became of a commit, and for the world to show it.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where uids of new objects come from.
@@ -86,12 +86,12 @@ impl Submitter {
                 CommitOutcome::Conflict { current, .. } => {
                     let newest = match current {
                         Some(revision) => revision,
-                        None => newest(&*self.store).await,
+                        None => self.newest().await?,
                     };
                     self.reach(newest).await?;
                 }
                 CommitOutcome::Unknown => {
-                    let world = self.reach(newest(&*self.store).await).await?;
+                    let world = self.reach(self.newest().await?).await?;
                     // Only this request knows the fresh uid: an object that has it is the one asked for.
                     if let Some(stored) = world
                         .get(&effect.reply.key())
@@ -121,12 +121,22 @@ impl Submitter {
                 CommitOutcome::Committed(revision) => revision,
                 CommitOutcome::Conflict { current: Some(revision), .. } => revision,
                 CommitOutcome::Conflict { current: None, .. } | CommitOutcome::Unknown => {
-                    newest(&*self.store).await
+                    self.newest().await?
                 }
             };
             self.reach(reached).await?;
         }
         Err(kept_changing())
+    }
+
+    /// Reads the newest revision, as soon as the store answers.
+    async fn newest(&self) -> Result<Revision, Rejection> {
+        let read = tokio::time::timeout(VISIBLE_WITHIN, newest(&*self.store)).await;
+        read.map_err(|_| Rejection::Unavailable {
+            message:
+                "the store does not answer, and may yet record what was asked for; look again later"
+                    .to_owned(),
+        })
     }
 
     async fn commit(&self, proposal: &Proposal) -> Result<CommitOutcome, Rejection> {

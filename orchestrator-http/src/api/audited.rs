@@ -10,7 +10,7 @@ use orchestrator_core::api::{Asked, Attributes, Caller};
 use super::{Api, text};
 use crate::audit::{Entry, Named};
 use crate::body::Body;
-use crate::node::{JOIN_PATH, NodeCall};
+use crate::node::NodeCall;
 use crate::path::Route;
 use crate::query::Query;
 use crate::registry::Subresource;
@@ -75,10 +75,10 @@ impl<'a> Noted<'a> {
         *self.about.lock().unwrap_or_else(PoisonError::into_inner) = Some(about);
     }
 
-    /// Learns that somebody joins by a token.
-    pub(super) fn joining(&self, token: &str, parts: &Parts) {
+    /// Learns that somebody joins by a token, and where.
+    pub(super) fn joining(&self, token: &str, path: &str, parts: &Parts) {
         let caller = Caller::user(format!("system:join:{token}"), []);
-        self.note(&caller, false, &Arc::new(Attributes::path("create", JOIN_PATH)), parts);
+        self.note(&caller, false, &Arc::new(Attributes::path("create", path)), parts);
     }
 
     /// Learns by whose rights it is done.

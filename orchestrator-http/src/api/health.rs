@@ -2,25 +2,36 @@
 //!
 //! Nobody is asked who they are here, so nobody learns more than names of checks and whether they hold.
 
+use std::time::Duration;
+
 use http::{Response, StatusCode, Uri};
+use orchestrator_core::driver::Cluster;
 
 use super::plain;
 use crate::body::Body;
 
+/// How long a store that several servers share may take to answer a check.
+const STORE_WITHIN: Duration = Duration::from_secs(2);
+
 /// Answers `ok`, or with `?verbose` (and whenever something fails) check by check, as Kubernetes prints it.
-pub(super) fn answer(uri: &Uri, is_running: bool) -> Response<Body> {
+pub(super) async fn answer(uri: &Uri, cluster: &Cluster) -> Response<Body> {
     let name = uri.path().trim_matches('/');
     // A server that does not decide any more cannot be mended by starting its process anew: it is alive, but not ready.
-    let checks: &[(&str, bool)] = match name {
-        "livez" => &[("ping", true)],
-        _ => &[("ping", true), ("control-plane", is_running)],
-    };
+    let mut checks = vec![("ping", true)];
+    if name != "livez" {
+        checks.push(("control-plane", cluster.is_running()));
+        // One that has its state to itself ends when that is lost.
+        if cluster.is_shared() {
+            let newest = tokio::time::timeout(STORE_WITHIN, cluster.catch_up()).await;
+            checks.push(("store", matches!(newest, Ok(Ok(_)))));
+        }
+    }
     let holds = checks.iter().all(|(_, holds)| *holds);
     if holds && !is_verbose(uri) {
         return plain("ok");
     }
     let mut text = String::new();
-    for (check, holds) in checks {
+    for (check, holds) in &checks {
         text.push_str(&match holds {
             true => format!("[+]{check} ok\n"),
             false => format!("[-]{check} failed: reason withheld\n"),

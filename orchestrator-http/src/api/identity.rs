@@ -1,5 +1,7 @@
 //! Who asks: told by the transport, a client certificate or a bearer token; and for whom, if they may.
 
+use std::path::PathBuf;
+
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, StatusCode};
 use orchestrator_core::api::{Asked, Attributes, Caller};
@@ -10,6 +12,7 @@ use super::permit::Permit;
 use super::{Api, Transport, text};
 use crate::account_tokens::{AccountTokens, Bound, Holder};
 use crate::pki::Pki;
+use crate::servers::Servers;
 use crate::status::Failure;
 
 /// What a server is known by, and by what it knows others.
@@ -17,6 +20,10 @@ use crate::status::Failure;
 pub(crate) struct Credentials {
     /// Those of service accounts.
     pub(crate) accounts: AccountTokens,
+    /// The directory of its keys.
+    pub(crate) keys: PathBuf,
+    /// The other servers, if there may be any.
+    pub(crate) servers: Option<Servers>,
     /// Host names by which the server is reached; none over a socket in the file system.
     pub(crate) names: Vec<String>,
     /// The authorities, which sign certificates of nodes.

@@ -1,4 +1,4 @@
-//! Joining: an agent that has a token becomes a node, with a certificate to be known by from then on.
+//! Joining: an agent that has a token becomes a node, with a certificate to be known by from then on; one more server gets the keys.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,8 +19,9 @@ use super::write::read;
 use super::{Api, text};
 use crate::body::{self, Body};
 use crate::negotiate::BodyFormat;
-use crate::node::{JOIN_TOKEN_TYPE, JoinAnswer, JoinRequest, join_token_key};
+use crate::node::{JOIN_PATH, JOIN_TOKEN_TYPE, JoinAnswer, JoinRequest, JoinRole, join_token_key};
 use crate::pki::{Pki, Token, sha256};
+use crate::servers::{JOIN_SERVER_PATH, JoinServerRequest, shared_files};
 use crate::status::Failure;
 
 /// How long a node's certificate is good, in seconds: a day. Its agent renews it at half of that.
@@ -33,10 +34,33 @@ const JOINED_BY: &str = "orchestrator.dev/joined-by";
 /// A token that has been shown, and is good.
 struct Claim {
     id: String,
-    /// The node that it is good for alone, and the key of that node's agent, once it has been used.
+    /// What may join by it, in words.
+    what: &'static str,
+    /// The name that it is good for alone, and the key that it was used with, once it has been used.
     used_by: Option<(String, String)>,
     stored: Key,
     preconditions: Preconditions,
+}
+
+impl Claim {
+    /// Whether it has been used by this name and key, and so need not be tied to them; refused when it is tied to others.
+    fn is_used_by(&self, name: &str, key: &str) -> Result<bool, Failure> {
+        match &self.used_by {
+            Some((tied, _)) if tied != name => Err(Failure::forbidden(format!(
+                "the join token is for the {} {tied:?} and no other",
+                self.what
+            ))),
+            Some((_, used)) if used == key => Ok(true),
+            Some((_, used)) if !used.is_empty() => Err(Failure::forbidden(
+                "the join token has been used; `orchd token create` makes another",
+            )),
+            Some(_) | None if !is_dns_subdomain(name) => Err(Failure::bad_request(format!(
+                "{what}: {name:?} can be no name of a {what}: a lower-case RFC 1123 subdomain is needed, such as \"{what}-1\"",
+                what = self.what
+            ))),
+            Some(_) | None => Ok(false),
+        }
+    }
 }
 
 impl Api {
@@ -58,12 +82,18 @@ impl Api {
         };
         let given = text(&parts.headers, AUTHORIZATION).and_then(|it| it.strip_prefix("Bearer "));
         // Before the body is looked at.
-        let claim = self.claim(given.unwrap_or_default())?;
-        noted.joining(&claim.id, parts);
+        let claim = self.claim(given.unwrap_or_default(), JoinRole::Agent)?;
+        noted.joining(&claim.id, JOIN_PATH, parts);
         let (value, _) = read(BodyFormat::Json, &body::read(body).await?)?;
         let JoinRequest { node, request } = form(value)?;
         let key = Pki::requested_key(&request).map_err(|error| bad_request(&error))?;
-        self.use_up(&claim, &node, &key).await?;
+        if !claim.is_used_by(&node, &key)? {
+            // Whose name is taken keeps the token for another try.
+            if self.inner.cluster.world().get(&Key::node(&node)).is_some() {
+                return Err(taken(&node));
+            }
+            self.use_up(&claim, &node, &key).await?;
+        }
         let uid = self.record(&claim, &node).await?;
         let now = self.now().as_seconds();
         let certificate = credentials
@@ -75,8 +105,47 @@ impl Api {
         answered(&JoinAnswer { authority, certificate, cluster, uid })
     }
 
+    /// Lets one more server have the cluster's keys.
+    pub(super) async fn join_server<B>(
+        &self,
+        parts: &Parts,
+        body: B,
+        noted: &Noted<'_>,
+    ) -> Result<Response<Body>, Failure>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: std::fmt::Display,
+    {
+        let _ticket = self.inner.fairness.admit(JOINING, Class::Request).await?;
+        let Some(credentials) = &self.inner.credentials else {
+            return Err(Failure::not_implemented("joining without a server's keys"));
+        };
+        if !self.inner.cluster.is_shared() {
+            return Err(Failure::new(
+                StatusCode::CONFLICT,
+                "Conflict",
+                "this server has its state to itself; for several servers, start it with `--store etcd://…`",
+            ));
+        }
+        let given = text(&parts.headers, AUTHORIZATION).and_then(|it| it.strip_prefix("Bearer "));
+        // Before the body is looked at.
+        let claim = self.claim(given.unwrap_or_default(), JoinRole::Server)?;
+        noted.joining(&claim.id, JOIN_SERVER_PATH, parts);
+        let (value, _) = read(BodyFormat::Json, &body::read(body).await?)?;
+        let JoinServerRequest { server, nonce } = form(value)?;
+        let key = sha256(nonce.0.as_bytes());
+        if !claim.is_used_by(&server, &key)? {
+            self.use_up(&claim, &server, &key).await?;
+        }
+        let answer = shared_files(&credentials.keys).map_err(|error| {
+            tracing::error!(%error, "the keys cannot be read");
+            Failure::internal("the keys cannot be read; the server's log has more")
+        })?;
+        answered(&answer)
+    }
+
     /// Finds the token that is shown.
-    fn claim(&self, given: &str) -> Result<Claim, Failure> {
+    fn claim(&self, given: &str, role: JoinRole) -> Result<Claim, Failure> {
         let refusal = || {
             let message =
                 "the join token is unknown, used or expired; `orchd token create` makes another";
@@ -92,7 +161,10 @@ impl Api {
             String::from_utf8(bytes).ok()
         };
         let expires = field("expires").and_then(|text| text.parse::<Time>().ok());
+        // Tokens of before there were roles are agents'.
+        let is_for = field("role").as_deref().map_or(Some(JoinRole::Agent), JoinRole::find);
         let is_good = token.kind == JOIN_TOKEN_TYPE
+            && is_for == Some(role)
             && Token::new(field("secretSha256").ok_or_else(refusal)?)
                 .matches(&sha256(secret.as_bytes()))
             && expires.is_some_and(|expires| expires > self.now());
@@ -104,35 +176,15 @@ impl Api {
             uid: Some(token.metadata.uid),
         };
         let used_by = field("node").map(|node| (node, field("key").unwrap_or_default()));
-        Ok(Claim { id: id.to_owned(), used_by, stored, preconditions })
+        let what = match role {
+            JoinRole::Agent => "node",
+            JoinRole::Server => "server",
+        };
+        Ok(Claim { id: id.to_owned(), what, used_by, stored, preconditions })
     }
 
-    /// Ties the token to a node and its key; refused when it is tied to others.
+    /// Ties the token to a name and a key.
     async fn use_up(&self, claim: &Claim, node: &str, key: &str) -> Result<(), Failure> {
-        match &claim.used_by {
-            Some((name, _)) if name != node => {
-                return Err(Failure::forbidden(format!(
-                    "the join token is for the node {name:?} and no other"
-                )));
-            }
-            Some((_, used)) if used == key => return Ok(()),
-            Some((_, used)) if !used.is_empty() => {
-                return Err(Failure::forbidden(
-                    "the join token has been used; `orchd token create` makes another",
-                ));
-            }
-            Some(_) | None => {}
-        }
-        if !is_dns_subdomain(node) {
-            return Err(Failure::bad_request(format!(
-                "node: {node:?} can be no name of a node: a lower-case RFC 1123 subdomain is needed, such as \"node-1\""
-            )));
-        }
-        // Whose name is taken keeps the token for another try.
-        let world = self.inner.cluster.world();
-        if world.get(&Key::node(node)).is_some() {
-            return Err(taken(node));
-        }
         let data = json!({ "node": STANDARD.encode(node), "key": STANDARD.encode(key) });
         let request = Request::Patch {
             key: claim.stored.clone(),

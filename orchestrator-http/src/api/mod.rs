@@ -48,10 +48,12 @@ use crate::body::{self, Body};
 use crate::custom;
 use crate::discovery;
 use crate::negotiate::{self, BodyFormat, DiscoveryFormat};
+use crate::node::NodeCall;
 use crate::openapi;
 use crate::path::{self, Route};
 use crate::query::Query;
 use crate::registry::{self, Subresource};
+use crate::servers::{Place, Servers, forwarded_for};
 use crate::status::Failure;
 use crate::stopping::Stopping;
 use crate::stream::{ExecQuery, Takeover};
@@ -257,18 +259,45 @@ impl Api {
     {
         let (parts, body) = request.into_parts();
         if matches!(route, Ok(Route::Health)) {
-            return Ok(health::answer(&parts.uri, self.inner.cluster.is_running()));
+            return Ok(health::answer(&parts.uri, &self.inner.cluster).await);
         }
         self.meant(&parts)?;
-        if matches!((&route, &parts.method), (Ok(Route::Join), &Method::POST)) {
-            // Its token is not one of a user.
-            return self.join(&parts, body, noted).await;
+        let route = self.seen_by(route, &parts).await?;
+        match (&route, &parts.method) {
+            // Their tokens are not those of users.
+            (Ok(Route::Join), &Method::POST) => return self.join(&parts, body, noted).await,
+            (Ok(Route::JoinServer), &Method::POST) => {
+                return self.join_server(&parts, body, noted).await;
+            }
+            _ => {}
         }
+        let forwarded = forwarded_for(&parts.headers, &transport)?;
+        let is_forwarded = forwarded.is_some();
+        let transport = forwarded.unwrap_or(transport);
         let uid = match &transport {
             Transport::Node { uid, .. } => Some(*uid),
             Transport::Known(_) | Transport::Tcp | Transport::Unix => None,
         };
-        let caller = self.authenticate(&parts.headers, transport)?;
+        let caller = match self.authenticate(&parts.headers, transport.clone()) {
+            // Who is not known here may have become known at another server.
+            Err(_) if self.inner.cluster.is_shared() => {
+                self.inner.cluster.catch_up().await?;
+                self.authenticate(&parts.headers, transport)?
+            }
+            known => known?,
+        };
+        if let Some(servers) = self.servers()
+            && let Ok(route) = &route
+            && let Some(place) = Place::of(route, &parts.method, &self.inner.cluster)
+        {
+            if is_forwarded {
+                let message = "another server was asked than the one that can answer";
+                return Err(Failure::new(StatusCode::MISDIRECTED_REQUEST, "Misdirected", message));
+            }
+            let body = body::read(body).await?;
+            let whose = (&caller, uid);
+            return servers.forward(&self.inner.cluster, &place, parts, body, whose).await;
+        }
         // A query that cannot be read is refused further down, when it is known whose call it was.
         let understood = route.and_then(|route| {
             let query = Query::parse(parts.uri.query())?;
@@ -305,6 +334,31 @@ impl Api {
         Takeover::until(response.extensions_mut(), async move { right.withdrawn().await });
         write::warn(&mut response, deprecated.into_iter());
         Ok(ticket.keep_for(response))
+    }
+
+    /// The other servers, if there may be any.
+    fn servers(&self) -> Option<&Servers> {
+        self.inner.credentials.as_ref().and_then(|credentials| credentials.servers.as_ref())
+    }
+
+    /// Sees to it that a request is answered from a world that shows what any server had answered before it came (S8).
+    async fn seen_by(
+        &self,
+        route: Result<Route, Failure>,
+        parts: &Parts,
+    ) -> Result<Result<Route, Failure>, Failure> {
+        let lasts = |call: &NodeCall| matches!(call, NodeCall::Events | NodeCall::Reports);
+        let needs_none = match &route {
+            Ok(Route::Node { call, .. }) => lasts(call),
+            Ok(Route::Metrics | Route::OpenApi | Route::OpenApiIndex | Route::Version) => true,
+            Ok(_) | Err(_) => false,
+        };
+        if !self.inner.cluster.is_shared() || needs_none {
+            return Ok(route);
+        }
+        let world = self.inner.cluster.catch_up().await?;
+        // A kind may have been defined meanwhile.
+        Ok(route.or_else(|failure| custom::route(&world, parts.uri.path()).unwrap_or(Err(failure))))
     }
 
     async fn dispatch<B>(&self, route: Route, mut call: Call<B>) -> Result<Response<Body>, Failure>
@@ -428,6 +482,7 @@ impl Api {
             | Route::Collection { .. }
             | Route::Health
             | Route::Join
+            | Route::JoinServer
             | Route::Node { .. }
             | Route::Object { .. }
             | Route::SealingKeys

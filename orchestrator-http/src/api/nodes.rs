@@ -22,8 +22,9 @@ use super::{Api, Call, json, text};
 use crate::body::{self, Body};
 use crate::node::{
     AssignmentsForm, CertificateAnswer, CertificateRequest, Deletion, Following, NetworkForm,
-    NodeCall, Note, PROTOCOL, Recorded, Registration, Remote, Report, Status,
+    NodeCall, Note, PROTOCOL, Recorded, Registration, Remote, Report, Reported, Status,
 };
+use crate::servers::Servers;
 use crate::status::Failure;
 use crate::stream::Takeover;
 
@@ -73,7 +74,8 @@ impl Api {
             }
             NodeCall::Reports => {
                 let Report { usage } = form(value)?;
-                done(link.report(usage).await)
+                link.report(usage).await.map_err(refused)?;
+                answered(&Reported { servers: Servers::urls(&self.inner.cluster.world()) })
             }
             NodeCall::Statuses => {
                 let status: Status = form(value)?;

@@ -153,6 +153,7 @@ pub(super) fn attributes(route: &Route, method: &Method, query: &Query, path: &s
         | Route::Groups
         | Route::Health
         | Route::Join
+        | Route::JoinServer
         | Route::Metrics
         | Route::OpenApi
         | Route::OpenApiIndex

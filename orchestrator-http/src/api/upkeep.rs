@@ -11,6 +11,7 @@ use orchestrator_core::driver::Dumper;
 use super::permit::Permit;
 use super::{Api, json};
 use crate::body::{self, Body, BrokenOff};
+use crate::servers::Servers;
 use crate::status::Failure;
 use crate::stopping::Stopping;
 use crate::upkeep::Upkeep;
@@ -33,6 +34,15 @@ impl Api {
 
     /// Makes a new key for secrets.
     pub(super) async fn rotate_keys(&self) -> Result<Response<Body>, Failure> {
+        let world = self.inner.cluster.world();
+        if self.inner.cluster.is_shared() && Servers::urls(&world).len() > 1 {
+            return Err(Failure::new(
+                StatusCode::CONFLICT,
+                "Conflict",
+                "the other servers would not know the new key: stop them, make it, give them a copy of the file pki/secrets.keys, and start \
+                 them again",
+            ));
+        }
         let rotated = self.upkeep()?.rotate_keys().await.map_err(|error| {
             Failure::internal(format!(
                 "the key was not changed: {}",

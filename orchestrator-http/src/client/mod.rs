@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use orchestrator_core::model::{Key, Kind};
 use serde_json::{Value, json};
@@ -396,6 +397,21 @@ impl Client {
         let code = response.status();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         Err(ClientError::from_status(code, &body.map(|body| body.to_bytes()).unwrap_or_default()))
+    }
+
+    /// Passes a request on as it is, over a connection of its own.
+    pub(crate) async fn pass(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
+        match tokio::time::timeout(limit, self.connector.send_alone(request)).await {
+            Ok(response) => response,
+            Err(_) => {
+                let reason = format!("no answer within {ANSWER_SECONDS_MAX} s");
+                Err(ClientError::Broken { server: self.server().to_owned(), reason })
+            }
+        }
     }
 
     fn request(

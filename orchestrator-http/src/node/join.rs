@@ -6,7 +6,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 
-use super::{JoinToken, NodeCall};
+use super::{JoinRole, JoinToken, NodeCall};
 use crate::certificate::validity;
 use crate::client::{Client, ClientError};
 use crate::kubeconfig::{ClientCertificate, ClientConfig};
@@ -57,6 +57,9 @@ pub enum JoinError {
     /// A key could not be made.
     #[error(transparent)]
     Pki(#[from] PkiError),
+    /// The token lets something else join.
+    #[error("the token is not one for agents; `orchd token create` prints one")]
+    Role,
     /// The answer is not what it should be.
     #[error("the server's answer cannot be used: {0}")]
     Answer(String),
@@ -72,8 +75,11 @@ pub struct Membership {
     pub node: String,
     /// The node's uid.
     pub uid: Uid,
-    /// The server's URL.
+    /// The URL of the server that it joined, or that it is to ask first.
     pub server: String,
+    /// The URLs of all servers, where there are several.
+    #[serde(default)]
+    pub servers: Vec<String>,
     pub(super) authority: String,
     pub(super) certificate: String,
     pub(super) key: Sensitive<String>,
@@ -86,6 +92,9 @@ impl Membership {
     /// [`JoinError`]: the server cannot be reached or is not of the token's cluster, the token is not good any more, the name
     /// is taken.
     pub async fn join(server: &str, token: &JoinToken, node: &str) -> Result<Self, JoinError> {
+        if token.role() != JoinRole::Agent {
+            return Err(JoinError::Role);
+        }
         let key = new_key()?;
         let asked = JoinRequest { node: node.to_owned(), request: request(&key)? };
         let client = Client::pinned(server, token.root(), token.credential())?;
@@ -95,7 +104,8 @@ impl Membership {
         if root.is_ok_and(|root| fingerprint(&root) == token.root()) {
             let (node, server) = (node.to_owned(), server.to_owned());
             let key = Sensitive(key.serialize_pem());
-            return Ok(Self { cluster, node, uid, server, authority, certificate, key });
+            let servers = Vec::new();
+            return Ok(Self { cluster, node, uid, server, servers, authority, certificate, key });
         }
         Err(JoinError::Answer("its authority is not the one that the token names".to_owned()))
     }

@@ -1,6 +1,8 @@
-//! `HttpLink`: the link of an agent to a server elsewhere.
+//! `HttpLink`: the link of an agent to servers elsewhere, one at a time.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use orchestrator_core::model::{Key, Node, Object, PodStatus, Revision, Uid};
@@ -12,18 +14,35 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::wire::{
-    AssignmentsForm, Deletion, Following, NetworkForm, Note, Recorded, Registration, Report, Status,
+    AssignmentsForm, Deletion, Following, NetworkForm, Note, Recorded, Registration, Report,
+    Reported, Status,
 };
 use super::{Membership, NodeCall};
 use crate::client::{Client, ClientError};
+use crate::servers::NO_LEADER;
 
-/// Lets an agent reach a server over HTTP, known to it by the certificate of its node. Cloning is cheap; every clone is the same
-/// link.
+/// How long a report may take before another server is tried: a machine that has died refuses nothing.
+const REPORT_WITHIN: Duration = Duration::from_secs(3);
+/// The most servers that an agent knows.
+const SERVERS_MAX: usize = 16;
+
+/// Lets an agent reach a server over HTTP, known to it by the certificate of its node; where there are several servers, the next
+/// one when one does not answer. Cloning is cheap; every clone is the same link.
 #[derive(Clone, Debug)]
 pub struct HttpLink {
-    client: Arc<RwLock<Client>>,
+    way: Arc<Mutex<Way>>,
+    /// How often it went to another server.
+    moves: Arc<watch::Sender<u64>>,
+    servers: Arc<watch::Sender<Vec<String>>>,
     node: Arc<str>,
     ready: Arc<watch::Sender<bool>>,
+}
+
+/// The server that is asked, and by what this node is known to it.
+#[derive(Debug)]
+struct Way {
+    client: Client,
+    membership: Membership,
 }
 
 impl HttpLink {
@@ -33,9 +52,12 @@ impl HttpLink {
     /// [`ClientError::Config`] when what is known of the server cannot be used.
     pub fn new(membership: &Membership) -> Result<Self, ClientError> {
         let client = Client::from_config(&membership.client_config())?;
+        let membership = membership.clone();
         Ok(Self {
-            client: Arc::new(RwLock::new(client)),
             node: membership.node.as_str().into(),
+            servers: Arc::new(watch::Sender::new(membership.servers.clone())),
+            way: Arc::new(Mutex::new(Way { client, membership })),
+            moves: Arc::default(),
             ready: Arc::default(),
         })
     }
@@ -45,8 +67,11 @@ impl HttpLink {
     /// # Errors
     /// As [`Self::new`].
     pub fn know_as(&self, membership: &Membership) -> Result<(), ClientError> {
-        let client = Client::from_config(&membership.client_config())?;
-        *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
+        let mut way = self.way();
+        let server = way.membership.server.clone();
+        let membership = Membership { server, ..membership.clone() };
+        way.client = Client::from_config(&membership.client_config())?;
+        way.membership = membership;
         Ok(())
     }
 
@@ -56,13 +81,27 @@ impl HttpLink {
         let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
     }
 
+    /// The URLs of the cluster's servers, as they are told.
+    pub fn servers(&self) -> watch::Receiver<Vec<String>> {
+        self.servers.subscribe()
+    }
+
+    /// What there is to be kept for the next start: by what the node is known, and which servers there are.
+    pub fn membership(&self) -> Membership {
+        Membership { servers: self.servers.borrow().clone(), ..self.way().membership.clone() }
+    }
+
     /// The node's name.
     pub(super) fn node(&self) -> &str {
         &self.node
     }
 
     pub(super) fn client(&self) -> Client {
-        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.way().client.clone()
+    }
+
+    fn way(&self) -> MutexGuard<'_, Way> {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn call<T: DeserializeOwned>(
@@ -72,8 +111,82 @@ impl HttpLink {
     ) -> Result<T, LinkError> {
         let broken = |error: serde_json::Error| LinkError::Unreachable(Box::new(error));
         let body = serde_json::to_value(body).map_err(broken)?;
-        let answer = self.client().post(&call.path(&self.node), &body).await.map_err(link_error)?;
+        let moves = *self.moves.borrow();
+        let client = self.client();
+        let path = call.path(&self.node);
+        let answer = client.post(&path, &body);
+        let answered = match call {
+            NodeCall::Reports => tokio::time::timeout(REPORT_WITHIN, answer).await.ok(),
+            _ => self.unless_moved(moves, answer).await,
+        };
+        let Some(answered) = answered else {
+            self.leave(moves);
+            let message = format!("{} does not answer", client.server());
+            return Err(LinkError::Unreachable(message.into()));
+        };
+        let answer = answered.map_err(|error| {
+            if is_away(&error) {
+                self.leave(moves);
+            }
+            link_error(error)
+        })?;
         serde_json::from_value(answer).map_err(broken)
+    }
+
+    /// Waits for an answer of a server, but not longer than that is the one that is asked.
+    async fn unless_moved<T>(&self, moves: u64, answer: impl Future<Output = T>) -> Option<T> {
+        let mut changes = self.moves.subscribe();
+        tokio::select! {
+            biased;
+            answer = answer => Some(answer),
+            // The sender is in `self`.
+            _ = changes.wait_for(|now| *now != moves) => None,
+        }
+    }
+
+    /// Asks the next server from now on, unless that has happened already.
+    fn leave(&self, moves: u64) {
+        let mut way = self.way();
+        if *self.moves.borrow() != moves {
+            return;
+        }
+        let mut servers = self.servers.borrow().clone();
+        if !servers.contains(&way.membership.server) {
+            servers.insert(0, way.membership.server.clone());
+        }
+        let at = servers.iter().position(|server| *server == way.membership.server);
+        let next = servers[(at.unwrap_or_default() + 1) % servers.len()].clone();
+        if next == way.membership.server {
+            return;
+        }
+        let membership = Membership { server: next, ..way.membership.clone() };
+        match Client::from_config(&membership.client_config()) {
+            Ok(client) => {
+                tracing::info!(server = membership.server, "another server is asked");
+                *way = Way { client, membership };
+                self.moves.send_modify(|moves| *moves += 1);
+            }
+            Err(error) => tracing::warn!(%error, "a server cannot be asked"),
+        }
+    }
+
+    fn learn(&self, mut told: Vec<String>) {
+        told.truncate(SERVERS_MAX);
+        self.servers.send_if_modified(|known| {
+            let is_news = !told.is_empty() && *known != told;
+            if is_news {
+                *known = told;
+            }
+            is_news
+        });
+    }
+}
+
+/// Whether another server may do better.
+fn is_away(error: &ClientError) -> bool {
+    match error {
+        ClientError::Refused { reason, .. } if reason == NO_LEADER => false,
+        error => matches!(error.code(), None | Some(502..=504)),
     }
 }
 
@@ -143,6 +256,8 @@ impl NodeLink for HttpLink {
     }
 
     async fn report(&self, usage: Option<NodeUsage>) -> Result<(), LinkError> {
-        self.call::<Value>(NodeCall::Reports, &Report { usage }).await.map(drop)
+        let Reported { servers } = self.call(NodeCall::Reports, &Report { usage }).await?;
+        self.learn(servers);
+        Ok(())
     }
 }

@@ -16,13 +16,14 @@ pub(crate) use join::{CertificateAnswer, CertificateRequest, JOIN_PATH, JoinAnsw
 pub use join::{JoinError, Membership};
 pub use link::HttpLink;
 pub use token::{
-    JOIN_TOKEN_NAMESPACE, JOIN_TOKEN_PREFIX, JOIN_TOKEN_TYPE, JoinToken, JoinTokenError,
+    JOIN_TOKEN_NAMESPACE, JOIN_TOKEN_PREFIX, JOIN_TOKEN_TYPE, JoinRole, JoinToken, JoinTokenError,
     join_token_key,
 };
 pub use tunnel::serve_streams;
 pub(crate) use tunnel::{PROTOCOL, Remote};
 pub(crate) use wire::{
-    AssignmentsForm, Deletion, Following, NetworkForm, Note, Recorded, Registration, Report, Status,
+    AssignmentsForm, Deletion, Following, NetworkForm, Note, Recorded, Registration, Report,
+    Reported, Status,
 };
 
 use orchestrator_core::model::is_dns_subdomain;

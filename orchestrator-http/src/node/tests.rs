@@ -40,7 +40,7 @@ async fn serve(cluster: &Cluster) -> Served {
 impl Served {
     /// Records a token that is good for an hour, of a node alone if one is named.
     async fn token(&self, cluster: &Cluster, expires: i64, node: Option<&str>) -> JoinToken {
-        let token = JoinToken::new(self.server.ca_pem()).expect("made");
+        let token = JoinToken::new(self.server.ca_pem(), JoinRole::Agent).expect("made");
         let expires = Time::from_seconds(cluster.now().to_time().as_seconds() + expires);
         let secret = Object::from_value(Kind::Secret, token.to_secret(expires, node));
         cluster.apply(secret.expect("a secret")).await.expect("recorded");
@@ -81,6 +81,7 @@ impl LinkFixture for OverHttp {
         let request = request.pem().expect("made");
         let certificate = pki.node_certificate(&request, (node, uid), 3_600, now).expect("signed");
         let membership = Membership {
+            servers: Vec::new(),
             cluster: cluster.id().to_owned(),
             node: node.to_owned(),
             uid,
@@ -179,7 +180,7 @@ async fn what_is_no_good_token_lets_nobody_in() {
     cluster.delete(&join_token_key(revoked.id())).await.expect("there");
     refused(served.join(&revoked, "n1").await, 401, "unknown");
     // A secret of another type is no token, whatever is in it.
-    let fake = JoinToken::new(served.server.ca_pem()).expect("made");
+    let fake = JoinToken::new(served.server.ca_pem(), JoinRole::Agent).expect("made");
     let mut secret = fake.to_secret(Time::from_seconds(i64::MAX / 2_000), None);
     secret["type"] = "Opaque".into();
     let secret = Object::from_value(Kind::Secret, secret).expect("a secret");
@@ -187,7 +188,7 @@ async fn what_is_no_good_token_lets_nobody_in() {
     refused(served.join(&fake, "n1").await, 401, "unknown");
     // A server of another cluster is not talked to.
     let stranger = Pki::open(&served.directory.path().join("other"), 1_790_000_000).expect("made");
-    let strange = JoinToken::new(stranger.ca_pem()).expect("made");
+    let strange = JoinToken::new(stranger.ca_pem(), JoinRole::Agent).expect("made");
     match served.join(&strange, "n1").await {
         Err(JoinError::Client(ClientError::Untrusted { .. })) => {}
         other => panic!("{other:?}"),

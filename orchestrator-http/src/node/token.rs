@@ -1,4 +1,4 @@
-//! `JoinToken`: the text by which an agent joins a cluster, once.
+//! `JoinToken`: the text by which an agent or a server joins a cluster, once.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,15 +18,42 @@ pub const JOIN_TOKEN_TYPE: &str = "orchestrator.dev/join-token";
 pub const JOIN_TOKEN_NAMESPACE: &str = "kube-system";
 /// What their names begin with; the token's id follows.
 pub const JOIN_TOKEN_PREFIX: &str = "join-token-";
-/// What every join token begins with: its form, and what joins by it.
-const FORM: &str = "orch1.agent";
+/// What every join token begins with: its form; what joins by it follows.
+const FORM: &str = "orch1";
 /// The characters of an id.
 const ID_CHARS: usize = 8;
 
-/// A text by which an agent joins a cluster: `orch1.agent.ID.ROOT.SECRET`. It names the cluster's root by its SHA-256, so that
+/// What joins by a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinRole {
+    /// A node.
+    Agent,
+    /// One more server, which gets the cluster's keys.
+    Server,
+}
+
+impl JoinRole {
+    const ALL: [Self; 2] = [Self::Agent, Self::Server];
+
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Server => "server",
+        }
+    }
+
+    /// Finds a role by its word.
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+}
+
+/// A text by which an agent, or a server, joins a cluster: `orch1.agent.ID.ROOT.SECRET`. It names the cluster's root by its SHA-256, so that
 /// the agent talks to no other; the cluster keeps nothing of the secret but its SHA-256. It is good for one node.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JoinToken {
+    role: JoinRole,
     id: String,
     root: String,
     secret: Sensitive<String>,
@@ -40,11 +67,11 @@ pub struct JoinToken {
 pub struct JoinTokenError(&'static str);
 
 impl JoinToken {
-    /// Makes a token for a cluster with this root, in PEM.
+    /// Makes a token for a cluster with this root, in PEM, by which something of this role may join.
     ///
     /// # Errors
     /// [`PkiError`] when the root is no certificate, or there are no random bytes.
-    pub fn new(root_pem: &str) -> Result<Self, PkiError> {
+    pub fn new(root_pem: &str, role: JoinRole) -> Result<Self, PkiError> {
         let root =
             CertificateDer::from_pem_slice(root_pem.as_bytes()).map_err(|_| PkiError::Content {
                 path: "certificate-authority".into(),
@@ -53,7 +80,7 @@ impl JoinToken {
         let random = Token::random()?;
         let (id, _) = random.reveal().split_at(ID_CHARS);
         let secret = Sensitive(Token::random()?.reveal().to_owned());
-        Ok(Self { id: id.to_owned(), root: fingerprint(&root), secret })
+        Ok(Self { role, id: id.to_owned(), root: fingerprint(&root), secret })
     }
 
     /// By what the token is listed and revoked.
@@ -61,9 +88,14 @@ impl JoinToken {
         &self.id
     }
 
+    /// What may join by it.
+    pub const fn role(&self) -> JoinRole {
+        self.role
+    }
+
     /// The whole text. Whoever has it can join.
     pub fn reveal(&self) -> String {
-        format!("{FORM}.{}.{}.{}", self.id, self.root, self.secret.0)
+        format!("{FORM}.{}.{}.{}.{}", self.role.name(), self.id, self.root, self.secret.0)
     }
 
     /// The SHA-256 of the cluster's root.
@@ -82,6 +114,7 @@ impl JoinToken {
         let encoded = |text: &str| Value::String(STANDARD.encode(text));
         let mut data = json!({
             "expires": encoded(&expires.to_string()),
+            "role": encoded(self.role.name()),
             "secretSha256": encoded(&sha256(self.secret.0.as_bytes())),
         });
         if let Some(node) = node {
@@ -113,7 +146,10 @@ impl FromStr for JoinToken {
 
     fn from_str(text: &str) -> Result<Self, JoinTokenError> {
         let rest = text.trim().strip_prefix(FORM).and_then(|rest| rest.strip_prefix('.'));
-        let rest = rest.ok_or(JoinTokenError("it does not begin with orch1.agent"))?;
+        let (role, rest) = rest
+            .and_then(|rest| rest.split_once('.'))
+            .and_then(|(role, rest)| Some((JoinRole::find(role)?, rest)))
+            .ok_or(JoinTokenError("it does not begin with orch1.agent or orch1.server"))?;
         let [id, root, secret] = rest.split('.').collect::<Vec<_>>()[..] else {
             return Err(JoinTokenError("it has not five parts"));
         };
@@ -124,7 +160,7 @@ impl FromStr for JoinToken {
             return Err(JoinTokenError("a part of it was cut off or changed"));
         }
         let secret = Sensitive(secret.to_owned());
-        Ok(Self { id: id.to_owned(), root: root.to_ascii_lowercase(), secret })
+        Ok(Self { role, id: id.to_owned(), root: root.to_ascii_lowercase(), secret })
     }
 }
 
@@ -136,13 +172,16 @@ mod tests {
     fn a_token_is_read_as_it_was_written_and_does_not_show_itself() {
         let directory = tempfile::tempdir().expect("a directory");
         let pki = crate::Pki::open(directory.path(), 1_790_000_000).expect("made");
-        let token = JoinToken::new(pki.ca_pem()).expect("made");
-        assert_eq!(token.reveal().parse::<JoinToken>().expect("well-formed"), token);
+        for role in JoinRole::ALL {
+            let token = JoinToken::new(pki.ca_pem(), role).expect("made");
+            assert_eq!(token.reveal().parse::<JoinToken>().expect("well-formed"), token);
+        }
+        let token = JoinToken::new(pki.ca_pem(), JoinRole::Agent).expect("made");
         let shown = format!("{token:?} {}", token.to_secret(Time::from_seconds(0), None));
         assert!(!shown.contains(&token.secret.0), "{shown}");
         for (text, says) in [
             ("", "does not begin"),
-            ("orch1.server.a.b.c", "does not begin"),
+            ("orch1.user.a.b.c", "does not begin"),
             ("orch1.agent.0a1b2c3d", "five parts"),
             (&token.reveal()[..100], "cut off"),
         ] {

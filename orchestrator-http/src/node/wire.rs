@@ -227,3 +227,11 @@ pub(crate) struct Report {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) usage: Option<NodeUsage>,
 }
+
+/// The answer to a [`Report`].
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Reported {
+    /// The URLs of the cluster's servers, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) servers: Vec<String>,
+}

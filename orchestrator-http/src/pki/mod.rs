@@ -158,6 +158,11 @@ impl Pki {
         &self.root_pem
     }
 
+    /// The root's SHA-256, in hexadecimal digits.
+    pub fn root_sha256(&self) -> String {
+        fingerprint(&self.root)
+    }
+
     /// The administrator's token.
     pub const fn token(&self) -> &Token {
         &self.token

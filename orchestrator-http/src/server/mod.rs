@@ -20,6 +20,7 @@ use crate::api::{Api, Credentials, FairnessLimits};
 use crate::audit::AuditLog;
 use crate::kubeconfig::{self, Credential};
 use crate::pki::{Pki, PkiError, Token};
+use crate::servers::{RootError, Servers, check_root, keep_record};
 use crate::stopping::{self, Stop};
 use crate::upkeep::Upkeep;
 use connection::Connection;
@@ -80,6 +81,9 @@ pub struct ServerConfig {
     /// The file in which calls that change something are put down, if they are: lines of JSON, mode 0600. A file of 64 MiB is
     /// put aside; four of those are kept.
     pub audit_log: Option<PathBuf>,
+    /// The URL by which other servers of the cluster and agents reach this one, such as `https://10.0.0.1:6443`, if the cluster
+    /// shares its store (`ClusterBuilder::elect_as`). With port 0 the port is the one that it listens on.
+    pub url_among: Option<String>,
     /// Its limits.
     pub limits: Limits,
     /// What the upkeep of its store needs; without it there are no backups over the API.
@@ -100,6 +104,7 @@ impl ServerConfig {
             pki_directory,
             extra_names: Vec::new(),
             audit_log: None,
+            url_among: None,
             limits: Limits::default(),
             upkeep: None,
         }
@@ -128,6 +133,9 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
+    /// Its keys are not those of the cluster.
+    #[error(transparent)]
+    Root(#[from] RootError),
     /// Keys and certificates cannot be had.
     #[error("setting up keys and certificates")]
     Pki(#[from] PkiError),
@@ -145,6 +153,7 @@ pub struct Server {
     token: Token,
     stop: Stop,
     task: Option<JoinHandle<()>>,
+    record: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -154,7 +163,11 @@ impl Server {
     /// [`ServeError`] when the address is taken or not ours, or keys cannot be had.
     pub async fn bind(config: ServerConfig, cluster: Cluster) -> Result<Self, ServeError> {
         let now = seconds_now();
-        let pki = Pki::open(&config.pki_directory, now)?;
+        let open = || Pki::open(&config.pki_directory, now);
+        let pki = match config.url_among {
+            Some(_) => check_root(&cluster, &config.pki_directory, open).await?,
+            None => open()?,
+        };
         let listen_error = |source| ServeError::Listen { address: print(&config.listen), source };
         let (stop, stopping) = stopping::channel();
         let (acceptor, local, names) = match &config.listen {
@@ -173,8 +186,13 @@ impl Server {
         let audit = config.audit_log.as_deref().map(open_audit_log).transpose()?;
         let accounts = AccountTokens::open(&config.pki_directory)?;
         let (ca_pem, token) = (pki.ca_pem().to_owned(), pki.token().clone());
-        let credentials = Credentials { accounts, names, pki };
+        let own = config.url_among.map(|own| with_port(own, &local));
+        let servers = own.as_ref().map(|own| Servers::new(own.clone(), &pki, now)).transpose()?;
+        let keys = config.pki_directory;
+        let credentials = Credentials { accounts, keys, servers, names, pki };
         let fairness = config.limits.fairness.clone();
+        let record =
+            own.map(|own| tokio::spawn(keep_record(cluster.clone(), own, stopping.clone())));
         let api = Api::with_credentials(
             cluster,
             Some(credentials),
@@ -185,7 +203,7 @@ impl Server {
         );
         let connection = Arc::new(Connection { api, limits: config.limits.clone(), stopping });
         let task = tokio::spawn(accept_until_stopped(acceptor, connection));
-        Ok(Self { local, ca_pem, token, stop, task: Some(task) })
+        Ok(Self { local, ca_pem, token, stop, task: Some(task), record })
     }
 
     /// The address the server listens on; `None` for a socket in the file system.
@@ -229,12 +247,23 @@ impl Server {
             // A panic of the accept loop has been reported by the panic hook.
             let _ = task.await;
         }
+        if let Some(record) = self.record.take() {
+            let _ = record.await;
+        }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.stop();
+    }
+}
+
+/// Names the port that a server listens on where none is named.
+fn with_port(own: String, local: &Listen) -> String {
+    match (own.strip_suffix(":0"), local) {
+        (Some(rest), Listen::Tcp(local)) => format!("{rest}:{}", local.port()),
+        _ => own,
     }
 }
 

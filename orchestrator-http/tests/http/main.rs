@@ -10,6 +10,7 @@ mod fairness;
 mod fixture;
 mod http2;
 mod logs;
+mod servers;
 mod sockets;
 mod streams;
 mod testkit;

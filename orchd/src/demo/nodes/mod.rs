@@ -67,6 +67,7 @@ async fn serve(dir: &Path) -> anyhow::Result<ControlPlane> {
     let endpoint = Endpoint {
         listen: ([127, 0, 0, 1], 0).into(),
         names: vec![orchd_machines::Lan::GATEWAY.to_string()],
+        url_among: None,
     };
     let started = ControlPlane::start(&data, store.clone(), &endpoint, None).await;
     if started.is_err() {

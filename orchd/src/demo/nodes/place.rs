@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use orchd_machines::Engine;
 use orchestrator_core::driver::Cluster;
+use orchestrator_http::JoinRole;
 
 use super::machines::Machines;
 use super::processes::Processes;
@@ -88,7 +89,8 @@ impl Place {
     /// Starts a node and has it join.
     pub async fn add(&mut self, name: &str, control_plane: &ControlPlane) -> anyhow::Result<()> {
         let session = Session::at(&control_plane.kubeconfig, None)?;
-        let token = new_token(&session, TOKEN_GOOD_FOR, Some(name)).await?.reveal();
+        let token =
+            new_token(&session, JoinRole::Agent, TOKEN_GOOD_FOR, Some(name)).await?.reveal();
         match self {
             Self::Machines(machines) => {
                 machines

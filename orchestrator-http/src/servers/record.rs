@@ -1,0 +1,72 @@
+//! The record that a server keeps of itself, for the others and for agents.
+
+use std::time::Duration;
+
+use orchestrator_core::driver::Cluster;
+use orchestrator_core::model::{Key, Lease, LeaseSpec, ObjectMeta, Resource};
+
+use super::{LABEL_SERVER, NAMESPACE, URL, name, record_key, records};
+use crate::stopping::Stopping;
+
+/// How often a server says anew that it is there.
+const RENEW_EVERY: Duration = Duration::from_secs(60);
+/// How soon that is tried again when it failed.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// How long a server that says nothing is known, in seconds.
+const KNOWN_SECONDS: i32 = 3_600;
+/// How long taking the record away may take when the server stops.
+const FORGET_WITHIN: Duration = Duration::from_secs(2);
+
+/// Keeps the record of a server until it stops, and takes away those of servers that have said nothing for an hour.
+pub(crate) async fn keep_record(cluster: Cluster, own: String, mut stopping: Stopping) {
+    loop {
+        let wait = match cluster.apply(record(&cluster, &own)).await {
+            Ok(_) => {
+                forget_lost(&cluster, &own).await;
+                RENEW_EVERY
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the record of this server could not be kept");
+                AGAIN_AFTER
+            }
+        };
+        tokio::select! {
+            () = stopping.wait() => break,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    let key = record_key(&own);
+    let forgotten = tokio::time::timeout(FORGET_WITHIN, cluster.delete(&key)).await;
+    if !matches!(forgotten, Ok(Ok(()))) {
+        tracing::debug!("the record of this server stays; the others find out that it is gone");
+    }
+}
+
+fn record(cluster: &Cluster, own: &str) -> Lease {
+    let key = record_key(own);
+    let mut metadata = ObjectMeta::named(NAMESPACE, &key.name);
+    metadata.labels.insert(LABEL_SERVER.to_owned(), name(own));
+    metadata.annotations.insert(URL.to_owned(), own.to_owned());
+    let spec = LeaseSpec {
+        holder_identity: cluster.identity().map(str::to_owned),
+        lease_duration_seconds: Some(KNOWN_SECONDS),
+        renew_time: Some(cluster.now().into()),
+        ..LeaseSpec::default()
+    };
+    Lease { metadata, spec, ..Lease::default() }
+}
+
+async fn forget_lost(cluster: &Cluster, own: &str) {
+    let world = cluster.world();
+    let before = cluster.now().plus_millis(-i64::from(KNOWN_SECONDS) * 1_000);
+    let is_lost = |lease: &&Lease| {
+        let said = lease.spec.renew_time.is_none_or(|renewed| renewed < before.into());
+        said && lease.key() != record_key(own)
+    };
+    let lost: Vec<Key> = records(&world).filter(is_lost).map(Resource::key).collect();
+    for key in lost {
+        if let Err(error) = cluster.delete(&key).await {
+            tracing::debug!(%error, %key, "the record of a lost server stays");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Three servers over three etcds: whichever dies, nothing that was acknowledged is lost, nothing that runs is disturbed, and another
+//! leads.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use orchestrator_core::model::{Deployment, Key, Kind, Object, Pod};
+use orchestrator_http::{Client, LogParams, Selector, WriteParams};
+use orchestrator_tests::rig::poll;
+use orchestrator_tests::servers::{SERVERS, Servers};
+use orchestrator_tests::workload::sleepers;
+use serde_json::{Value, json};
+
+/// How often the leader is killed; `tests/run --long` says more.
+const RUNS_VARIABLE: &str = "ORCH_TEST_FAULT_RUNS";
+const KILLS: u32 = 3;
+const REPLICAS: i32 = 4;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f37_l7_a_leader_killed_in_a_rollout_loses_nothing_and_is_followed() {
+    let mut servers = Servers::start().await;
+    apply(&servers.client(0), 0).await;
+    settled(&servers.client(0), 0).await;
+    let said = std::env::var(RUNS_VARIABLE).ok();
+    let kills = said.map_or(KILLS, |text| text.parse().expect("a number of runs"));
+    for kill in 1..=kills {
+        let victim = servers.leader(0).await;
+        let (witness, writer) = ((victim + 1) % SERVERS, (victim + 2) % SERVERS);
+        let writing = Writing::start(servers.client(victim), servers.client(writer), kill);
+        let before = pods(&servers.client(witness)).await;
+        apply(&servers.client(witness), kill).await;
+        // The fault of this test: moments of a rollout that differ from kill to kill.
+        tokio::time::sleep(Duration::from_millis(u64::from(kill * 37 % 400))).await;
+        servers.kill(victim).await;
+        let killed = Instant::now();
+        tell(&format!("kill {kill}: server {victim} led, {} pods", before.len()));
+        let client = servers.client(witness);
+        poll("another leads", || async {
+            match servers.leader(witness).await {
+                leader if leader == victim => Err("the one that was killed"),
+                leader => Ok(leader),
+            }
+        })
+        .await;
+        tell(&format!("another leads after {:?}", killed.elapsed()));
+        settled(&client, kill).await;
+        tell(&format!("rolled out after {:?}", killed.elapsed()));
+        writing.check(&client).await;
+        servers.start_server(victim).await;
+        // It has caught up before it answers.
+        writing_is_there(&servers.client(victim), kill).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f11_a_leader_that_was_paused_writes_nothing_when_it_wakes() {
+    let servers = Servers::start().await;
+    apply(&servers.client(0), 0).await;
+    settled(&servers.client(0), 0).await;
+    let victim = servers.leader(0).await;
+    let witness = (victim + 1) % SERVERS;
+    servers.signal(victim, Signal::SIGSTOP);
+    apply(&servers.client(witness), 1).await;
+    poll("another leads", || async {
+        if servers.leader(witness).await == victim { Err("the one that is paused") } else { Ok(()) }
+    })
+    .await;
+    servers.signal(victim, Signal::SIGCONT);
+    settled(&servers.client(witness), 1).await;
+    let leader = servers.leader(witness).await;
+    assert_ne!(leader, victim);
+    // It goes on as one that follows.
+    settled(&servers.client(victim), 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s8_what_one_server_has_answered_every_other_shows() {
+    let servers = Servers::start().await;
+    let clients: Vec<_> = (0..SERVERS).map(|n| servers.client(n)).collect();
+    for round in 0..60 {
+        let (writer, reader) = (round % SERVERS, (round + 1 + round / SERVERS % 2) % SERVERS);
+        let (name, value) = ("counter".to_owned(), round.to_string());
+        let key = Key::new(Kind::ConfigMap, "default", &name);
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": name, "namespace": "default" }, "data": { "round": value },
+        });
+        clients[writer].apply(&key, &map, WriteParams::default()).await.expect("written");
+        let read = clients[reader].get(&key).await.expect("it was answered");
+        assert_eq!(read["data"]["round"], value, "server {reader} is behind server {writer}");
+    }
+    // Logs are at the server where the agent's tunnel is; every server finds them.
+    apply(&clients[0], 0).await;
+    settled(&clients[0], 0).await;
+    let pod = pods(&clients[0]).await.remove(0);
+    for client in &clients {
+        let key = Key::pod("default", &pod.metadata.name);
+        let params = LogParams::default();
+        poll("the log is there", || client.logs(&key, &params)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_the_clusters_keys_is_refused() {
+    let servers = Servers::start().await;
+    let data = servers.dir().join("stranger");
+    let data = data.to_str().expect("paths of tests are text");
+    let usual =
+        ["server", "--data-dir", data, "--listen", "127.0.0.1:0", "--store", servers.store()];
+    let refused = servers.call(&usual).await;
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("orchd token create --role server"), "{refused:?}");
+    let keys = std::path::Path::new(data).join("pki");
+    assert!(!keys.exists(), "no key was made");
+
+    let agents = servers.call(&["token", "create"]).await.stdout;
+    let url = servers.url(0);
+    let wrong = [&usual[..], &["--join", &url, "--token", agents.trim()]].concat();
+    let refused = servers.call(&wrong).await;
+    assert!(refused.stderr.contains("not one for servers"), "{refused:?}");
+    assert!(!keys.exists(), "no key was made");
+}
+
+/// Objects that somebody makes all the time, at one server or the other, as they answer.
+struct Writing {
+    stop: std::sync::Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<BTreeMap<String, String>>,
+}
+
+/// How many objects there were that were acknowledged, of all kills.
+static WRITTEN: AtomicUsize = AtomicUsize::new(0);
+
+impl Writing {
+    fn start(victim: Client, other: Client, kill: u32) -> Self {
+        let stop = std::sync::Arc::new(AtomicBool::new(false));
+        let until = std::sync::Arc::clone(&stop);
+        let task = tokio::spawn(async move {
+            let mut acknowledged = BTreeMap::new();
+            for n in 0.. {
+                if until.load(Ordering::SeqCst) {
+                    break;
+                }
+                let name = format!("kill-{kill}-{n}");
+                let map = json!({
+                    "apiVersion": "v1", "kind": "ConfigMap",
+                    "metadata": { "name": name, "namespace": "default" }, "data": { "n": n.to_string() },
+                });
+                for client in [&victim, &other] {
+                    let params = WriteParams::default();
+                    let namespace = Some("default");
+                    if client.create(Kind::ConfigMap, namespace, &map, params).await.is_ok() {
+                        acknowledged.insert(name.clone(), n.to_string());
+                        break;
+                    }
+                }
+            }
+            acknowledged
+        });
+        Self { stop, task }
+    }
+
+    /// Stops it; everything that was acknowledged must be there.
+    async fn check(self, client: &Client) {
+        self.stop.store(true, Ordering::SeqCst);
+        let acknowledged = self.task.await.expect("it ends");
+        assert!(!acknowledged.is_empty(), "nothing was written meanwhile");
+        let there = maps(client).await;
+        for (name, value) in &acknowledged {
+            assert_eq!(there.get(name), Some(value), "{name} was acknowledged and is lost");
+        }
+        WRITTEN.fetch_add(acknowledged.len(), Ordering::SeqCst);
+        tell(&format!("{} objects were acknowledged, and are there", acknowledged.len()));
+    }
+}
+
+async fn writing_is_there(client: &Client, kill: u32) {
+    let there = maps(client).await;
+    assert!(there.len() >= WRITTEN.load(Ordering::SeqCst), "after kill {kill}: {}", there.len());
+}
+
+async fn maps(client: &Client) -> BTreeMap<String, String> {
+    let list = client.list(Kind::ConfigMap, Some("default"), &Selector::default()).await;
+    let items = list.expect("listed")["items"].as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    items.iter().map(|map| (text(&map["metadata"]["name"]), text(&map["data"]["n"]))).collect()
+}
+
+async fn apply(client: &Client, version: u32) {
+    let mut deployment = sleepers("web", &version.to_string(), REPLICAS);
+    deployment.metadata.namespace = "default".to_owned();
+    let key = Key::new(Kind::Deployment, "default", "web");
+    let manifest = Object::from(deployment).to_value();
+    client.apply(&key, &manifest, WriteParams::default()).await.expect("applied");
+}
+
+async fn pods(client: &Client) -> Vec<Pod> {
+    let list = client.list(Kind::Pod, Some("default"), &Selector::default()).await.expect("listed");
+    let items = list["items"].as_array().cloned().unwrap_or_default();
+    items.into_iter().map(|pod| serde_json::from_value(pod).expect("a pod")).collect()
+}
+
+/// Waits until a version is rolled out; on the way nothing is run a second time, and there are never too many pods.
+async fn settled(client: &Client, version: u32) {
+    poll(&format!("version {version} is there, and nothing else"), || async {
+        let key = Key::new(Kind::Deployment, "default", "web");
+        let web = client.get(&key).await.expect("it was applied");
+        let web: Deployment = serde_json::from_value(web).expect("a deployment");
+        let pods = pods(client).await;
+        let active = pods.iter().filter(|pod| pod.is_active()).count();
+        assert!(active <= REPLICAS as usize + 1, "too many pods: {pods:#?}");
+        for status in pods.iter().flat_map(|pod| &pod.status.container_statuses) {
+            assert_eq!(status.restart_count, 0, "nothing ended by itself: {pods:#?}");
+        }
+        let is_new = |pod: &Pod| {
+            pod.is_ready() && pod.spec.containers[0].env[0].value == version.to_string()
+        };
+        let rolled =
+            web.is_available() && pods.len() == REPLICAS as usize && pods.iter().all(is_new);
+        if rolled { Ok(()) } else { Err((web.status, pods)) }
+    })
+    .await;
+}
+
+/// Shown when the test fails.
+#[allow(clippy::print_stdout)]
+fn tell(line: &str) {
+    println!("{line}");
+}
