@@ -2,12 +2,12 @@
 //! leads.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use orchestrator_core::model::{Deployment, Key, Kind, Object, Pod};
-use orchestrator_http::{Client, LogParams, Selector, WriteParams};
+use orchestrator_http::{Client, ClientError, LogParams, Selector, WriteParams};
 use orchestrator_tests::rig::poll;
 use orchestrator_tests::servers::{SERVERS, Servers};
 use orchestrator_tests::workload::sleepers;
@@ -25,6 +25,7 @@ async fn f37_l7_a_leader_killed_in_a_rollout_loses_nothing_and_is_followed() {
     settled(&servers.client(0), 0).await;
     let said = std::env::var(RUNS_VARIABLE).ok();
     let kills = said.map_or(KILLS, |text| text.parse().expect("a number of runs"));
+    let mut written = 0;
     for kill in 1..=kills {
         let victim = servers.leader(0).await;
         let (witness, writer) = ((victim + 1) % SERVERS, (victim + 2) % SERVERS);
@@ -47,10 +48,11 @@ async fn f37_l7_a_leader_killed_in_a_rollout_loses_nothing_and_is_followed() {
         tell(&format!("another leads after {:?}", killed.elapsed()));
         settled(&client, kill).await;
         tell(&format!("rolled out after {:?}", killed.elapsed()));
-        writing.check(&client).await;
+        written += writing.check(&client).await;
         servers.start_server(victim).await;
         // It has caught up before it answers.
-        writing_is_there(&servers.client(victim), kill).await;
+        let there = maps(&servers.client(victim)).await.len();
+        assert!(there >= written, "{there} of {written} after kill {kill}");
     }
 }
 
@@ -73,6 +75,92 @@ async fn f11_a_leader_that_was_paused_writes_nothing_when_it_wakes() {
     assert_ne!(leader, victim);
     // It goes on as one that follows.
     settled(&servers.client(victim), 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f13_servers_say_that_etcd_has_no_majority_and_go_on_once_it_has() {
+    let mut servers = Servers::start().await;
+    let clients: Vec<_> = (0..SERVERS).map(|n| servers.client(n)).collect();
+    apply(&clients[0], 0).await;
+    settled(&clients[0], 0).await;
+    servers.kill_member(0).await;
+    poll("one member of three is missed by nobody", || try_apply(&clients[1], 1)).await;
+    settled(&clients[1], 1).await;
+
+    servers.kill_member(1).await;
+    for client in &clients {
+        poll("it says that it is not ready", || async {
+            match client.raw("/readyz").await {
+                Err(error) if error.code() == Some(500) => Ok(()),
+                answer => Err(format!("{answer:?}")),
+            }
+        })
+        .await;
+        client.raw("/livez").await.expect("it need not be started anew");
+        let refused = pods_refused(client).await;
+        assert!(refused.contains("the store does not answer"), "{refused}");
+    }
+
+    for member in [0, 1] {
+        servers.start_member(member);
+    }
+    for client in &clients {
+        poll("it is ready again", || client.raw("/readyz")).await;
+    }
+    poll("somebody leads, and writes", || try_apply(&clients[2], 2)).await;
+    // What ran meanwhile was not started anew.
+    settled(&clients[2], 2).await;
+}
+
+async fn pods_refused(client: &Client) -> String {
+    poll("nothing is read that may be old", || async {
+        match try_pods(client).await {
+            Err(error) if error.code() == Some(503) => Ok(error.to_string()),
+            answer => Err(format!("{answer:?}")),
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_are_started_anew_one_by_one_and_nobody_notices() {
+    let mut servers = Servers::start().await;
+    apply(&servers.client(0), 0).await;
+    settled(&servers.client(0), 0).await;
+    for (n, version) in (0..SERVERS).zip(1..) {
+        let other = (n + 1) % SERVERS;
+        let writing = Writing::start(servers.client(n), servers.client(other), version);
+        apply(&servers.client(n), version).await;
+        let stopped = Instant::now();
+        servers.stop(n).await;
+        let client = servers.client(other);
+        assert_ne!(servers.leader(other).await, n, "who stops leads no more");
+        tell(&format!("server {n} stopped, and another led after {:?}", stopped.elapsed()));
+        servers.start_server(n).await;
+        settled(&client, version).await;
+        writing.check(&client).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_servers_that_would_begin_a_cluster_in_one_etcd_one_is_refused() {
+    let servers = Servers::start().await;
+    let store = format!("{}/another", servers.store());
+    let arguments = |name: &str| {
+        let data = servers.dir().join(name).to_str().expect("paths of tests are text").to_owned();
+        ["server", "--listen", "127.0.0.1:0", "--data-dir", &data, "--store", &store]
+            .map(str::to_owned)
+    };
+    let (one, other) = (arguments("one"), arguments("other"));
+    let (one, other) = (one.each_ref().map(String::as_str), other.each_ref().map(String::as_str));
+    // The one that goes on ends with this.
+    let refused = tokio::select! {
+        ended = servers.call(&one) => ended,
+        ended = servers.call(&other) => ended,
+    };
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(!refused.stdout.contains("ready"), "{refused:?}");
+    assert!(refused.stderr.contains("orchd token create --role server"), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,9 +217,6 @@ struct Writing {
     task: tokio::task::JoinHandle<BTreeMap<String, String>>,
 }
 
-/// How many objects there were that were acknowledged, of all kills.
-static WRITTEN: AtomicUsize = AtomicUsize::new(0);
-
 impl Writing {
     fn start(victim: Client, other: Client, kill: u32) -> Self {
         let stop = std::sync::Arc::new(AtomicBool::new(false));
@@ -161,8 +246,8 @@ impl Writing {
         Self { stop, task }
     }
 
-    /// Stops it; everything that was acknowledged must be there.
-    async fn check(self, client: &Client) {
+    /// Stops it; everything that was acknowledged must be there. Returns how much that is.
+    async fn check(self, client: &Client) -> usize {
         self.stop.store(true, Ordering::SeqCst);
         let acknowledged = self.task.await.expect("it ends");
         assert!(!acknowledged.is_empty(), "nothing was written meanwhile");
@@ -170,14 +255,9 @@ impl Writing {
         for (name, value) in &acknowledged {
             assert_eq!(there.get(name), Some(value), "{name} was acknowledged and is lost");
         }
-        WRITTEN.fetch_add(acknowledged.len(), Ordering::SeqCst);
         tell(&format!("{} objects were acknowledged, and are there", acknowledged.len()));
+        acknowledged.len()
     }
-}
-
-async fn writing_is_there(client: &Client, kill: u32) {
-    let there = maps(client).await;
-    assert!(there.len() >= WRITTEN.load(Ordering::SeqCst), "after kill {kill}: {}", there.len());
 }
 
 async fn maps(client: &Client) -> BTreeMap<String, String> {
@@ -188,26 +268,34 @@ async fn maps(client: &Client) -> BTreeMap<String, String> {
 }
 
 async fn apply(client: &Client, version: u32) {
+    try_apply(client, version).await.expect("applied");
+}
+
+async fn try_apply(client: &Client, version: u32) -> Result<(), ClientError> {
     let mut deployment = sleepers("web", &version.to_string(), REPLICAS);
     deployment.metadata.namespace = "default".to_owned();
     let key = Key::new(Kind::Deployment, "default", "web");
     let manifest = Object::from(deployment).to_value();
-    client.apply(&key, &manifest, WriteParams::default()).await.expect("applied");
+    client.apply(&key, &manifest, WriteParams::default()).await.map(drop)
 }
 
 async fn pods(client: &Client) -> Vec<Pod> {
-    let list = client.list(Kind::Pod, Some("default"), &Selector::default()).await.expect("listed");
+    try_pods(client).await.expect("listed")
+}
+
+async fn try_pods(client: &Client) -> Result<Vec<Pod>, ClientError> {
+    let list = client.list(Kind::Pod, Some("default"), &Selector::default()).await?;
     let items = list["items"].as_array().cloned().unwrap_or_default();
-    items.into_iter().map(|pod| serde_json::from_value(pod).expect("a pod")).collect()
+    Ok(items.into_iter().map(|pod| serde_json::from_value(pod).expect("a pod")).collect())
 }
 
 /// Waits until a version is rolled out; on the way nothing is run a second time, and there are never too many pods.
 async fn settled(client: &Client, version: u32) {
     poll(&format!("version {version} is there, and nothing else"), || async {
         let key = Key::new(Kind::Deployment, "default", "web");
-        let web = client.get(&key).await.expect("it was applied");
+        let web = client.get(&key).await.map_err(|error| error.to_string())?;
         let web: Deployment = serde_json::from_value(web).expect("a deployment");
-        let pods = pods(client).await;
+        let pods = try_pods(client).await.map_err(|error| error.to_string())?;
         let active = pods.iter().filter(|pod| pod.is_active()).count();
         assert!(active <= REPLICAS as usize + 1, "too many pods: {pods:#?}");
         for status in pods.iter().flat_map(|pod| &pod.status.container_statuses) {
@@ -218,7 +306,7 @@ async fn settled(client: &Client, version: u32) {
         };
         let rolled =
             web.is_available() && pods.len() == REPLICAS as usize && pods.iter().all(is_new);
-        if rolled { Ok(()) } else { Err((web.status, pods)) }
+        if rolled { Ok(()) } else { Err(format!("{:#?} {pods:#?}", web.status)) }
     })
     .await;
 }
