@@ -17,7 +17,7 @@ pub(crate) struct Absent {
 pub(crate) const ABSENT_VERBS: [&str; 3] = ["get", "list", "watch"];
 
 /// Every kind that is absent, in the order of discovery. A kind that comes leaves this table.
-pub(crate) static ABSENT: [Absent; 13] = [
+pub(crate) static ABSENT: [Absent; 14] = [
     absent("", "v1", "Endpoints", "endpoints", &["ep"]),
     absent("", "v1", "LimitRange", "limitranges", &["limits"]),
     absent("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", &["pvc"]),
@@ -32,6 +32,8 @@ pub(crate) static ABSENT: [Absent; 13] = [
     absent("batch", "v1", "Job", "jobs", &[]).in_all(),
     absent("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", &[]),
     absent("networking.k8s.io", "v1", "Ingress", "ingresses", &["ing"]),
+    absent("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", &["pc"])
+        .in_no_namespace(),
 ];
 
 const fn absent(

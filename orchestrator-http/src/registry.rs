@@ -336,7 +336,7 @@ pub(crate) static ANSWERED: [Answered; 9] = [
 ];
 
 /// The groups that are served, the core group without a name, each with its version, in the order of discovery.
-pub(crate) static GROUPS: [(&str, &str); 14] = [
+pub(crate) static GROUPS: [(&str, &str); 15] = [
     ("", VERSION),
     ("apiextensions.k8s.io", VERSION),
     ("apps", VERSION),
@@ -350,6 +350,7 @@ pub(crate) static GROUPS: [(&str, &str); 14] = [
     ("networking.k8s.io", "v1"),
     ("policy", VERSION),
     ("rbac.authorization.k8s.io", VERSION),
+    ("scheduling.k8s.io", "v1"),
     (OWN_GROUP, VERSION),
 ];
 

@@ -99,13 +99,8 @@ impl Failure {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).with_details(details)
     }
 
-    /// 422: a server-side apply by nobody.
-    pub fn no_field_manager() -> Self {
-        let error = FieldError {
-            field: "fieldManager".to_owned(),
-            kind: FieldErrorKind::Required,
-            message: "Required value: is required for apply patch".to_owned(),
-        };
+    /// 422: a patch that is asked for in a way that cannot be.
+    pub(crate) fn invalid_patch_options(error: FieldError) -> Self {
         let message = format!("PatchOptions.meta.k8s.io \"\" is invalid: {error}");
         let details = json!({
             "group": "meta.k8s.io", "kind": "PatchOptions", "causes": causes(&[error]),

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{ACCEPT, CONTENT_TYPE, ETAG, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, ETAG, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use orchestrator_core::api::{Caller, WriteOptions};
@@ -225,7 +225,10 @@ impl Api {
                 Err(Failure::timeout(message))
             }
         };
-        let response = outcome.unwrap_or_else(Failure::into_response);
+        let mut response = outcome.unwrap_or_else(Failure::into_response);
+        if method == Method::HEAD {
+            without_body(&mut response);
+        }
         noted.answered(&response);
         self.inner.metrics.request(&method, resource, response.status(), started.elapsed());
         tracing::debug!(%method, resource, status = response.status().as_u16(), "request");
@@ -495,6 +498,15 @@ fn typed(media_type: &'static str, content: impl Into<Bytes>) -> Response<Body> 
     let mut response = Response::new(body::full(content));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
+}
+
+/// Leaves of an answer what comes before its body: HTTP/2 has nobody else who knows that a HEAD was asked.
+fn without_body(response: &mut Response<Body>) {
+    let bytes = http_body::Body::size_hint(response.body()).exact();
+    *response.body_mut() = body::full(Bytes::new());
+    if let Some(bytes) = bytes {
+        response.headers_mut().insert(CONTENT_LENGTH, bytes.into());
+    }
 }
 
 fn plain(text: impl Into<Bytes>) -> Response<Body> {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use orchestrator_core::api::{Effect, FieldValidation, Patch, Preconditions, Request};
+use orchestrator_core::api::{Effect, FieldError, FieldValidation, Patch, Preconditions, Request};
 use orchestrator_core::manifest::{self, DuplicateField};
 use orchestrator_core::model::{Key, Kind, ObjectMeta, Part};
 use serde_json::Value;
@@ -75,6 +75,11 @@ impl Api {
     {
         let options = call.write_options()?;
         let format = negotiate::patch_body(call.header(CONTENT_TYPE))?;
+        let force = call.query.flag("force");
+        if format != PatchFormat::Apply && force.is_some() {
+            let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
+            return Err(Failure::invalid_patch_options(error));
+        }
         let bytes = body::read(call.body).await?;
         let (patch, warnings) = match format {
             PatchFormat::Json => {
@@ -95,10 +100,11 @@ impl Api {
             }
             PatchFormat::Apply => {
                 if call.query.text("fieldManager").is_none_or(str::is_empty) {
-                    return Err(Failure::no_field_manager());
+                    let error = FieldError::required("fieldManager", "is required for apply patch");
+                    return Err(Failure::invalid_patch_options(error));
                 }
                 let document = decode(key.kind, BodyFormat::Yaml, &bytes, options.validation)?;
-                let force = call.query.flag("force").unwrap_or(false);
+                let force = force.unwrap_or(false);
                 (Patch::ApplyServerSide { manifest: document.value, force }, document.warnings)
             }
         };

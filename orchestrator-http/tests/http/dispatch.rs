@@ -112,6 +112,10 @@ async fn bad_input_gets_a_precise_answer_and_changes_nothing() {
     check(f.get(&format!("{DEPLOYMENTS}/..%2fx")).await, 400, "../x");
     let cbor = "application/apply-patch+cbor";
     check(f.patch(&format!("{DEPLOYMENTS}/web"), cbor, "{}").await, 415, "merge-patch+json");
+    let (web, merge) = (format!("{DEPLOYMENTS}/web"), "application/merge-patch+json");
+    check(f.patch(&format!("{web}?force=true"), merge, "{}").await, 422, "force: Forbidden");
+    let nobodys = f.patch(&web, "application/apply-patch+yaml", "{}").await;
+    check(nobodys, 422, "fieldManager: Required value: is required for apply patch");
     check(f.send(Method::PUT, DEPLOYMENTS, &[], "{}").await, 405, "method");
     check(f.post("/api/v1/pods", &json!({})).await, 405, "method");
     let nowhere = "/apis/apps/v1/namespaces/nowhere/deployments";

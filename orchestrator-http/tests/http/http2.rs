@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -112,14 +112,25 @@ async fn many_requests_share_a_connection_and_a_watch_beside_them_ends_with_the_
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
     let connection = tokio::spawn(connection);
     let token = served.token();
-    let send = |path: &str| {
-        let request = Request::get(format!("https://localhost{path}"))
+    let ask = |method: Method, path: &str| {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("https://localhost{path}"))
             .header("authorization", format!("Bearer {token}"))
             .body(Empty::<bytes::Bytes>::new())
             .expect("a request");
         let mut sender = sender.clone();
         async move { sender.send_request(request).await.expect("an answer") }
     };
+    let send = |path: &str| ask(Method::GET, path);
+    for path in ["/healthz", "/api/v1/configmaps"] {
+        let whole = send(path).await.into_body().collect().await.expect("a whole body").to_bytes();
+        let head = ask(Method::HEAD, path).await;
+        assert_eq!(head.status(), StatusCode::OK, "{path}");
+        assert_eq!(head.headers()["content-length"], whole.len().to_string(), "{path}");
+        let body = head.into_body().collect().await.expect("a body in good order").to_bytes();
+        assert!(body.is_empty(), "{path}: {body:?}");
+    }
     let mut watch = send("/api/v1/configmaps?watch=true").await;
     assert_eq!(watch.status(), StatusCode::OK);
     let requests = (0..100).map(|_| send("/api/v1/configmaps"));

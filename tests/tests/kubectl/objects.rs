@@ -118,6 +118,8 @@ pub(super) async fn objects_are_made_by_generators(rig: Arc<Rig>) {
             .await;
         k.fails("create ingress in --rule=a/b=c:80", &["ingresses.networking.k8s.io"]).await;
         k.fails("create quota q --hard=cpu=1", &["resourcequotas is not implemented"]).await;
+        k.fails("create priorityclass p --value=1", &["priorityclasses.scheduling.k8s.io is not"])
+            .await;
         k.fails("autoscale deployment web --max=3", &["horizontalpodautoscalers.autoscaling"])
             .await;
         k.fails("get job once", &["jobs.batch \"once\" not found"]).await;
