@@ -17,6 +17,7 @@ use crate::clock::seconds_now;
 use crate::data_dir::{DataDir, default_agent_dir};
 use crate::host::{address_towards, host_name};
 use crate::kept::FileKeep;
+use crate::node_network::{NetworkKeeper, remove_network};
 use crate::out;
 use crate::runtime::{RunningRuntime, RuntimeChoice, choose};
 use crate::signals::Signals;
@@ -95,6 +96,8 @@ struct Running {
     node: String,
     runtime: RunningRuntime,
     tasks: JoinSet<()>,
+    scope: Scope,
+    dir: PathBuf,
     /// Held as long as the agent runs.
     _lock: File,
 }
@@ -119,17 +122,25 @@ impl Running {
             Some(address) => address.to_string(),
             None => towards(&membership.server).unwrap_or(config.address),
         };
+        let scope = config.scope.clone();
+        let keeper = NetworkKeeper::new(&link, scope.clone(), &runtime, &path)?;
         let agent = Agent::spawn(config, runtime.shared(), Arc::new(link.clone()));
         let mut tasks = JoinSet::new();
+        if let Some(keeper) = keeper {
+            tasks.spawn(keeper.run());
+        }
         tasks.spawn(reach(link.clone(), agent.streams()));
         tasks.spawn(renew(link.clone(), path.clone()));
-        tasks.spawn(keep_servers(link.clone(), path));
-        Ok(Self { agent, link, node, runtime, tasks, _lock: lock })
+        tasks.spawn(keep_servers(link.clone(), path.clone()));
+        Ok(Self { agent, link, node, runtime, tasks, scope, dir: path, _lock: lock })
     }
 
     async fn stop(mut self, stop_pods: bool) {
         self.agent.shutdown(stop_pods).await;
         self.tasks.shutdown().await;
+        if stop_pods && let Err(error) = remove_network(self.scope, &self.dir).await {
+            tracing::warn!(error = out::chain(&error), "the network between pods is left behind");
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod dev;
 mod host;
 mod instance;
 mod kept;
+mod node_network;
 mod out;
 mod pod_network;
 mod runtime;

@@ -103,7 +103,7 @@ impl Inner {
                     continue;
                 }
                 Err(error) if is_network_missing(&error) => {
-                    self.networks.forget(cluster).await;
+                    self.networks.forget().await;
                     last = Some(error);
                     continue;
                 }
@@ -118,7 +118,7 @@ impl Inner {
             }
             let Err(error) = self.engine.start(name).await else { return Ok(()) };
             if is_network_missing(&error) {
-                self.networks.forget(cluster).await;
+                self.networks.forget().await;
                 self.discard(name).await;
                 last = Some(error);
             } else if let Some(message) = taken_port(spec, &error) {

@@ -47,4 +47,5 @@ mod translate;
 mod usage;
 
 pub use image::ImageFile;
+pub use network::PodBridge;
 pub use runtime::DockerRuntime;

@@ -17,6 +17,7 @@ use crate::exec;
 use crate::image::{self, ImageFile};
 use crate::inner::{Inner, container_not_found, gone, is_image_missing, known_or};
 use crate::logs::{self, DockerLog};
+use crate::network::{Choice, PodBridge};
 use crate::observe::{self, ListedKey, Phase};
 use crate::session;
 use crate::translate;
@@ -90,6 +91,21 @@ impl DockerRuntime {
             Ok(()) | Err(EngineError::Status { code: 409, .. }) => Ok(()),
             Err(error) => Err(error.into_runtime(format!("removing image {image}"))),
         }
+    }
+
+    /// Has new sandboxes wait until [`Self::use_bridge`] or [`Self::use_own_networks`] says which network they are put on.
+    pub fn await_bridge(&self) {
+        self.inner.networks.choice.send_replace(Choice::Awaited);
+    }
+
+    /// Puts new sandboxes on this bridge; those that are there stay where they are.
+    pub fn use_bridge(&self, bridge: PodBridge) {
+        self.inner.networks.choice.send_replace(Choice::Given(bridge));
+    }
+
+    /// Puts new sandboxes on networks of the engine's own, as it does from the start.
+    pub fn use_own_networks(&self) {
+        self.inner.networks.choice.send_replace(Choice::Own);
     }
 
     /// Ends and removes all sandboxes and containers of a cluster, of all of its nodes on this engine, and its network. Images stay.

@@ -7,15 +7,19 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, NetworkCreateRequest, PortBinding,
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Ipam, IpamConfig, NetworkCreateRequest,
+    PortBinding,
 };
-use orchestrator_core::model::Protocol;
+use orchestrator_core::model::{Cidr, Protocol};
 use orchestrator_core::runtime::{
     ContainerKey, ContainerSpec, Limits, PortMapping, RuntimeError, SandboxKey, SandboxSpec, Scope,
 };
 
+use crate::network::PodBridge;
+
 pub(crate) const LABEL_CLUSTER: &str = "orchestrator.dev/cluster";
 pub(crate) const LABEL_NODE: &str = "orchestrator.dev/node";
+pub(crate) const LABEL_POD_CIDR: &str = "orchestrator.dev/pod-cidr";
 pub(crate) const LABEL_POD_UID: &str = "orchestrator.dev/pod-uid";
 pub(crate) const LABEL_POD_NAMESPACE: &str = "orchestrator.dev/pod-namespace";
 pub(crate) const LABEL_POD_NAME: &str = "orchestrator.dev/pod-name";
@@ -81,9 +85,12 @@ pub(crate) fn container_name(key: &ContainerKey) -> Result<String, RuntimeError>
     Ok(format!("{sandbox}_{own}"))
 }
 
-/// Returns the name of a cluster's network.
-pub(crate) fn network_name(cluster: &str) -> Result<String, RuntimeError> {
-    name_of(&["orchestrator", cluster])
+/// Returns the name of a cluster's network, or of a node's with addresses of its own.
+pub(crate) fn network_name(cluster: &str, slice: Option<Cidr>) -> Result<String, RuntimeError> {
+    match slice {
+        None => name_of(&["orchestrator", cluster]),
+        Some(slice) => name_of(&["orchestrator", cluster, &slice.first().to_string()]),
+    }
 }
 
 /// Joins parts of names with `_`, which is in none of them, so that no two keys have one name. Other characters would
@@ -138,13 +145,36 @@ fn labels_of(key: &SandboxKey, namespace: &str, pod_name: &str) -> Labels {
 }
 
 /// Returns the request that makes a cluster's network.
-pub(crate) fn network_request(cluster: &str, name: &str) -> NetworkCreateRequest {
-    NetworkCreateRequest {
+pub(crate) fn network_request(
+    cluster: &str,
+    name: &str,
+    bridge: Option<&PodBridge>,
+) -> NetworkCreateRequest {
+    let mut request = NetworkCreateRequest {
         name: name.to_owned(),
         driver: Some("bridge".to_owned()),
         labels: Some([(LABEL_CLUSTER.to_owned(), cluster.to_owned())].into()),
         ..Default::default()
-    }
+    };
+    let Some(PodBridge { bridge, slice }) = bridge else { return request };
+    let labels = request.labels.get_or_insert_default();
+    labels.insert(LABEL_POD_CIDR.to_owned(), slice.to_string());
+    let addresses = IpamConfig {
+        subnet: Some(slice.to_string()),
+        gateway: Some(bridge.address.to_string()),
+        ..Default::default()
+    };
+    request.ipam = Some(Ipam { config: Some(vec![addresses]), ..Default::default() });
+    let options = [
+        ("com.docker.network.bridge.name", bridge.name.clone()),
+        // Pods keep their addresses on the way to other nodes; what leaves the cluster is not the engine's to change.
+        ("com.docker.network.bridge.enable_ip_masquerade", "false".to_owned()),
+        // Newer engines otherwise drop what comes from other machines.
+        ("com.docker.network.bridge.gateway_mode_ipv4", "nat-unprotected".to_owned()),
+        ("com.docker.network.driver.mtu", bridge.mtu.to_string()),
+    ];
+    request.options = Some(options.map(|(name, value)| (name.to_owned(), value)).into());
+    request
 }
 
 /// Returns the request that makes a sandbox's container.

@@ -30,17 +30,17 @@ pub enum NetError {
         #[source]
         source: rtnetlink::Error,
     },
-    /// Addresses of the node's slice are another device's already.
+    /// Addresses of pods are another device's already.
     #[error(
-        "interface {interface:?} has {address}, which is of the node's slice {slice}; choose another --pod-cidr"
+        "interface {interface:?} is on the network {network}, which is in the way of the range of pods {range}; the cluster needs another --pod-cidr"
     )]
     Overlap {
         /// The other device.
         interface: String,
-        /// Its address.
-        address: std::net::Ipv4Addr,
-        /// The node's slice.
-        slice: orchestrator_core::model::Cidr,
+        /// The network it is on.
+        network: orchestrator_core::model::Cidr,
+        /// The addresses of pods.
+        range: orchestrator_core::model::Cidr,
     },
 }
 

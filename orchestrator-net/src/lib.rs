@@ -6,6 +6,7 @@
 //! other program.
 
 mod error;
+mod in_use;
 mod link;
 mod nft;
 mod pod_network;
@@ -15,5 +16,6 @@ mod rules;
 mod vxlan;
 
 pub use error::NetError;
+pub use in_use::ranges_in_use;
 pub use pod_network::PodNetwork;
 pub use privilege::{Privilege, privilege};

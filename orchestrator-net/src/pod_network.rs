@@ -2,15 +2,14 @@
 
 use std::net::Ipv4Addr;
 
-use orchestrator_core::model::Cidr;
 use orchestrator_core::node::{KernelNetwork, NodeNetwork};
 use orchestrator_core::runtime::Scope;
 use rtnetlink::Handle;
 use tokio::task::JoinHandle;
 
 use crate::error::NetError;
-use crate::link::{self, Links};
-use crate::{nft, route, rules, vxlan};
+use crate::link::{self, Address, Links};
+use crate::{in_use, nft, route, rules, vxlan};
 
 /// The network of a node's pods in the kernel. Dropping it changes nothing there.
 #[derive(Debug)]
@@ -48,15 +47,21 @@ impl PodNetwork {
         let foreign: Vec<_> = addresses.iter().filter(|it| !is_own(it.interface)).collect();
         let on_link: Vec<_> = foreign
             .iter()
-            .map(|it| Cidr::around(it.address, it.prefix))
+            .map(|it| in_use::range_of(it))
             .filter(|cidr| (8..32).contains(&cidr.prefix()))
             .collect();
         let is_direct = |peer: Ipv4Addr| on_link.iter().any(|cidr| cidr.contains(peer));
         let wanted = network.kernel(&self.scope, is_direct);
-        if let Some(other) = foreign.iter().find(|it| wanted.slice.contains(it.address)) {
+        // Nodes of other clusters may be here; but nobody else can have this node's slice, nor any other device the range.
+        let is_in_the_way = |it: &&&Address| {
+            wanted.slice.contains(it.address)
+                || (in_use::is_others(&links, it.interface)
+                    && wanted.range.overlaps(in_use::range_of(it)))
+        };
+        if let Some(other) = foreign.iter().find(is_in_the_way) {
             let interface = links.name(other.interface).unwrap_or("?").to_owned();
-            let (address, slice) = (other.address, wanted.slice);
-            return Err(NetError::Overlap { interface, address, slice });
+            let (network, range) = (in_use::range_of(other), wanted.range);
+            return Err(NetError::Overlap { interface, network, range });
         }
         route::forward_packets()?;
         let bridge = link::bridge(handle, &links, &addresses, &wanted).await?;

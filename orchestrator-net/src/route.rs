@@ -13,7 +13,7 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 use crate::error::{NetError, is_errno};
 
 /// Marks our routes; of the numbers that nobody has been given.
-const PROTOCOL: RouteProtocol = RouteProtocol::Other(0x6f);
+pub(crate) const PROTOCOL: RouteProtocol = RouteProtocol::Other(0x6f);
 pub(crate) const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// How a slice is reached, as the kernel has it.

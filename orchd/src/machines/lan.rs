@@ -97,6 +97,8 @@ impl Lan {
     pub(crate) fn attach(&self, number: u8, pid: u32) -> anyhow::Result<()> {
         let port = format!("port{number}");
         within(&self.inner.namespace, || {
+            // Of its last life, which the kernel takes away in its own time.
+            let _ = ip(&format!("link del {port}"));
             ip(&format!("link add {port} type veth peer name eth0 netns {pid}"))?;
             ip(&format!("link set {port} master {BRIDGE} up"))
         })?;

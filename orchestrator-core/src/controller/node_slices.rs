@@ -35,7 +35,8 @@ impl Controller for NodeSlices {
             return decision;
         };
         let range = match ClusterNetwork::read(map) {
-            Ok(network) => network.range,
+            Ok(Some(network)) => network.range,
+            Ok(None) => return decision,
             Err(error) => {
                 decision.events.push(EventNote {
                     about: key.clone(),
@@ -178,6 +179,9 @@ mod tests {
     fn without_the_setting_nothing_is_given() {
         let mut sandbox = Sandbox::new(vec![Box::new(NodeSlices)]);
         sandbox.put(node("a"));
+        sandbox.settle().expect("settled");
+        assert_eq!((sandbox.commits, slices(&sandbox)), (0, vec![String::new()]));
+        sandbox.put(ClusterNetwork::none());
         sandbox.settle().expect("settled");
         assert_eq!((sandbox.commits, slices(&sandbox)), (0, vec![String::new()]));
     }

@@ -12,9 +12,7 @@ use super::submit::{Submitter, not_leading};
 use super::transfer::epoch;
 use crate::api::{Caller, DeleteOptions, Preconditions, Rejection, Request, WriteOptions};
 use crate::model::{Key, Kind, Node, Object, Part, Pod, PodStatus, Resource, Revision, Uid};
-use crate::node::{
-    Assignments, LinkError, NetworkAt, NodeLink, StatusOutcome, concerns_network, node_network,
-};
+use crate::node::{Assignments, LinkError, NetworkAt, NodeLink, StatusOutcome, concerns_network};
 use crate::world::{EventNote, NodeUsage, Signal, World};
 
 /// Lets an agent reach the control plane. Every write goes through the verbs, with the
@@ -225,8 +223,7 @@ impl NodeLink for LocalLink {
                 }
             }
         }
-        let world = self.submitter.history.world();
-        Ok(NetworkAt { revision: world.revision(), network: node_network(&world, &self.node) })
+        Ok(NetworkAt::of(&self.submitter.history.world(), &self.node))
     }
 
     async fn report(&self, usage: Option<NodeUsage>) -> Result<(), LinkError> {

@@ -18,6 +18,8 @@ const NAME: &str = "cluster-network";
 /// The fields of the ConfigMap.
 const POD_CIDR: &str = "podCIDR";
 const ENCRYPTED: &str = "encrypted";
+/// In place of a range: pods are reached from their own node alone.
+const NONE: &str = "none";
 
 /// How pods of different nodes reach each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +57,16 @@ impl ClusterNetwork {
         Ok(())
     }
 
-    /// Reads the setting.
+    /// Reads the setting; `None` when it says that there is no network between pods.
     ///
     /// # Errors
     /// [`InvalidClusterNetwork`] names the field.
-    pub fn read(map: &ConfigMap) -> Result<Self, InvalidClusterNetwork> {
+    pub fn read(map: &ConfigMap) -> Result<Option<Self>, InvalidClusterNetwork> {
         let text = |field: &'static str| map.data.get(field).map_or("", String::as_str);
         let invalid = |field, problem| InvalidClusterNetwork { field, problem };
+        if text(POD_CIDR) == NONE {
+            return Ok(None);
+        }
         let range: Cidr = text(POD_CIDR)
             .parse()
             .map_err(|error: super::cidr::InvalidCidr| invalid(POD_CIDR, error.to_string()))?;
@@ -73,17 +78,25 @@ impl ClusterNetwork {
                 return Err(invalid(ENCRYPTED, format!("{other:?} must be \"true\" or \"false\"")));
             }
         };
-        Ok(Self { encrypted, range })
+        Ok(Some(Self { encrypted, range }))
     }
 
     /// The ConfigMap that records the setting.
     pub fn to_config_map(self) -> ConfigMap {
-        let data = [(POD_CIDR, self.range.to_string()), (ENCRYPTED, self.encrypted.to_string())];
-        ConfigMap {
-            data: data.map(|(field, value)| (field.to_owned(), value)).into(),
-            metadata: ObjectMeta::named(NAMESPACE, NAME),
-            ..ConfigMap::default()
-        }
+        recorded(&[(POD_CIDR, self.range.to_string()), (ENCRYPTED, self.encrypted.to_string())])
+    }
+
+    /// The ConfigMap that records that there is no network between pods.
+    pub fn none() -> ConfigMap {
+        recorded(&[(POD_CIDR, NONE.to_owned())])
+    }
+}
+
+fn recorded(data: &[(&str, String)]) -> ConfigMap {
+    ConfigMap {
+        data: data.iter().map(|(field, value)| ((*field).to_owned(), value.clone())).collect(),
+        metadata: ObjectMeta::named(NAMESPACE, NAME),
+        ..ConfigMap::default()
     }
 }
 
@@ -96,7 +109,8 @@ mod tests {
         let range = POD_CIDR_DEFAULT.parse().expect("a range");
         let setting = ClusterNetwork { encrypted: true, range };
         let map = setting.to_config_map();
-        assert_eq!(ClusterNetwork::read(&map), Ok(setting));
+        assert_eq!(ClusterNetwork::read(&map), Ok(Some(setting)));
+        assert_eq!(ClusterNetwork::read(&ClusterNetwork::none()), Ok(None));
         for (field, value) in
             [(POD_CIDR, "10.0.0.0/25"), (POD_CIDR, "x"), (ENCRYPTED, "yes"), (ENCRYPTED, "")]
         {

@@ -45,18 +45,31 @@ pub struct NetworkPeer {
     pub slice: Cidr,
 }
 
-/// A node's network at a revision; `None` when it has none (any more, or yet).
+/// A node's network at a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkAt {
     /// The revision of the world it follows from.
     pub revision: Revision,
-    /// What the node must know.
+    /// What the node must know; `None` when it has no network (any more, or yet).
     pub network: Option<NodeNetwork>,
+    /// Whether the cluster has a network, so that a node without one may get it any moment.
+    pub is_expected: bool,
+}
+
+impl NetworkAt {
+    /// What a world says of a node's network.
+    pub fn of(world: &World, node: &str) -> Self {
+        Self {
+            revision: world.revision(),
+            network: node_network(world, node),
+            is_expected: cluster_network(world).is_some(),
+        }
+    }
 }
 
 /// The setting of the cluster's network; `None` when there is none that can be used.
 pub fn cluster_network(world: &World) -> Option<ClusterNetwork> {
-    ClusterNetwork::read(world.at::<ConfigMap>(&ClusterNetwork::key())?).ok()
+    ClusterNetwork::read(world.at::<ConfigMap>(&ClusterNetwork::key())?).ok().flatten()
 }
 
 /// What a node must know; `None` when the cluster has no network between pods, or the node no slice of it yet.

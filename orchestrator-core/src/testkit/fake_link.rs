@@ -254,7 +254,10 @@ impl NodeLink for FakeLink {
     /// There is no network between pods, ever.
     async fn network(&self, after: Option<Revision>) -> Result<NetworkAt, LinkError> {
         match after {
-            None => Ok(NetworkAt { revision: Revision(self.lock().revision), network: None }),
+            None => {
+                let revision = Revision(self.lock().revision);
+                Ok(NetworkAt { revision, network: None, is_expected: false })
+            }
             Some(_) => std::future::pending().await,
         }
     }

@@ -15,7 +15,7 @@ use crate::model::{
     Object, ObjectMeta, Part, Pod, PodPhase, PodStatus, Resource, Revision, Taint, TaintEffect,
     Uid,
 };
-use crate::node::{Assignments, LinkError, NetworkAt, NodeLink, NodeNetwork, StatusOutcome};
+use crate::node::{Assignments, LinkError, NodeLink, NodeNetwork, StatusOutcome};
 use crate::world::{EventNote, NodeUsage};
 
 /// How long a call may take before the suite calls it stuck; no promise depends on it.
@@ -238,8 +238,9 @@ pub async fn a_report_is_heard(fixture: &dyn LinkFixture) {
 /// key it tells itself.
 pub async fn the_network_is_told_at_once_and_then_when_it_changes(fixture: &dyn LinkFixture) {
     let s = setting(fixture).await;
-    let NetworkAt { mut revision, network } = within(s.link.network(None)).await.expect("told");
-    assert_eq!(network, None, "nobody asked for one");
+    let at = within(s.link.network(None)).await.expect("told");
+    assert_eq!((at.network, at.is_expected), (None, false), "nobody asked for one");
+    let mut revision = at.revision;
     let addressed = |name: &str, address: &str| {
         let kind = "InternalIP".to_owned();
         let status = NodeStatus {
@@ -269,6 +270,7 @@ pub async fn the_network_is_told_at_once_and_then_when_it_changes(fixture: &dyn 
     s.cluster.apply(setting.to_config_map()).await.expect("a good setting");
     let told = loop {
         let at = within(s.link.network(Some(revision))).await.expect("told");
+        assert!(at.is_expected || at.network.is_none(), "{at:?}");
         revision = at.revision;
         match at.network {
             Some(network) if !network.peers.is_empty() => break network,

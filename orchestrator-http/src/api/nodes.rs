@@ -172,11 +172,12 @@ async fn network(link: &dyn NodeLink, after: Option<Revision>) -> Result<Network
     let waiting = tokio::time::timeout(NOTHING_AFTER, link.network(after)).await;
     match (waiting, after) {
         (Ok(outcome), _) => {
-            let NetworkAt { revision, network } = outcome.map_err(refused)?;
-            Ok(NetworkForm { revision: revision.0, changed: true, network })
+            let NetworkAt { revision, network, is_expected } = outcome.map_err(refused)?;
+            Ok(NetworkForm { revision: revision.0, changed: true, network, is_expected })
         }
         (Err(_), Some(after)) => {
-            Ok(NetworkForm { revision: after.0, changed: false, network: None })
+            let (revision, network) = (after.0, None);
+            Ok(NetworkForm { revision, changed: false, network, is_expected: false })
         }
         (Err(_), None) => Err(Failure::timeout("the network of the node cannot be told in time")),
     }

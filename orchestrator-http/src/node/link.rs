@@ -246,10 +246,10 @@ impl NodeLink for HttpLink {
     async fn network(&self, after: Option<Revision>) -> Result<NetworkAt, LinkError> {
         let mut following = Following { after: after.map(|revision| revision.0) };
         loop {
-            let NetworkForm { revision, changed, network } =
+            let NetworkForm { revision, changed, network, is_expected } =
                 self.call(NodeCall::Network, &following).await?;
             if changed {
-                return Ok(NetworkAt { revision: Revision(revision), network });
+                return Ok(NetworkAt { revision: Revision(revision), network, is_expected });
             }
             following.after = Some(revision);
         }

@@ -114,6 +114,9 @@ pub(crate) struct NetworkForm {
     pub(crate) changed: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) network: Option<NodeNetwork>,
+    /// Whether the node may get one any moment.
+    #[serde(default, rename = "expected")]
+    pub(crate) is_expected: bool,
 }
 
 /// The status of a pod.

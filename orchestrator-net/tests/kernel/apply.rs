@@ -168,6 +168,6 @@ fn a_slice_that_another_device_has_is_refused_and_nothing_is_made() {
     a.join("eth0", "10.64.0.77/24", &other, "10.64.0.78/24");
     let before = a.state();
     let error = a.apply("a", &network(A, &[])).expect_err("it overlaps");
-    assert!(error.contains("eth0") && error.contains("10.64.0.77"), "{error}");
+    assert!(error.contains("eth0") && error.contains("10.64.0.0/24"), "{error}");
     assert_eq!(a.state(), before);
 }

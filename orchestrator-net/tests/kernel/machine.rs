@@ -98,7 +98,7 @@ impl Machine {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
                 let own = PodNetwork::open(scope).expect("netlink");
-                work(own).await.map_err(|error| format!("{error:?}"))
+                work(own).await.map_err(|error| format!("{error}: {error:?}"))
             })
         })
     }

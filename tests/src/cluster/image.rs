@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 /// What workloads call.
-const APPLETS: [&str; 8] = ["sh", "sleep", "cat", "httpd", "wget", "ping", "touch", "true"];
+const APPLETS: [&str; 8] = ["sh", "sleep", "cat", "httpd", "nc", "ping", "touch", "true"];
 /// Where a busybox may be.
 const PLACES: [&str; 3] = ["/usr/bin/busybox", "/bin/busybox", "/usr/local/bin/busybox"];
 

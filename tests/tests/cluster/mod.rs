@@ -9,6 +9,7 @@ mod herd;
 mod identity;
 mod network;
 mod oracle;
+mod pod_network;
 
 use std::collections::BTreeMap;
 

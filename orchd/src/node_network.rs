@@ -1,0 +1,198 @@
+//! The network between pods on a node: what the server says of it is kept in the kernel, whatever others do there.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use orchestrator_core::model::Revision;
+use orchestrator_core::node::{KernelNetwork, NetworkAt, NodeLink as _, NodeNetwork};
+use orchestrator_core::runtime::Scope;
+use orchestrator_docker::{DockerRuntime, PodBridge};
+use orchestrator_http::{HttpLink, write_private};
+use orchestrator_net::{NetError, PodNetwork, Privilege, privilege};
+
+use crate::out;
+use crate::runtime::RunningRuntime;
+
+/// How often it is looked whether the kernel still has what is wanted: what somebody removes is back within 10 s (F45).
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+/// How long to wait before the server is asked again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long new pods wait for the network that the cluster has: then they do without.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+/// The file with what the node knew last, for a start without the server.
+const FILE: &str = "network.json";
+
+/// Keeps a node's part of the network between pods.
+pub struct NetworkKeeper {
+    link: HttpLink,
+    docker: Arc<DockerRuntime>,
+    own: PodNetwork,
+    file: PathBuf,
+    /// What is wrong, so that it is told once.
+    told: Option<String>,
+    /// Until when new pods wait for the network.
+    awaited_until: Option<Instant>,
+}
+
+impl NetworkKeeper {
+    /// Prepares to keep it; `None` where there is nothing to keep: pods that are processes have addresses of their machine,
+    /// and without the right to change the network pods are reached from their own node alone.
+    pub fn new(
+        link: &HttpLink,
+        scope: Scope,
+        runtime: &RunningRuntime,
+        dir: &Path,
+    ) -> anyhow::Result<Option<Self>> {
+        let RunningRuntime::Docker(docker) = runtime else { return Ok(None) };
+        if let Some(host) = elsewhere() {
+            tracing::warn!(
+                host,
+                "the engine is on another machine; its pods are not reached from other nodes"
+            );
+            return Ok(None);
+        }
+        if let Privilege::Lacking(lacking) = privilege() {
+            tracing::warn!(lacking, "pods of this node are not reached from other nodes");
+            return Ok(None);
+        }
+        docker.await_bridge();
+        let own = PodNetwork::open(scope).context("cannot reach the kernel's network")?;
+        let (link, docker) = (link.clone(), Arc::clone(docker));
+        let (file, awaited_until) = (dir.join(FILE), Some(Instant::now() + WAIT_MAX));
+        Ok(Some(Self { link, docker, own, file, told: None, awaited_until }))
+    }
+
+    /// Does so until dropped.
+    pub async fn run(mut self) {
+        let mut network = read(&self.file);
+        let mut asking = Box::pin(ask(self.link.clone(), None));
+        if let Some(known) = &network {
+            self.apply(known).await;
+        }
+        loop {
+            let news = tokio::select! {
+                news = &mut asking => news,
+                () = tokio::time::sleep(LOOK_EVERY) => {
+                    if let Some(network) = &network {
+                        self.apply(network).await;
+                    }
+                    self.await_no_longer();
+                    continue;
+                }
+            };
+            asking = Box::pin(ask(self.link.clone(), Some(news.revision)));
+            if news.network != network {
+                if let Some(old) = network.filter(|old| is_other(old, news.network.as_ref())) {
+                    let outcome = self.own.remove(&old).await;
+                    self.tell(outcome.err());
+                }
+                network = news.network;
+                if let Err(error) = keep(&self.file, network.as_ref()) {
+                    let error = out::chain(&error);
+                    tracing::warn!(error, "the network is not known to a start without the server");
+                }
+                if let Some(network) = &network {
+                    self.apply(network).await;
+                }
+            }
+            if network.is_none() && !news.is_expected {
+                self.do_without();
+            }
+        }
+    }
+
+    /// Has pods do without a network that did not come.
+    fn await_no_longer(&mut self) {
+        if self.awaited_until.is_some_and(|until| until <= Instant::now()) {
+            tracing::warn!(
+                "there is no network between pods yet; what starts now is reached from this node alone"
+            );
+            self.do_without();
+        }
+    }
+
+    fn do_without(&mut self) {
+        self.awaited_until = None;
+        self.docker.use_own_networks();
+    }
+
+    async fn apply(&mut self, network: &NodeNetwork) {
+        let outcome = self.own.apply(network).await;
+        match &outcome {
+            Ok(KernelNetwork { bridge, slice, .. }) => {
+                let (bridge, slice) = (bridge.clone(), *slice);
+                self.docker.use_bridge(PodBridge { bridge, slice });
+                self.awaited_until = None;
+            }
+            // Pods run, and are reached from their own node.
+            Err(NetError::Foreign { .. } | NetError::Overlap { .. }) => self.do_without(),
+            Err(_) => {}
+        }
+        if network.encrypted && outcome.is_ok() {
+            self.tell_text(Some(
+                "traffic between nodes is to be encrypted, which this version cannot do: none is sent".to_owned(),
+            ));
+        } else {
+            self.tell(outcome.err());
+        }
+    }
+
+    fn tell(&mut self, error: Option<NetError>) {
+        self.tell_text(error.map(|error| out::chain(&anyhow::Error::from(error))));
+    }
+
+    /// Says once what is wrong, and that it is over.
+    fn tell_text(&mut self, wrong: Option<String>) {
+        match &wrong {
+            Some(error) if self.told != wrong => {
+                tracing::warn!(error, "the network between pods is not as it should be");
+            }
+            None if self.told.is_some() => {
+                tracing::info!("the network between pods is as it should be")
+            }
+            Some(_) | None => {}
+        }
+        self.told = wrong;
+    }
+}
+
+/// Removes what was kept on a node whose pods have all ended.
+pub async fn remove_network(scope: Scope, dir: &Path) -> anyhow::Result<()> {
+    let file = dir.join(FILE);
+    let Some(network) = read(&file) else { return Ok(()) };
+    let own = PodNetwork::open(scope).context("cannot reach the kernel's network")?;
+    own.remove(&network).await.context("cannot remove the network between pods")
+}
+
+/// The engine's machine, when it is not this one.
+fn elsewhere() -> Option<String> {
+    let host = std::env::var("DOCKER_HOST").ok()?;
+    (!host.is_empty() && !host.starts_with("unix:")).then_some(host)
+}
+
+/// Whether what was made for one is not overwritten by the other.
+fn is_other(old: &NodeNetwork, new: Option<&NodeNetwork>) -> bool {
+    new.is_none_or(|new| (new.range, new.slice) != (old.range, old.slice))
+}
+
+/// Waits for news, also while the server is away.
+async fn ask(link: HttpLink, after: Option<Revision>) -> NetworkAt {
+    loop {
+        match link.network(after).await {
+            Ok(news) => return news,
+            Err(error) => tracing::debug!(%error, "the network between pods is not told"),
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+}
+
+fn read(file: &Path) -> Option<NodeNetwork> {
+    serde_json::from_slice(&std::fs::read(file).ok()?).ok()
+}
+
+fn keep(file: &Path, network: Option<&NodeNetwork>) -> anyhow::Result<()> {
+    let bytes = serde_json::to_vec(&network)?;
+    write_private(file, &bytes).with_context(|| format!("cannot write {}", file.display()))
+}
