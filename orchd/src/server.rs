@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use orchestrator_http::{join_as_server, refuse_stranger};
+use orchestrator_http::{join_as_server, refuse_stranger, sealing_keys_of_peers};
+use orchestrator_seal::KeyRing;
 
 use crate::arguments::{address, url};
+use crate::clock::seconds_now;
 use crate::control_plane::{ControlPlane, Endpoint};
 use crate::data_dir::{DataDir, PKI, default_data_dir};
 use crate::host::{address_towards, host_name};
@@ -113,7 +115,14 @@ async fn start(args: &ServerArgs, data_dir: &std::path::Path) -> anyhow::Result<
         backend.close().await;
         return Err(error.into());
     }
-    let store = Store::new(backend, dir.keys()?);
+    let keys = dir.keys()?;
+    if let Some(own) = &url_among
+        && let Err(error) = catch_up_on_keys(&keys, &backend, &data_dir.join(PKI), own).await
+    {
+        backend.close().await;
+        return Err(error);
+    }
+    let store = Store::new(backend, keys);
     dir.remember_store(&url)?;
     let mut names = args.name.clone();
     names.extend(url_among.as_deref().and_then(host_of).map(str::to_owned));
@@ -132,6 +141,20 @@ async fn start(args: &ServerArgs, data_dir: &std::path::Path) -> anyhow::Result<
             control_plane.stop(false).await;
             Err(error)
         }
+    }
+}
+
+/// Learns which keys for secrets were made while this server was away.
+async fn catch_up_on_keys(
+    keys: &KeyRing,
+    store: &Backend,
+    pki: &std::path::Path,
+    own: &str,
+) -> anyhow::Result<()> {
+    let told = sealing_keys_of_peers(&*store.shared(), pki, own, seconds_now()).await;
+    match told.map_err(anyhow::Error::from_boxed)? {
+        Some(theirs) => Ok(keys.take_in(&theirs.text.0)?),
+        None => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use orchestrator_core::model::Revision;
 use orchestrator_core::store::{BoxError, Quarantined, StateStore, StoreError};
 use orchestrator_etcd::{EtcdIdentity, EtcdOptions, EtcdStore, EtcdTls, EtcdUser};
-use orchestrator_http::{KeyRotation, Upkeep};
+use orchestrator_http::{KeyRotation, Peers, SealingKeys, Upkeep};
 use orchestrator_seal::{KeyRing, SealedStore, Sealing};
 use orchestrator_sqlite::{SqliteOptions, SqliteStore};
 
@@ -191,9 +191,17 @@ impl Store {
         }
     }
 
-    /// Makes a new key and seals everything with it.
-    pub async fn rotate(&self) -> anyhow::Result<KeyRotation> {
-        let key = self.sealed.keys().add_key()?;
+    /// Makes a new key, gives it to the other servers, and seals everything with it.
+    pub async fn rotate(&self, peers: &dyn Peers) -> anyhow::Result<KeyRotation> {
+        let keys = self.sealed.keys();
+        let key = keys.prepare_key()?;
+        // Everybody can open what it seals before it seals anything.
+        peers.give(&self.sealing_keys()).await.map_err(anyhow::Error::from_boxed)?;
+        keys.seal_with(&key)?;
+        let seals = Some(key.to_string());
+        if let Err(error) = peers.give(&SealingKeys { seals, ..self.sealing_keys() }).await {
+            tracing::warn!(%error, "a server goes on sealing with the old key until it starts anew");
+        }
         let Sealing { sealed, unreadable } = self.sealed.seal_all().await?;
         let told = |found: Quarantined| format!("{}: {}", found.key, found.reason);
         let unreadable = unreadable.into_iter().map(told).collect();
@@ -207,8 +215,21 @@ impl Upkeep for Store {
         self.backend.shared()
     }
 
-    async fn rotate_keys(&self) -> Result<KeyRotation, BoxError> {
-        Ok(self.rotate().await?)
+    async fn rotate_keys(&self, peers: &dyn Peers) -> Result<KeyRotation, BoxError> {
+        Ok(self.rotate(peers).await?)
+    }
+
+    fn sealing_keys(&self) -> SealingKeys {
+        SealingKeys { text: self.sealed.keys().text(), seals: None }
+    }
+
+    fn take_sealing_keys(&self, given: &SealingKeys) -> Result<(), BoxError> {
+        let keys = self.sealed.keys();
+        keys.take_in(&given.text.0)?;
+        if let Some(id) = &given.seals {
+            keys.seal_with(&id.parse()?)?;
+        }
+        Ok(())
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) enum Route {
     Join,
     /// Where one more server gets the cluster's keys.
     JoinServer,
+    /// Where servers tell one another the keys that seal secrets.
+    PeerKeys,
     /// `/metrics`.
     Metrics,
     /// What the agent of a node says.
@@ -92,6 +94,7 @@ impl Route {
             Self::Health => "health",
             Self::Join | Self::JoinServer => "join",
             Self::Metrics => "metrics",
+            Self::PeerKeys => "peer-keys",
             Self::Node { call, .. } => call.name(),
             Self::Object { key } | Self::Sub { key, .. } => key.kind.plural(),
             Self::SealingKeys => "sealingkeys",
@@ -241,6 +244,7 @@ fn in_group(group: &'static str, rest: &[&str]) -> Result<Route, Failure> {
         (OWN_GROUP, ["backups"]) => Ok(Route::Backups),
         (OWN_GROUP, ["join"]) => Ok(Route::Join),
         (OWN_GROUP, ["join-server"]) => Ok(Route::JoinServer),
+        (OWN_GROUP, ["peer-keys"]) => Ok(Route::PeerKeys),
         (OWN_GROUP, ["nodes", node, call]) => {
             let call = NodeCall::find(call).ok_or_else(Failure::no_such_path)?;
             let node = key(Kind::Node, "", node)?.name.to_string();

@@ -8,10 +8,12 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::{PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use orchestrator_core::model::Sensitive;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 /// The most keys in a file.
@@ -37,6 +39,14 @@ impl KeyId {
 
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        Self::parse(text).ok_or_else(|| KeyError::Id { text: text.to_owned() })
     }
 }
 
@@ -77,6 +87,12 @@ pub enum KeyError {
         #[source]
         source: io::Error,
     },
+    /// It is no name of a key.
+    #[error("{text:?} is no name of a key: eight hexadecimal digits are needed")]
+    Id {
+        /// What it is instead.
+        text: String,
+    },
     /// There are as many keys as there may be.
     #[error(
         "{} holds {KEYS_MAX} keys, the most there may be; take lines out at its top whose keys no backup needs any more", path.display()
@@ -93,6 +109,14 @@ pub enum KeyError {
         /// Its mode.
         mode: u32,
     },
+    /// There is no such key.
+    #[error("{} holds no key {id}", path.display())]
+    Unknown {
+        /// The file.
+        path: PathBuf,
+        /// The key's name.
+        id: KeyId,
+    },
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
     Random,
@@ -104,7 +128,7 @@ pub struct KeyRing {
     keys: RwLock<Keys>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 struct Keys {
     /// In the order of the file.
     order: Vec<KeyId>,
@@ -156,19 +180,85 @@ impl KeyRing {
     /// # Errors
     /// [`KeyError`]; everything is then as it was.
     pub fn add_key(&self) -> Result<KeyId, KeyError> {
+        let id = self.prepare_key()?;
+        self.seal_with(&id)?;
+        Ok(id)
+    }
+
+    /// Makes a new key and writes it into the file; it opens from now on, and seals once [`Self::seal_with`] says so. Others who
+    /// have the same keys can be given it meanwhile ([`Self::text`]).
+    ///
+    /// # Errors
+    /// [`KeyError`]; everything is then as it was.
+    pub fn prepare_key(&self) -> Result<KeyId, KeyError> {
+        self.change(|keys| {
+            let id = random_id()?;
+            keys.add(id.clone(), random()?);
+            Ok(id)
+        })
+    }
+
+    /// Seals with a key of the file from now on.
+    ///
+    /// # Errors
+    /// [`KeyError`]; everything is then as it was.
+    pub fn seal_with(&self, id: &KeyId) -> Result<(), KeyError> {
+        self.change(|keys| {
+            if !keys.by_id.contains_key(id) {
+                return Err(KeyError::Unknown { path: self.path.clone(), id: id.clone() });
+            }
+            keys.order.retain(|other| other != id);
+            keys.order.push(id.clone());
+            keys.current = id.clone();
+            Ok(())
+        })
+    }
+
+    /// The file's text, with every key.
+    pub fn text(&self) -> Sensitive<String> {
+        Sensitive(self.keys.read().unwrap_or_else(PoisonError::into_inner).to_text())
+    }
+
+    /// Takes in the keys of another file's text: those that are new open from now on, and the one that seals there does so here too if
+    /// it is new.
+    ///
+    /// # Errors
+    /// [`KeyError`]; everything is then as it was.
+    pub fn take_in(&self, text: &str) -> Result<(), KeyError> {
+        let theirs = parse(&self.path, text)?;
+        self.change(|keys| {
+            let seals_anew = !keys.by_id.contains_key(&theirs.current);
+            for id in &theirs.order {
+                if let Some(key) = theirs.by_id.get(id).filter(|_| !keys.by_id.contains_key(id)) {
+                    keys.add(id.clone(), *key);
+                }
+            }
+            if seals_anew {
+                keys.order.retain(|id| *id != theirs.current);
+                keys.order.push(theirs.current.clone());
+                keys.current = theirs.current.clone();
+            }
+            Ok(())
+        })
+    }
+
+    /// Changes the keys of the file, where somebody may have put some meanwhile.
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Keys) -> Result<T, KeyError>,
+    ) -> Result<T, KeyError> {
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        // Somebody may have put keys there meanwhile.
-        let mut new = read(&self.path)?;
-        if new.order.len() >= KEYS_MAX {
+        let there = read(&self.path)?;
+        let mut new = there.clone();
+        let changed = change(&mut new)?;
+        if new.order.len() > KEYS_MAX {
             return Err(KeyError::Full { path: self.path.clone() });
         }
-        let id = random_id()?;
-        new.by_id.insert(id.clone(), random()?);
-        new.order.push(id.clone());
-        new.current = id.clone();
-        write(&self.path, &new)?;
+        if new != there {
+            write(&self.path, &new)?;
+        }
         *keys = new;
-        Ok(id)
+        Ok(changed)
     }
 
     /// Reads the file again: keys that were put there open things from now on, and the last one seals.
@@ -183,6 +273,23 @@ impl KeyRing {
 
     pub(crate) fn key(&self, id: &KeyId) -> Option<[u8; KEY_BYTES]> {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).by_id.get(id).copied()
+    }
+}
+
+impl Keys {
+    /// Adds a key that opens, in front of the one that seals.
+    fn add(&mut self, id: KeyId, key: [u8; KEY_BYTES]) {
+        self.by_id.insert(id.clone(), key);
+        self.order.insert(self.order.len() - 1, id);
+    }
+
+    fn to_text(&self) -> String {
+        let mut text = ABOUT.to_owned();
+        for id in &self.order {
+            let key = self.by_id.get(id).map(|key| STANDARD.encode(key)).unwrap_or_default();
+            text.push_str(&format!("{id} {key}\n"));
+        }
+        text
     }
 }
 
@@ -203,7 +310,11 @@ fn read(path: &Path) -> Result<Keys, KeyError> {
         let reason = "the file is too large to be one of keys";
         return Err(KeyError::Content { path: path.to_owned(), line: 1, reason });
     }
-    let text = fs::read_to_string(path).map_err(failed)?;
+    parse(path, &fs::read_to_string(path).map_err(failed)?)
+}
+
+/// Reads keys out of a text that is, or is to be, in a file.
+fn parse(path: &Path, text: &str) -> Result<Keys, KeyError> {
     let (mut order, mut by_id) = (Vec::new(), BTreeMap::new());
     for (line, text) in (1..).zip(text.lines()) {
         let wrong = |reason| KeyError::Content { path: path.to_owned(), line, reason };
@@ -232,11 +343,7 @@ fn read(path: &Path) -> Result<Keys, KeyError> {
 
 /// Writes a file whole or not at all, for its owner alone.
 fn write(path: &Path, keys: &Keys) -> Result<(), KeyError> {
-    let mut text = ABOUT.to_owned();
-    for id in &keys.order {
-        let key = keys.by_id.get(id).map(|key| STANDARD.encode(key)).unwrap_or_default();
-        text.push_str(&format!("{id} {key}\n"));
-    }
+    let text = keys.to_text();
     let write = || {
         let directory = path.parent().unwrap_or(Path::new("."));
         // Such a file is made with mode 0600. The ending says that it is not whole yet.
@@ -282,6 +389,40 @@ mod tests {
         let lines = fs::read_to_string(&path).expect("there");
         assert_eq!(lines.lines().filter(|line| !line.starts_with('#')).count(), KEYS_MAX);
         assert!(!format!("{ring:?}").contains(second.as_str()));
+    }
+
+    #[test]
+    fn a_new_key_is_known_everywhere_before_it_seals_anywhere() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+        let one = KeyRing::open(&one).expect("made");
+        std::fs::copy(one.path(), &other).expect("copied");
+        let other = KeyRing::open(&other).expect("there");
+        let (first, second) = (one.current(), one.prepare_key().expect("room"));
+        other.take_in(&one.text().0).expect("good");
+        assert_eq!([one.current(), other.current()], [first.clone(), first.clone()]);
+        assert_eq!(other.key(&second), one.key(&second));
+        one.seal_with(&second).expect("there");
+        other.seal_with(&second).expect("there");
+        assert_eq!([one.current(), other.current()], [second.clone(), second.clone()]);
+        assert_eq!(KeyRing::read(other.path()).expect("there").current(), second);
+        // Who was away learns what seals now, and who is behind changes nothing.
+        let late = dir.path().join("late");
+        std::fs::write(&late, "").expect("written");
+        std::fs::set_permissions(&late, fs::Permissions::from_mode(0o600)).expect("ours");
+        std::fs::write(
+            &late,
+            format!("{first} {}", STANDARD.encode(one.key(&first).expect("there"))),
+        )
+        .expect("written");
+        let late = KeyRing::open(&late).expect("there");
+        other.take_in(&late.text().0).expect("good");
+        assert_eq!(other.current(), second);
+        late.take_in(&other.text().0).expect("good");
+        assert_eq!((late.current(), late.key(&first)), (second, one.key(&first)));
+        let none = KeyId::parse("00000000").expect("a name");
+        assert!(late.seal_with(&none).expect_err("none").to_string().contains("no key 00000000"));
+        assert!(late.take_in("nonsense").is_err());
     }
 
     #[test]

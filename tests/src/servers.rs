@@ -238,7 +238,8 @@ impl Servers {
         made.stdout.trim().to_owned()
     }
 
-    fn data_dir(&self, n: usize) -> PathBuf {
+    /// The data directory of a server.
+    pub fn data_dir(&self, n: usize) -> PathBuf {
         self.dir.path().join(format!("server-{n}"))
     }
 

@@ -211,6 +211,60 @@ async fn a_server_without_the_clusters_keys_is_refused() {
     assert!(!keys.exists(), "no key was made");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_key_for_secrets_reaches_every_server_and_one_that_was_away() {
+    let mut servers = Servers::start().await;
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": { "name": "s", "namespace": "default" }, "data": { "word": "aHVzaA==" },
+    });
+    let params = WriteParams::default();
+    servers.client(0).create(Kind::Secret, Some("default"), &secret, params).await.expect("made");
+    let away = (servers.leader(0).await + 1) % SERVERS;
+    let here = (away + 1) % SERVERS;
+    servers.stop(away).await;
+    let first = rotate(&servers, here).await.expect("nobody else need know");
+    servers.start_server(away).await;
+    word_is_read_by_all(&servers).await;
+
+    let second = rotate(&servers, away).await.expect("all are there");
+    assert_ne!(first, second);
+    word_is_read_by_all(&servers).await;
+    for n in 0..SERVERS {
+        let keys = std::fs::read_to_string(servers.data_dir(n).join("pki/secrets.keys"));
+        let keys = keys.expect("there");
+        assert!(keys.contains(&first), "server {n}");
+        let last = keys.lines().last().expect("lines");
+        assert!(last.starts_with(&second), "server {n} seals with the newest");
+    }
+
+    let victim = (servers.leader(0).await + 1) % SERVERS;
+    servers.kill(victim).await;
+    let refused = rotate(&servers, (victim + 1) % SERVERS).await.expect_err("it may run");
+    assert!(refused.contains(&servers.url(victim)), "{refused}");
+    servers.start_server(victim).await;
+    word_is_read_by_all(&servers).await;
+}
+
+/// Makes a new key at a server, and returns its name; or what orchd said.
+async fn rotate(servers: &Servers, n: usize) -> Result<String, String> {
+    let data = servers.data_dir(n);
+    let data = data.to_str().expect("paths of tests are text");
+    let ended = servers.call(&["secrets", "rotate", "--data-dir", data]).await;
+    let key = ended.stdout.strip_prefix("key ").and_then(|rest| rest.split_once(" seals "));
+    match key {
+        Some((key, _)) if ended.status.success() => Ok(key.to_owned()),
+        Some(_) | None => Err(format!("{ended:?}")),
+    }
+}
+
+async fn word_is_read_by_all(servers: &Servers) {
+    for n in 0..SERVERS {
+        let secret = servers.client(n).get(&Key::new(Kind::Secret, "default", "s")).await;
+        assert_eq!(secret.expect("opened")["data"]["word"], "aHVzaA==", "server {n}");
+    }
+}
+
 /// Objects that somebody makes all the time, at one server or the other, as they answer.
 struct Writing {
     stop: std::sync::Arc<AtomicBool>,

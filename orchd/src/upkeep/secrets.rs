@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use orchestrator_http::{Client, ClientError, KeyRotation};
+use anyhow::bail;
+use orchestrator_http::{Client, ClientError, KeyRotation, NoPeers, server_urls};
 
 use crate::data_dir::{DataDir, default_data_dir};
 use crate::out::{Stop, line, remark};
@@ -59,7 +60,19 @@ async fn rotate(
     }
     let url = dir.known_store(asked)?;
     let store = Store::new(Backend::open(&url, etcd).await?, dir.keys()?);
-    let rotation = store.rotate().await;
+    let rotation = rotate_alone(&store).await;
     store.close().await;
     rotation
+}
+
+/// Changes the key of a store that no server has open.
+async fn rotate_alone(store: &Store) -> anyhow::Result<KeyRotation> {
+    let servers = server_urls(&*store.shared()).await?;
+    if !servers.is_empty() {
+        bail!(
+            "other servers may use the store, and would not know the new key: {}; start this server, which gives it to them",
+            servers.join(", ")
+        );
+    }
+    store.rotate(&NoPeers).await
 }

@@ -81,6 +81,11 @@ impl<'a> Noted<'a> {
         self.note(&caller, false, &Arc::new(Attributes::path("create", path)), parts);
     }
 
+    /// Learns that another server gives keys.
+    pub(super) fn given(&self, caller: &Caller, path: &str, parts: &Parts) {
+        self.note(caller, false, &Arc::new(Attributes::path("update", path)), parts);
+    }
+
     /// Learns by whose rights it is done.
     pub(super) fn act_for(&self, caller: &Caller) {
         let mut about = self.about.lock().unwrap_or_else(PoisonError::into_inner);

@@ -53,7 +53,7 @@ use crate::openapi;
 use crate::path::{self, Route};
 use crate::query::Query;
 use crate::registry::{self, Subresource};
-use crate::servers::{Place, Servers, forwarded_for};
+use crate::servers::{Place, Servers, forwarded_for, is_server};
 use crate::status::Failure;
 use crate::stopping::Stopping;
 use crate::stream::{ExecQuery, Takeover};
@@ -275,6 +275,10 @@ impl Api {
             _ => {}
         }
         let forwarded = forwarded_for(&parts.headers, &transport)?;
+        if matches!(&route, Ok(Route::PeerKeys)) && forwarded.is_none() && is_server(&transport) {
+            let caller = self.authenticate(&parts.headers, transport)?;
+            return self.peer_keys(&parts, body, &caller, noted).await;
+        }
         let is_forwarded = forwarded.is_some();
         let transport = forwarded.unwrap_or(transport);
         let uid = match &transport {
@@ -488,6 +492,7 @@ impl Api {
             | Route::JoinServer
             | Route::Node { .. }
             | Route::Object { .. }
+            | Route::PeerKeys
             | Route::SealingKeys
             | Route::Sub { .. } => Err(Failure::no_such_path()),
         }

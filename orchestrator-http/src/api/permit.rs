@@ -157,6 +157,7 @@ pub(super) fn attributes(route: &Route, method: &Method, query: &Query, path: &s
         | Route::Metrics
         | Route::OpenApi
         | Route::OpenApiIndex
+        | Route::PeerKeys
         | Route::OpenApiOf { .. }
         | Route::Resources { .. }
         | Route::Version => Attributes::path(if is_read { "get" } else { verb_of(method) }, path),

@@ -5,16 +5,22 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response, StatusCode};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
+use orchestrator_core::api::Caller;
 use orchestrator_core::driver::Dumper;
+use serde_json::Value;
 
+use super::audited::Noted;
 use super::permit::Permit;
+use super::write::read;
 use super::{Api, json};
 use crate::body::{self, Body, BrokenOff};
-use crate::servers::Servers;
+use crate::negotiate::BodyFormat;
+use crate::servers::Others;
 use crate::status::Failure;
 use crate::stopping::Stopping;
-use crate::upkeep::Upkeep;
+use crate::upkeep::{NoPeers, Peers, SealingKeys, Upkeep};
 
 impl Api {
     /// Answers with a dump of the store, as it is now, while it goes on being written.
@@ -35,15 +41,9 @@ impl Api {
     /// Makes a new key for secrets.
     pub(super) async fn rotate_keys(&self) -> Result<Response<Body>, Failure> {
         let world = self.inner.cluster.world();
-        if self.inner.cluster.is_shared() && Servers::urls(&world).len() > 1 {
-            return Err(Failure::new(
-                StatusCode::CONFLICT,
-                "Conflict",
-                "the other servers would not know the new key: stop them, make it, give them a copy of the file pki/secrets.keys, and start \
-                 them again",
-            ));
-        }
-        let rotated = self.upkeep()?.rotate_keys().await.map_err(|error| {
+        let others = self.servers().map(|servers| Others { servers, world });
+        let peers = others.as_ref().map_or(&NoPeers as &dyn Peers, |others| others);
+        let rotated = self.upkeep()?.rotate_keys(peers).await.map_err(|error| {
             Failure::internal(format!(
                 "the key was not changed: {}",
                 crate::causes::causes(&*error)
@@ -52,6 +52,44 @@ impl Api {
         let value = serde_json::to_value(&rotated)
             .map_err(|error| Failure::internal(format!("encoding the answer: {error}")))?;
         Ok(json(StatusCode::CREATED, &value))
+    }
+
+    /// Tells another server the keys that seal secrets, or takes in what it has made.
+    pub(super) async fn peer_keys<B>(
+        &self,
+        parts: &Parts,
+        body: B,
+        caller: &Caller,
+        noted: &Noted<'_>,
+    ) -> Result<Response<Body>, Failure>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: std::fmt::Display,
+    {
+        let upkeep = self.upkeep()?;
+        let encoded = |value: Result<Value, serde_json::Error>| {
+            value.map_err(|error| Failure::internal(format!("encoding the answer: {error}")))
+        };
+        match parts.method {
+            Method::GET => {
+                let keys = upkeep.sealing_keys();
+                Ok(json(StatusCode::OK, &encoded(serde_json::to_value(keys))?))
+            }
+            Method::POST => {
+                noted.given(caller, parts.uri.path(), parts);
+                let (value, _) = read(BodyFormat::Json, &body::read(body).await?)?;
+                let keys: SealingKeys = serde_json::from_value(value)
+                    .map_err(|_| Failure::bad_request("the keys cannot be read"))?;
+                upkeep.take_sealing_keys(&keys).map_err(|error| {
+                    Failure::internal(format!(
+                        "the keys were not taken: {}",
+                        crate::causes::causes(&*error)
+                    ))
+                })?;
+                Ok(json(StatusCode::OK, &Value::Object(serde_json::Map::new())))
+            }
+            _ => Err(Failure::method_not_allowed()),
+        }
     }
 
     fn upkeep(&self) -> Result<&Arc<dyn Upkeep>, Failure> {

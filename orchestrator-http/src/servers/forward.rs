@@ -54,6 +54,8 @@ impl Place {
         match route {
             Route::Node { call: NodeCall::Events | NodeCall::Reports, .. } => leader(),
             Route::Sub { sub: Subresource::Binding, .. } if *method == Method::POST => leader(),
+            // One change of keys at a time.
+            Route::SealingKeys if *method == Method::POST => leader(),
             // Usage is kept in the leader's memory.
             Route::Answered { answered, .. }
                 if matches!(answered.kind, AnswerKind::NodeMetrics | AnswerKind::PodMetrics) =>

@@ -6,6 +6,7 @@
 
 mod forward;
 mod join;
+mod keys;
 mod record;
 mod root;
 
@@ -24,7 +25,10 @@ use crate::pki::{Pki, PkiError, sha256};
 pub(crate) use forward::{NO_LEADER, Place, forwarded_for};
 pub(crate) use join::{JOIN_SERVER_PATH, JoinServerRequest, shared_files};
 pub use join::{JoinServerError, join_as_server};
+pub(crate) use keys::Others;
+pub use keys::sealing_keys_of_peers;
 pub(crate) use record::keep_record;
+pub use record::server_urls;
 pub(crate) use root::check_root;
 pub use root::{RootError, refuse_stranger};
 

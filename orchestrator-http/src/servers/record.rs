@@ -1,11 +1,13 @@
-//! The record that a server keeps of itself, for the others and for agents.
+//! The record that a server keeps of itself, for the others and for agents; and what a store says of servers before a cluster runs on it.
 
 use std::time::Duration;
 
 use orchestrator_core::driver::Cluster;
-use orchestrator_core::model::{Key, Lease, LeaseSpec, ObjectMeta, Resource};
+use orchestrator_core::model::{Key, Kind, Lease, LeaseSpec, ObjectMeta, Resource};
+use orchestrator_core::store::{Page, StateStore, StoreError};
+use orchestrator_core::world::World;
 
-use super::{LABEL_SERVER, NAMESPACE, URL, name, record_key, records};
+use super::{LABEL_SERVER, NAMESPACE, Servers, URL, name, record_key, records};
 use crate::stopping::Stopping;
 
 /// How often a server says anew that it is there.
@@ -39,6 +41,32 @@ pub(crate) async fn keep_record(cluster: Cluster, own: String, mut stopping: Sto
     let forgotten = tokio::time::timeout(FORGET_WITHIN, cluster.delete(&key)).await;
     if !matches!(forgotten, Ok(Ok(()))) {
         tracing::debug!("the record of this server stays; the others find out that it is gone");
+    }
+}
+
+/// Returns the URLs of the servers that are known of in a store.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn server_urls(store: &dyn StateStore) -> Result<Vec<String>, StoreError> {
+    Ok(Servers::urls(&read_records(store).await?))
+}
+
+/// Reads what a store says of its cluster's root and servers, and nothing else: none of it is secret.
+pub(super) async fn read_records(store: &dyn StateStore) -> Result<World, StoreError> {
+    let concerns = |key: &Key| {
+        matches!(key.kind, Kind::ConfigMap | Kind::Lease) && &*key.namespace == NAMESPACE
+    };
+    let mut found = Page::default();
+    let mut token = None;
+    loop {
+        let page = store.load(token.take()).await?;
+        let records = page.records.into_iter().filter(|record| concerns(&record.key.object));
+        found.records.extend(records);
+        token = page.next;
+        if token.is_none() {
+            return Ok(World::from_pages([found]));
+        }
     }
 }
 

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use orchestrator_core::api::{Caller, Rejection, Request, WriteOptions};
 use orchestrator_core::driver::Cluster;
-use orchestrator_core::model::{ConfigMap, Key, Kind, Object, ObjectMeta};
-use orchestrator_core::store::{Page, StateStore, StoreError};
+use orchestrator_core::model::{ConfigMap, Kind, Object, ObjectMeta};
+use orchestrator_core::store::{StateStore, StoreError};
 use orchestrator_core::world::World;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::NAMESPACE;
+use super::record::read_records;
 use crate::pki::{Pki, fingerprint};
 
 /// The object that names the root of the cluster whose state it lies in.
@@ -62,7 +63,7 @@ pub enum RootError {
 /// # Errors
 /// [`RootError`].
 pub async fn refuse_stranger(store: &dyn StateStore, keys: &Path) -> Result<(), RootError> {
-    let Some(theirs) = root_of(&recorded_in(store).await.map_err(RootError::Store)?) else {
+    let Some(theirs) = root_of(&read_records(store).await.map_err(RootError::Store)?) else {
         return Ok(());
     };
     let own = match std::fs::read(keys.join(ROOT)) {
@@ -75,21 +76,6 @@ pub async fn refuse_stranger(store: &dyn StateStore, keys: &Path) -> Result<(), 
         }
         // What is no certificate is told when it is opened.
         Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-/// Reads what a store says of its cluster's root, and nothing else.
-async fn recorded_in(store: &dyn StateStore) -> Result<World, StoreError> {
-    let key = Key::new(Kind::ConfigMap, NAMESPACE, NAME);
-    let mut found = Page::default();
-    let mut token = None;
-    loop {
-        let page = store.load(token.take()).await?;
-        found.records.extend(page.records.into_iter().filter(|record| record.key.object == key));
-        token = page.next;
-        if token.is_none() {
-            return Ok(World::from_pages([found]));
-        }
     }
 }
 
