@@ -269,6 +269,10 @@ fn kind(group: &str, plural: &str) -> Result<Kind, Failure> {
 }
 
 fn in_resource(kind: Kind, namespace: Option<&str>, rest: &[&str]) -> Result<Route, Failure> {
+    // Behind it goes the path of somebody else, and before it a name may have a scheme and a port.
+    if let [_, "proxy", ..] = rest {
+        return Err(Failure::not_implemented(&format!("{}/proxy", kind.plural())));
+    }
     below_resource(kind, namespace, rest, below)
 }
 
@@ -410,7 +414,12 @@ mod tests {
         ] {
             refused(path, 404);
         }
-        refused("/api/v1/namespaces/default/pods/a/proxy", 501);
+        for path in
+            ["pods/a/proxy", "pods/a:80/proxy/x/y", "services/https:a:web/proxy/", "pods/a/resize"]
+        {
+            refused(&format!("/api/v1/namespaces/default/{path}"), 501);
+        }
+        refused("/api/v1/nodes/a/proxy/healthz", 501);
     }
 
     #[test]

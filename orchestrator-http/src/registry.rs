@@ -52,9 +52,8 @@ impl Subresource {
     }
 }
 
-/// What Kubernetes has below objects and this server does not (yet); answered with 501.
-pub(crate) const SUBRESOURCES_ABSENT: [&str; 4] =
-    ["ephemeralcontainers", "finalize", "proxy", "resize"];
+/// What Kubernetes has below objects and this server does not (yet), but for proxies; answered with 501.
+pub(crate) const SUBRESOURCES_ABSENT: [&str; 3] = ["ephemeralcontainers", "finalize", "resize"];
 
 /// A resource that is served.
 #[derive(Debug)]
