@@ -7,7 +7,7 @@ use super::authorise::{Verb, may_try};
 use super::create::{is_gone, may_create, record};
 use super::decode::{Decoded, decode};
 use super::three_way::three_way;
-use super::update::{Change, check, without_revision};
+use super::update::{Change, Way, check, without_revision};
 use super::{
     Context, Effect, FieldValidation, Preconditions, Rejection, WriteOptions, bad_request,
 };
@@ -56,8 +56,7 @@ pub(super) fn apply(
         decode(context.world, key.kind, merged, FieldValidation::Ignore, Some(&stored.object))?;
     check(preconditions, stored)?;
     let new = annotated(merged.object, annotation);
-    Change { stored, new, preconditions, options, warnings, is_applied: false }
-        .decide(context, part)
+    Change { stored, new, preconditions, options, warnings, way: Way::Object }.decide(context, part)
 }
 
 /// Returns the manifest as it is remembered, in kubectl's form, and what in it is a precondition. What only the control

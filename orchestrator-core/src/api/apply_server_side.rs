@@ -6,7 +6,7 @@ use super::apply::last_applied;
 use super::authorise::{Verb, may_try};
 use super::create::{is_gone, may_create, record};
 use super::decode::{Decoded, decode};
-use super::update::{Change, admitted, check, without_revision};
+use super::update::{Change, Way, admitted, check, without_revision};
 use super::{
     Context, Effect, FieldValidation, Preconditions, Rejection, WriteOptions, bad_request, custom,
 };
@@ -91,7 +91,7 @@ pub(super) fn apply(
         merged.meta_mut().managed_fields = managed;
     }
     let preconditions = wish.preconditions;
-    Change { stored, new: merged, preconditions, options, warnings, is_applied: true }
+    Change { stored, new: merged, preconditions, options, warnings, way: Way::Applied }
         .decide(context, wish.part)
 }
 

@@ -31,7 +31,7 @@ use crate::world::{Stored, World};
 pub use crate::model::{FieldError, FieldErrorKind};
 pub use crate::ownership::ApplyConflict;
 pub use bind::bind_proposal;
-pub use patch::merge_patch;
+pub use patch::{json_patch, merge_patch};
 pub use rbac::{
     AUTO_UPDATE_ANNOTATION, Asked, Attributes, GROUP_AUTHENTICATED, GROUP_MASTERS, GROUP_NODES,
     GROUP_SERVICE_ACCOUNTS, NODE_USER_PREFIX, built_in_access, permits, permitted_rules,

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::apply_server_side::Wish;
 use super::authorise::{Action, may_try};
 use super::decode::decode;
-use super::update::{Change, without_revision};
+use super::update::{Change, Way, without_revision};
 use super::{
     Context, Effect, Patch, Preconditions, Rejection, WriteOptions, apply, apply_server_side,
     bad_request, find, strategic,
@@ -60,7 +60,7 @@ pub(super) fn patch(
     let value = patched(&stored.object.at_version_of(key.kind), change)?;
     let decoded = decode(context.world, key.kind, value, options.validation, Some(&stored.object))?;
     let warnings = decoded.warnings;
-    Change { stored, new: decoded.object, preconditions, options, warnings, is_applied: false }
+    Change { stored, new: decoded.object, preconditions, options, warnings, way: Way::Object }
         .decide(context, part)
 }
 
@@ -95,8 +95,15 @@ fn strategically_merged(object: &Object, change: &Value) -> Result<Value, Reject
         .map_err(|error| bad_request(format!("the patch cannot be applied: {error}")))
 }
 
-/// Carries out the operations of a JSON patch.
 fn operate(object: &Object, operations: &Value) -> Result<Value, Rejection> {
+    json_patch(&object.key(), object.to_value(), operations)
+}
+
+/// Returns what the operations of a JSON patch (RFC 6902) make of an object. It has a `resourceVersion` only if they set one.
+///
+/// # Errors
+/// [`Rejection::Invalid`] when one of them cannot be done, [`Rejection::BadRequest`] when they are none or too many.
+pub fn json_patch(key: &Key, mut value: Value, operations: &Value) -> Result<Value, Rejection> {
     let read: json_patch::Patch = serde_json::from_value(operations.clone())
         .map_err(|error| bad_request(format!("the body is not a JSON patch: {error}")))?;
     if read.len() > OPERATIONS_MAX {
@@ -107,7 +114,6 @@ fn operate(object: &Object, operations: &Value) -> Result<Value, Rejection> {
         return Err(bad_request(message));
     }
     // Operations may test and replace the revision; only one that they set is a precondition.
-    let mut value = object.to_value();
     let mut copied = 0usize;
     for (index, operation) in read.iter().enumerate() {
         if let PatchOperation::Copy(copy) = operation {
@@ -120,9 +126,8 @@ fn operate(object: &Object, operations: &Value) -> Result<Value, Rejection> {
             }
         }
         if let Err(error) = json_patch::patch(&mut value, std::slice::from_ref(operation)) {
-            let key = object.key();
             let errors = vec![cannot_be_done(key.kind, &value, index, operation, &error.kind)];
-            return Err(Rejection::Invalid { key, errors });
+            return Err(Rejection::Invalid { key: key.clone(), errors });
         }
     }
     let is_pinned = read.iter().any(|operation| {

@@ -1,7 +1,7 @@
 //! Scale: sets the number of replicas.
 
 use super::authorise::{Verb, may_try};
-use super::update::{Change, without_revision};
+use super::update::{Change, Way, without_revision};
 use super::{Context, Effect, Preconditions, Rejection, WriteOptions, bad_request, custom, find};
 use crate::model::{Key, Object, Part};
 
@@ -22,6 +22,6 @@ pub(super) fn scale(
         let resource = key.kind.resource();
         return Err(bad_request(format!("{resource} cannot be scaled: no replicas")));
     }
-    Change { stored, new, preconditions, options, warnings: Vec::new(), is_applied: false }
+    Change { stored, new, preconditions, options, warnings: Vec::new(), way: Way::Scale }
         .decide(context, Part::Main)
 }

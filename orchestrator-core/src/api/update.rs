@@ -7,7 +7,7 @@ use super::decode::decode;
 use super::{Context, Effect, Preconditions, Rejection, WriteOptions, bad_request, custom, find};
 use crate::model::admit::{admit, admit_status};
 use crate::model::{FieldError, Key, Kind, ManagedFieldsEntry, Object, Part, Revision};
-use crate::ownership;
+use crate::ownership::{self, Writer};
 use crate::store::{Expect, Guard, RecordKey, TXN_BYTES_MAX};
 use crate::world::{Proposal, Stored, encode, is_held};
 
@@ -33,7 +33,7 @@ pub(super) fn update(
         preconditions: &Preconditions::default(),
         options,
         warnings: decoded.warnings,
-        is_applied: false,
+        way: Way::Object,
     };
     change.decide(context, part)
 }
@@ -45,8 +45,18 @@ pub(super) struct Change<'a> {
     pub(super) preconditions: &'a Preconditions,
     pub(super) options: &'a WriteOptions,
     pub(super) warnings: Vec<String>,
-    /// Whether it comes of a server-side apply, which has recorded already who owns what.
-    pub(super) is_applied: bool,
+    pub(super) way: Way,
+}
+
+/// How a change came about, for the record of who owns what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By a server-side apply, which has made the record already.
+    Applied,
+    /// By a write to the object.
+    Object,
+    /// By its scale.
+    Scale,
 }
 
 impl Change<'_> {
@@ -115,15 +125,20 @@ impl Change<'_> {
                 return Err(Rejection::Invalid { key: old.key(), errors });
             }
         };
-        if self.is_applied || base.is_empty() {
+        let subresource = match self.way {
+            Way::Applied => return Ok(()),
+            Way::Object => "",
+            Way::Scale => "scale",
+        };
+        if base.is_empty() {
             return Ok(());
         }
         let (before, after) = (old.at_version_of(new.kind()).to_value(), new.to_value());
         let form = custom::form(context.world, new.kind());
-        let manager = context.manager(self.options);
+        let writer = Writer { manager: context.manager(self.options), subresource };
         let now = context.now.to_time();
         new.meta_mut().managed_fields =
-            ownership::updated(form, base, manager, &before, &after, now);
+            ownership::updated(form, base, writer, &before, &after, now);
         Ok(())
     }
 

@@ -114,6 +114,20 @@ pub(crate) struct Applied {
     pub managed: Vec<ManagedFieldsEntry>,
 }
 
+/// Who writes, and the subresource through which; it is empty for the object itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Writer<'a> {
+    pub(crate) manager: &'a str,
+    pub(crate) subresource: &'static str,
+}
+
+impl<'a> Writer<'a> {
+    /// Of the object itself.
+    pub(crate) const fn of_object(manager: &'a str) -> Self {
+        Self { manager, subresource: "" }
+    }
+}
+
 /// A manager and what it owns.
 struct Manager {
     entry: ManagedFieldsEntry,
@@ -121,21 +135,22 @@ struct Manager {
 }
 
 impl Manager {
-    fn new(form: Form<'_>, name: &str, operation: ManagedBy, set: FieldSet) -> Self {
+    fn new(form: Form<'_>, writer: Writer<'_>, operation: ManagedBy, set: FieldSet) -> Self {
         let entry = ManagedFieldsEntry {
             api_version: form.api_version.to_owned(),
             fields_type: "FieldsV1".to_owned(),
-            manager: name.to_owned(),
+            manager: writer.manager.to_owned(),
             operation,
+            subresource: writer.subresource.to_owned(),
             ..ManagedFieldsEntry::default()
         };
         Self { entry, set }
     }
 
-    fn is(&self, name: &str, operation: ManagedBy) -> bool {
+    fn is(&self, writer: Writer<'_>, operation: ManagedBy) -> bool {
         self.entry.operation == operation
-            && self.entry.manager == name
-            && self.entry.subresource.is_empty()
+            && self.entry.manager == writer.manager
+            && self.entry.subresource == writer.subresource
     }
 
     /// Itself in words.
@@ -220,7 +235,7 @@ pub(crate) fn created(
     now: Time,
 ) -> Vec<ManagedFieldsEntry> {
     let set = set_of(form, &ownable(form, applied));
-    write(vec![Manager::new(form, manager, ManagedBy::Apply, set)], now)
+    write(vec![Manager::new(form, Writer::of_object(manager), ManagedBy::Apply, set)], now)
 }
 
 /// Says who owns what of an object to which nothing was applied yet but by the client, whose last manifest, completed,
@@ -245,7 +260,8 @@ pub(crate) fn before_first_apply(
     let mut rest = set_of(form, live);
     rest.subtract(&clients);
     let managers = [(CLIENT_SIDE_APPLY, clients), (BEFORE_FIRST_APPLY, rest)];
-    let managers = managers.map(|(name, set)| Manager::new(form, name, ManagedBy::Update, set));
+    let managers = managers
+        .map(|(name, set)| Manager::new(form, Writer::of_object(name), ManagedBy::Update, set));
     write(managers.into(), now)
 }
 
@@ -264,10 +280,13 @@ pub(crate) fn apply(
 ) -> Result<Applied, Vec<ApplyConflict>> {
     let (live, applied) = (&ownable(form, whole), &ownable(form, applied));
     let mut managers = read(form, entries, live);
-    let index = managers.iter().position(|known| known.is(manager, ManagedBy::Apply));
+    let index =
+        managers.iter().position(|known| known.is(Writer::of_object(manager), ManagedBy::Apply));
     let mut own = match index {
         Some(index) => managers.remove(index),
-        None => Manager::new(form, manager, ManagedBy::Apply, FieldSet::default()),
+        None => {
+            Manager::new(form, Writer::of_object(manager), ManagedBy::Apply, FieldSet::default())
+        }
     };
     let mut value = live.clone();
     merge::merge(form.root, &mut value, applied);
@@ -343,7 +362,7 @@ pub(crate) fn merged(form: Form<'_>, mut live: Value, applied: &Value) -> Value 
 pub(crate) fn updated(
     form: Form<'_>,
     entries: &[ManagedFieldsEntry],
-    manager: &str,
+    writer: Writer<'_>,
     old: &Value,
     new: &Value,
     now: Time,
@@ -355,10 +374,10 @@ pub(crate) fn updated(
         known.set.subtract(&difference.removed);
         known.set.subtract(&difference.changed);
     }
-    match managers.iter_mut().find(|known| known.is(manager, ManagedBy::Update)) {
+    match managers.iter_mut().find(|known| known.is(writer, ManagedBy::Update)) {
         Some(own) => own.set.add(&difference.changed),
         None => {
-            managers.push(Manager::new(form, manager, ManagedBy::Update, difference.changed));
+            managers.push(Manager::new(form, writer, ManagedBy::Update, difference.changed));
         }
     }
     write(managers, now)

@@ -45,7 +45,8 @@ impl Bench {
         let old = self.live.clone();
         change(&mut self.live["spec"]);
         let now = Time::from_seconds(8);
-        self.managed = updated(form(), &self.managed, manager, &old, &self.live, now);
+        self.managed =
+            updated(form(), &self.managed, Writer::of_object(manager), &old, &self.live, now);
     }
 
     fn owned_by(&self, manager: &str) -> Value {
@@ -84,6 +85,19 @@ fn anothers_value_is_a_conflict_unless_it_is_forced() {
     bench.apply("a", json!({ "replicas": 2 }), true).expect("forced");
     assert_eq!(bench.live["spec"]["replicas"], 2);
     assert_eq!(bench.owned_by("scaler"), Value::Null, "it owns nothing any more");
+}
+
+#[test]
+fn what_is_written_through_a_subresource_is_owned_apart() {
+    let mut bench = Bench::new(json!({}));
+    bench.apply("a", json!({ "replicas": 2 }), false).expect("new");
+    let scaled = json!({ "spec": { "replicas": 5 } });
+    let writer = Writer { manager: "a", subresource: "scale" };
+    let now = Time::from_seconds(8);
+    bench.managed = updated(form(), &bench.managed, writer, &bench.live, &scaled, now);
+    bench.live = scaled;
+    let conflicts = bench.apply("a", json!({ "replicas": 2 }), false).expect_err("the scale's");
+    assert_eq!(conflicts, ["\"a\" with subresource \"scale\" using apps/v1: .spec.replicas"]);
 }
 
 #[test]
@@ -298,7 +312,7 @@ proptest! {
                 }
             } else {
                 naive.update(&manager, &leaves(&wanted));
-                managed = updated(form(), &managed, &manager, &live, &wanted, now);
+                managed = updated(form(), &managed, Writer::of_object(&manager), &live, &wanted, now);
                 live = wanted;
             }
             prop_assert_eq!(leaves(&live), naive.leaves.clone());

@@ -3,12 +3,15 @@
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
-use orchestrator_core::api::{Caller, FieldValidation, Request, WriteOptions, merge_patch};
+use orchestrator_core::api::{
+    Caller, FieldValidation, Request, WriteOptions, json_patch, merge_patch,
+};
+use orchestrator_core::manifest;
 use orchestrator_core::model::{Key, Kind, Object, Workload};
 use orchestrator_core::world::World;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::write::{parse, preconditions, warn};
+use super::write::{not_json, parse, preconditions, warn};
 use super::{Api, Call, Received, json};
 use crate::body::{self, Body};
 use crate::custom;
@@ -58,25 +61,47 @@ impl Api {
         B::Error: std::fmt::Display,
     {
         let options = call.write_options()?;
-        let media_type = call.header(CONTENT_TYPE);
-        // A scale has no lists, so that both mean the same.
-        if !matches!(
-            negotiate::patch_body(media_type)?,
-            PatchFormat::Merge | PatchFormat::Strategic
-        ) {
-            let accepted =
-                ["application/merge-patch+json", "application/strategic-merge-patch+json"];
-            let found = media_type.unwrap_or_default();
-            return Err(Failure::unsupported_media_type(found, &accepted));
-        }
+        let media_type = call.header(CONTENT_TYPE).map(str::to_owned);
+        let format = negotiate::patch_body(media_type.as_deref())?;
         let bytes = body::read(call.body).await?;
-        let patch = parse(key.kind, BodyFormat::Json, &bytes, FieldValidation::Ignore)?.value;
         let mut scale = self.current_scale(&key)?;
-        // What the patch does not name must not become a precondition.
-        if let Some(metadata) = scale.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.remove("resourceVersion");
-        }
-        merge_patch(&mut scale, &patch)?;
+        let scale = match format {
+            // A scale has no lists, so that both mean the same.
+            PatchFormat::Merge | PatchFormat::Strategic => {
+                let patch =
+                    parse(key.kind, BodyFormat::Json, &bytes, FieldValidation::Ignore)?.value;
+                // What the patch does not name must not become a precondition.
+                if let Some(metadata) = metadata_of(&mut scale) {
+                    metadata.remove("resourceVersion");
+                }
+                merge_patch(&mut scale, &patch)?;
+                scale
+            }
+            PatchFormat::Json => {
+                let (operations, _) = manifest::read_json(&bytes).map_err(not_json)?;
+                let revision = scale.pointer("/metadata/resourceVersion").cloned();
+                let mut scale = json_patch(&key, scale, &operations)?;
+                // What was tested must still be so when it counts.
+                let mut all = operations.as_array().into_iter().flatten();
+                if let (true, Some(metadata)) =
+                    (all.any(|one| one["op"] == "test"), metadata_of(&mut scale))
+                {
+                    metadata.entry("resourceVersion").or_insert(revision.unwrap_or_default());
+                }
+                scale
+            }
+            PatchFormat::Apply | PatchFormat::ThreeWay => {
+                let accepted = [
+                    "application/json-patch+json",
+                    "application/merge-patch+json",
+                    "application/strategic-merge-patch+json",
+                ];
+                return Err(Failure::unsupported_media_type(
+                    &media_type.unwrap_or_default(),
+                    &accepted,
+                ));
+            }
+        };
         self.write_scale(key, &scale, options, &call.caller).await
     }
 
@@ -114,6 +139,10 @@ impl Api {
         warn(&mut response, effect.warnings.into_iter());
         Ok(response)
     }
+}
+
+fn metadata_of(scale: &mut Value) -> Option<&mut Map<String, Value>> {
+    scale.get_mut("metadata").and_then(Value::as_object_mut)
 }
 
 fn scale_of(world: &World, kind: Kind, object: &Object) -> Result<Value, Failure> {

@@ -137,7 +137,7 @@ impl Api {
     }
 }
 
-fn not_json(error: impl std::fmt::Display) -> Failure {
+pub(super) fn not_json(error: impl std::fmt::Display) -> Failure {
     Failure::bad_request(format!("the body cannot be read as JSON: {error}"))
 }
 

@@ -225,6 +225,15 @@ async fn scale_is_an_object_of_its_own() {
     f.send(Method::PUT, &path, &[], scale.to_string()).await.refused(409, "Conflict");
     let put = f.send(Method::PUT, &path, &[], r#"{"spec":{"replicas":1}}"#).await.expect(200);
     assert_eq!(put["spec"]["replicas"], 1);
+    let json = |replicas: i64| {
+        let test = json!({ "op": "test", "path": "/spec/replicas", "value": replicas });
+        let replace = json!({ "op": "replace", "path": "/spec/replicas", "value": 4 });
+        json!([test, replace]).to_string()
+    };
+    let patch = f.patch(&path, "application/json-patch+json", &json(1)).await;
+    assert_eq!(patch.expect(200)["spec"]["replicas"], 4);
+    let tested = f.patch(&path, "application/json-patch+json", &json(1)).await;
+    assert!(tested.refused(422, "Invalid").contains("operation 0 tests for another value"));
     let bad = f.send(Method::PUT, &path, &[], r#"{"spec":{"replicas":"x"}}"#).await;
     bad.refused(400, "BadRequest");
     f.send(Method::PUT, &path, &[], r#"{"spec":{"replicas":-1}}"#).await.refused(422, "Invalid");

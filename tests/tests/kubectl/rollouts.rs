@@ -75,7 +75,7 @@ pub(super) async fn what_is_applied_is_owned(rig: Arc<Rig>) {
         k.ok("scale deployment/web --replicas=2").await;
         k.fails(
             "apply --server-side -f web.yaml",
-            &["Apply failed with 1 conflict", ".spec.replicas", "kubectl"],
+            &["Apply failed with 1 conflict", ".spec.replicas", "with subresource \"scale\""],
         )
         .await;
         k.ok("apply --server-side --force-conflicts -f web.yaml").await;

@@ -45,7 +45,14 @@ impl Bench {
 
     pub(super) fn update(&mut self, manager: &str, new: Value) {
         let now = Time::from_seconds(8);
-        self.managed = updated(form(&self.schema), &self.managed, manager, &self.live, &new, now);
+        self.managed = updated(
+            form(&self.schema),
+            &self.managed,
+            Writer::of_object(manager),
+            &self.live,
+            &new,
+            now,
+        );
         self.live = new;
     }
 

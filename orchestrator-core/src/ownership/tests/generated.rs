@@ -263,7 +263,7 @@ proptest! {
                 }
             } else {
                 naive.update(&manager, &wanted_leaves);
-                managed = updated(form(&schema), &managed, &manager, &live, &wanted, now);
+                managed = updated(form(&schema), &managed, Writer::of_object(&manager), &live, &wanted, now);
                 live = wanted;
             }
             prop_assert_eq!(all_leaves(&schema, &live), naive.leaves.clone());
