@@ -22,6 +22,8 @@ use crate::rig::poll;
 
 /// How many servers and members of etcd there are.
 pub const SERVERS: usize = 3;
+/// The server at which the agent joins.
+pub const AGENT_JOINED_AT: usize = SERVERS - 1;
 /// How long anything may take to become ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long something may take to end.
@@ -99,7 +101,9 @@ impl Servers {
             servers.start_server_with(n, &["--join", &servers.url(0)], &token).await;
         }
         let token = servers.token("agent").await;
-        servers.start_agent(&["--server", &servers.url(SERVERS - 1), "--name", "n1"], &token).await;
+        servers
+            .start_agent(&["--server", &servers.url(AGENT_JOINED_AT), "--name", "n1"], &token)
+            .await;
         servers
     }
 

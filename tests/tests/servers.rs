@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use orchestrator_core::model::{Deployment, Key, Kind, Object, Pod};
 use orchestrator_http::{Client, ClientError, LogParams, Selector, WriteParams};
 use orchestrator_tests::rig::poll;
-use orchestrator_tests::servers::{SERVERS, Servers};
+use orchestrator_tests::servers::{AGENT_JOINED_AT, SERVERS, Servers};
 use orchestrator_tests::workload::sleepers;
 use serde_json::{Value, json};
 
@@ -75,6 +75,22 @@ async fn f11_a_leader_that_was_paused_writes_nothing_when_it_wakes() {
     assert_ne!(leader, victim);
     // It goes on as one that follows.
     settled(&servers.client(victim), 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_goes_on_with_another_server_when_its_own_stands_still() {
+    let servers = Servers::start().await;
+    apply(&servers.client(0), 0).await;
+    settled(&servers.client(0), 0).await;
+    // Where it has joined. Its connections stay open, and are answered no more.
+    servers.signal(AGENT_JOINED_AT, Signal::SIGSTOP);
+    let other = servers.client((AGENT_JOINED_AT + 1) % SERVERS);
+    poll("a server leads that runs", || try_apply(&other, 1)).await;
+    settled(&other, 1).await;
+    let pod = Key::pod("default", &pods(&other).await.remove(0).metadata.name);
+    let params = LogParams::default();
+    poll("its streams are found at the new one", || other.logs(&pod, &params)).await;
+    servers.signal(AGENT_JOINED_AT, Signal::SIGCONT);
 }
 
 #[tokio::test(flavor = "multi_thread")]

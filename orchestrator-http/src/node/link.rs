@@ -21,8 +21,9 @@ use super::{Membership, NodeCall};
 use crate::client::{Client, ClientError};
 use crate::servers::NO_LEADER;
 
-/// How long a report may take before another server is tried: a machine that has died refuses nothing.
-const REPORT_WITHIN: Duration = Duration::from_secs(3);
+/// How long a report may take before another server is tried: a machine that has died refuses nothing. Shorter than an agent waits, which
+/// then asks no more.
+const REPORT_WITHIN: Duration = Duration::from_millis(1_500);
 /// The most servers that an agent knows.
 const SERVERS_MAX: usize = 16;
 
