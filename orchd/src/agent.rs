@@ -13,6 +13,7 @@ use orchestrator_core::runtime::Scope;
 use orchestrator_http::{ClientError, HttpLink, Membership, serve_streams, write_private};
 use tokio::task::JoinSet;
 
+use crate::agent_id::agent_id;
 use crate::clock::seconds_now;
 use crate::data_dir::{DataDir, default_agent_dir};
 use crate::host::{address_towards, host_name};
@@ -39,6 +40,8 @@ const RENEWAL_LOOK_EVERY: Duration = Duration::from_secs(60);
 /// until it runs its own program.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
+/// How often when it is over, for then the server takes nothing else.
+const RENEWAL_LOOK_EVERY_OVER: Duration = Duration::from_secs(5);
 /// The file in which the agent keeps what it is known by.
 const MEMBERSHIP: &str = "agent.json";
 
@@ -113,9 +116,11 @@ impl Running {
         let membership = membership(args, &path).await?;
         let runtime = chosen.open(&pods)?;
         dir.remember(runtime.name())?;
-        let link = HttpLink::new(&membership)?;
+        let id = agent_id(&path)?;
+        let link = HttpLink::new(&membership)?.speaking_as(id.clone());
         let (cluster, node) = (membership.cluster.clone(), membership.node.clone());
         let mut config = AgentConfig::new(Scope { cluster, node: node.clone() });
+        config.id = Some(id);
         config.disk_path = path.clone();
         config.keep = Some(Arc::new(FileKeep::new(&path)));
         config.address = match args.address {
@@ -259,7 +264,11 @@ async fn renew(link: HttpLink, dir: PathBuf) {
         {
             tracing::warn!(error = out::chain(&error), "the node's certificate was not renewed");
         }
-        tokio::time::sleep(RENEWAL_LOOK_EVERY).await;
+        let again_after = match membership.is_over(seconds_now()) {
+            true => RENEWAL_LOOK_EVERY_OVER,
+            false => RENEWAL_LOOK_EVERY,
+        };
+        tokio::time::sleep(again_after).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! `orchd`: a container orchestrator in one binary. Arguments in, exit code out: 0 done, 1 failed, 2 bad usage.
 
 mod agent;
+mod agent_id;
 mod arguments;
 mod cli;
 mod clock;

@@ -54,6 +54,8 @@ pub(crate) enum Route {
     OpenApiIndex,
     /// `/openapi/v3/api/v1` or `/openapi/v3/apis/{group}/{version}`.
     OpenApiOf { group: &'static str },
+    /// Where agents show a certificate that is over for a newer one.
+    Renewal,
     /// `/api/v1` or `/apis/{group}/{version}`.
     Resources { group: &'static str },
     /// The keys that seal secrets: a new one is made.
@@ -97,6 +99,7 @@ impl Route {
             Self::PeerKeys => "peer-keys",
             Self::Node { call, .. } => call.name(),
             Self::Object { key } | Self::Sub { key, .. } => key.kind.plural(),
+            Self::Renewal => "renewal",
             Self::SealingKeys => "sealingkeys",
             Self::CustomOpenApi { .. }
             | Self::OpenApi
@@ -245,6 +248,7 @@ fn in_group(group: &'static str, rest: &[&str]) -> Result<Route, Failure> {
         (OWN_GROUP, ["join"]) => Ok(Route::Join),
         (OWN_GROUP, ["join-server"]) => Ok(Route::JoinServer),
         (OWN_GROUP, ["peer-keys"]) => Ok(Route::PeerKeys),
+        (OWN_GROUP, ["renewal"]) => Ok(Route::Renewal),
         (OWN_GROUP, ["nodes", node, call]) => {
             let call = NodeCall::find(call).ok_or_else(Failure::no_such_path)?;
             let node = key(Kind::Node, "", node)?.name.to_string();

@@ -7,11 +7,12 @@
 
 use std::sync::Arc;
 
+use super::other_agent::refuse_other_agent;
 use super::rbac::may_grant;
 use super::{Caller, Context, Rejection};
 use crate::model::{
-    Event, Key, Kind, LABEL_HOSTNAME, NETWORK_KEY_ANNOTATION, Node, NodeSpec, Object, ObjectMeta,
-    Part, Pod, Resource, StringMap,
+    AGENT_ANNOTATION, Event, Key, Kind, LABEL_HOSTNAME, NETWORK_KEY_ANNOTATION, Node, NodeSpec,
+    Object, ObjectMeta, Part, Pod, Resource, StringMap,
 };
 
 /// The labels a node may give itself besides [`LABEL_HOSTNAME`], which must be its name.
@@ -93,6 +94,9 @@ pub(super) fn authorise(context: &Context<'_>, action: Action<'_>) -> Result<(),
             return Ok(());
         }
     };
+    if let Action::UpdateMain { old: Object::Node(old), new: Object::Node(new) } = action {
+        refuse_other_agent(context, old, new)?;
+    }
     if node_may(context, name, &action) {
         return Ok(());
     }
@@ -193,12 +197,15 @@ fn allowed_labels(name: &str, old: &StringMap, new: &StringMap) -> StringMap {
     allowed
 }
 
-/// Returns `old` with the one annotation of `new` that a node may set itself.
+/// Returns `old` with those annotations of `new` that a node may set itself. Which agent is the node's it says, and takes back never.
 fn allowed_annotations(old: &StringMap, new: &StringMap) -> StringMap {
     let mut allowed = old.clone();
     match new.get(NETWORK_KEY_ANNOTATION) {
         Some(key) => drop(allowed.insert(NETWORK_KEY_ANNOTATION.to_owned(), key.clone())),
         None => drop(allowed.remove(NETWORK_KEY_ANNOTATION)),
+    }
+    if let Some(agent) = new.get(AGENT_ANNOTATION) {
+        allowed.insert(AGENT_ANNOTATION.to_owned(), agent.clone());
     }
     allowed
 }

@@ -13,6 +13,7 @@ mod custom;
 mod decode;
 mod delete;
 mod evict;
+mod other_agent;
 mod patch;
 mod rbac;
 mod rejection;

@@ -33,7 +33,7 @@ pub use self::machine::Machine;
 use self::streams::Streams;
 use super::clock::{Clock, SystemClock};
 use super::network::{HostNetwork, PodNetwork};
-use crate::model::{ResourceMap, StringMap};
+use crate::model::{AgentId, ResourceMap, StringMap};
 use crate::node::{NodeLink, NodeStreams};
 use crate::runtime::{Runtime, Scope};
 
@@ -45,6 +45,8 @@ pub const PODS_MAX: i64 = 110;
 pub struct AgentConfig {
     /// The cluster and the node's name.
     pub scope: Scope,
+    /// By what the agent is told from a copy of it; without one it is not.
+    pub id: Option<AgentId>,
     /// Labels of the node, beside those of its operating system. A node may give itself `orchestrator.dev/runtime`; with
     /// any other it is not let in.
     pub labels: StringMap,
@@ -88,6 +90,7 @@ impl AgentConfig {
     pub fn new(scope: Scope) -> Self {
         Self {
             scope,
+            id: None,
             labels: StringMap::new(),
             reserve: ResourceMap::new(),
             address: "127.0.0.1".to_owned(),

@@ -5,6 +5,7 @@
 //! [`Residual`] and merged back on output.
 
 pub mod admit;
+mod agent_id;
 mod build;
 mod cidr;
 mod cluster_network;
@@ -44,6 +45,7 @@ mod time;
 mod values;
 mod workload;
 
+pub use agent_id::{AGENT_ANNOTATION, AgentId, InvalidAgentId};
 pub use cidr::{Cidr, InvalidCidr};
 pub use cluster_network::{
     ClusterNetwork, InvalidClusterNetwork, NETWORK_KEY_ANNOTATION, POD_CIDR_DEFAULT, SLICE_PREFIX,

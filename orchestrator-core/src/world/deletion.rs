@@ -71,8 +71,9 @@ pub fn is_held(object: &Object) -> bool {
 fn grace_of(object: &Object, wanted: Option<i64>) -> i64 {
     match Pod::from_object(object) {
         Some(pod) if pod.is_bound() && !pod.is_finished() => {
-            let grace = wanted.unwrap_or_else(|| pod.spec.grace_seconds());
-            // Kubernetes reads a negative grace as the shortest that is one.
+            // Kubernetes reads a negative grace as the shortest that is one. So is a pod's own zero here: only who asks for it lets a
+            // name go before the agent says that nothing is left of the pod (S15).
+            let grace = wanted.unwrap_or_else(|| pod.spec.grace_seconds().max(1));
             if grace < 0 { 1 } else { grace.min(GRACE_SECONDS_MAX) }
         }
         Some(_) | None => 0,
@@ -139,6 +140,15 @@ mod tests {
         assert_eq!(mark(&stored(bound("web")), Some(-5)).deletion_grace_period_seconds, Some(1));
         let longest = mark(&stored(bound("web")), Some(i64::MAX));
         assert_eq!(longest.deletion_grace_period_seconds, Some(GRACE_SECONDS_MAX));
+    }
+
+    #[test]
+    fn s15_a_pod_without_grace_of_its_own_keeps_its_name_until_its_agent_lets_go() {
+        let mut pod = bound("db-0");
+        Arc::make_mut(&mut pod.spec).termination_grace_period_seconds = Some(0);
+        let pod = stored(pod);
+        assert_eq!(mark(&pod, None).deletion_grace_period_seconds, Some(1));
+        goes_at_once(&pod, Some(0));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use orchestrator_core::api::{Asked, Attributes, Caller};
 use super::{Api, text};
 use crate::audit::{Entry, Named};
 use crate::body::Body;
-use crate::node::NodeCall;
+use crate::node::{NodeCall, RENEWAL_PATH};
 use crate::path::Route;
 use crate::query::Query;
 use crate::registry::Subresource;
@@ -84,6 +84,12 @@ impl<'a> Noted<'a> {
     /// Learns that another server gives keys.
     pub(super) fn given(&self, caller: &Caller, path: &str, parts: &Parts) {
         self.note(caller, false, &Arc::new(Attributes::path("update", path)), parts);
+    }
+
+    /// Learns that the agent of a node shows a certificate that is over.
+    pub(super) fn renewing(&self, node: &str, parts: &Parts) {
+        let caller = Caller::Node { name: node.to_owned() };
+        self.note(&caller, false, &Arc::new(Attributes::path("create", RENEWAL_PATH)), parts);
     }
 
     /// Learns by whose rights it is done.

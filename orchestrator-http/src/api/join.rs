@@ -27,7 +27,7 @@ use crate::status::Failure;
 /// How long a node's certificate is good, in seconds: a day. Its agent renews it at half of that.
 pub(super) const NODE_CERTIFICATE_SECONDS: i64 = 86_400;
 /// In whose name nodes are recorded that join, and whose lane of requests they share until they are known.
-const JOINING: &str = "system:join";
+pub(super) const JOINING: &str = "system:join";
 /// The annotation of a node that says by which token it joined.
 const JOINED_BY: &str = "orchestrator.dev/joined-by";
 

@@ -19,6 +19,7 @@ mod metrics;
 mod nodes;
 mod permit;
 mod read;
+mod renewal;
 mod reviews;
 mod scale;
 mod service;
@@ -272,6 +273,10 @@ impl Api {
             (Ok(Route::JoinServer), &Method::POST) => {
                 return self.join_server(&parts, body, noted).await;
             }
+            // It is known by what it shows.
+            (Ok(Route::Renewal), &Method::POST) => {
+                return self.renew_over(&parts, body, noted).await;
+            }
             _ => {}
         }
         let forwarded = forwarded_for(&parts.headers, &transport)?;
@@ -493,6 +498,7 @@ impl Api {
             | Route::Node { .. }
             | Route::Object { .. }
             | Route::PeerKeys
+            | Route::Renewal
             | Route::SealingKeys
             | Route::Sub { .. } => Err(Failure::no_such_path()),
         }

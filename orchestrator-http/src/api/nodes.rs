@@ -6,11 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONNECTION, UPGRADE};
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use orchestrator_core::model::{Key, Kind, Node, Object, Revision, Uid};
+use orchestrator_core::model::{AgentId, EventType, Key, Kind, Node, Object, Revision, Uid};
 use orchestrator_core::node::{LinkError, NetworkAt, NodeLink};
+use orchestrator_core::world::EventNote;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -21,8 +22,9 @@ use super::write::read;
 use super::{Api, Call, json, text};
 use crate::body::{self, Body};
 use crate::node::{
-    AssignmentsForm, CertificateAnswer, CertificateRequest, Deletion, Following, NetworkForm,
-    NodeCall, Note, PROTOCOL, Recorded, Registration, Remote, Report, Reported, Status,
+    AGENT_HEADER, AssignmentsForm, CertificateAnswer, CertificateRequest, Deletion, Following,
+    NetworkForm, NodeCall, Note, PROTOCOL, Recorded, Registration, Remote, Report, Reported,
+    Status,
 };
 use crate::servers::Servers;
 use crate::status::Failure;
@@ -48,6 +50,10 @@ impl Api {
         B::Error: std::fmt::Display,
     {
         let link = self.inner.cluster.node_link(node, uid);
+        let other = self.other_agent(node, &call.parts.headers);
+        if let Some(refusal) = other.clone().filter(|_| what != NodeCall::Registration) {
+            return Err(Failure::forbidden(refusal));
+        }
         if what == NodeCall::Tunnel {
             return self.tunnel(node, uid, call.parts);
         }
@@ -58,7 +64,7 @@ impl Api {
                 let Following { after } = form(value)?;
                 answered(&follow(&*link, after.map(Revision)).await?)
             }
-            NodeCall::Certificate => self.renew(node, uid, form(value)?),
+            NodeCall::Certificate => self.renew(node, uid, &form(value)?),
             NodeCall::Deletions => {
                 let (key, uid) = form::<Deletion>(value)?.pod();
                 done(link.confirm_deleted(&key, uid).await)
@@ -69,8 +75,13 @@ impl Api {
                 answered(&network(&*link, after.map(Revision)).await?)
             }
             NodeCall::Registration => {
-                let Registration { node } = form(value)?;
-                done(link.register(record(node)?).await)
+                let Registration { node: told } = form(value)?;
+                let registered = link.register(record(told)?).await;
+                if let (Err(LinkError::Refused { message }), Some(_)) = (&registered, other) {
+                    // It is refused in any case; that somebody tried is told whoever looks after the node.
+                    let _ = link.event(other_agent_refused(node, uid, message)).await;
+                }
+                done(registered)
             }
             NodeCall::Reports => {
                 let Report { usage } = form(value)?;
@@ -122,6 +133,14 @@ impl Api {
         Ok(response)
     }
 
+    /// Says why an agent does not speak for its node, if the node has told of another.
+    fn other_agent(&self, node: &str, headers: &HeaderMap) -> Option<String> {
+        let said: AgentId = text(headers, AGENT_HEADER)?.parse().ok()?;
+        let world = self.inner.cluster.world();
+        let known = AgentId::of_node(world.at::<Node>(&Key::node(node))?)?;
+        (said != known).then(|| format!("another agent speaks for node {node:?}"))
+    }
+
     /// Waits until a node has been removed.
     async fn removed(&self, node: &str, uid: Uid) {
         while self.live_node(node, uid).is_ok() {
@@ -130,11 +149,11 @@ impl Api {
     }
 
     /// Gives a node a newer certificate.
-    fn renew(
+    pub(super) fn renew(
         &self,
         node: &str,
         uid: Uid,
-        asked: CertificateRequest,
+        asked: &CertificateRequest,
     ) -> Result<Response<Body>, Failure> {
         let Some(credentials) = &self.inner.credentials else {
             return Err(Failure::not_implemented("certificates without a server's keys"));
@@ -156,6 +175,16 @@ impl Api {
                  prints where the server runs: orchd agent --server URL --token-file FILE"
             ))),
         }
+    }
+}
+
+fn other_agent_refused(node: &str, uid: Uid, why: &str) -> EventNote {
+    EventNote {
+        about: Key::node(node),
+        uid,
+        kind: EventType::Warning,
+        reason: "AgentRefused".to_owned(),
+        message: why.to_owned(),
     }
 }
 

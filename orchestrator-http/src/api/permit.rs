@@ -159,6 +159,7 @@ pub(super) fn attributes(route: &Route, method: &Method, query: &Query, path: &s
         | Route::OpenApiIndex
         | Route::PeerKeys
         | Route::OpenApiOf { .. }
+        | Route::Renewal
         | Route::Resources { .. }
         | Route::Version => Attributes::path(if is_read { "get" } else { verb_of(method) }, path),
     }

@@ -17,10 +17,11 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
-use orchestrator_core::model::{Key, Kind};
+use orchestrator_core::model::{AgentId, Key, Kind};
 use serde_json::{Value, json};
 
 use crate::kubeconfig::{ClientConfig, read_kubeconfig};
+use crate::node::AGENT_HEADER;
 use crate::pki::Token;
 use crate::query::percent_encode;
 use crate::upkeep::KeyRotation;
@@ -59,6 +60,8 @@ pub struct Reply {
 pub struct Client {
     connector: Arc<Connector>,
     authorization: Option<HeaderValue>,
+    /// Which agent speaks, of a node's.
+    agent: Option<HeaderValue>,
     namespace: Arc<str>,
 }
 
@@ -80,13 +83,21 @@ impl Client {
     pub fn from_config(config: &ClientConfig) -> Result<Self, ClientError> {
         let authorization = config.token.as_ref().map(bearer).transpose()?;
         let connector = Arc::new(Connector::new(config)?);
-        Ok(Self { connector, authorization, namespace: config.namespace.as_str().into() })
+        let namespace = config.namespace.as_str().into();
+        Ok(Self { connector, authorization, agent: None, namespace })
     }
 
     /// Makes a client of a server that shows a root of this SHA-256.
     pub(crate) fn pinned(server: &str, root: &str, token: Token) -> Result<Self, ClientError> {
         let connector = Arc::new(Connector::pinned(server, root)?);
-        Ok(Self { connector, authorization: Some(bearer(&token)?), namespace: "".into() })
+        let authorization = Some(bearer(&token)?);
+        Ok(Self { connector, authorization, agent: None, namespace: "".into() })
+    }
+
+    /// Says with each request which agent speaks.
+    pub(crate) fn speaking_as(self, agent: Option<&AgentId>) -> Self {
+        let agent = agent.and_then(|agent| agent.to_string().parse().ok());
+        Self { agent, ..self }
     }
 
     /// The server's URL.
@@ -437,6 +448,9 @@ impl Client {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         if let Some(authorization) = &self.authorization {
             headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        if let Some(agent) = &self.agent {
+            headers.insert(AGENT_HEADER, agent.clone());
         }
         request
     }

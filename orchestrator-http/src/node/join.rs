@@ -15,6 +15,9 @@ use crate::pki::{PkiError, fingerprint};
 /// Where agents join.
 pub(crate) const JOIN_PATH: &str = "/apis/orchestrator.dev/v1/join";
 
+/// Where agents show a certificate that is over for a newer one.
+pub(crate) const RENEWAL_PATH: &str = "/apis/orchestrator.dev/v1/renewal";
+
 /// Asks to join as a node.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct JoinRequest {
@@ -39,6 +42,15 @@ pub(crate) struct JoinAnswer {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct CertificateRequest {
     pub(crate) request: String,
+}
+
+/// Asks for a newer certificate with one that TLS takes no more, for the same key.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RenewalRequest {
+    /// The certificate that is over and the authority's that signed it, in PEM.
+    pub(crate) certificate: String,
+    #[serde(flatten)]
+    pub(crate) asked: CertificateRequest,
 }
 
 /// A newer certificate.
@@ -132,19 +144,57 @@ impl Membership {
         life.is_none_or(|(from, until)| now >= from + (until - from) / 2)
     }
 
+    /// Whether the certificate's time is over, at a time in seconds since the Unix epoch.
+    pub fn is_over(&self, now: i64) -> bool {
+        let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes());
+        let life = certificate.ok().and_then(|certificate| validity(&certificate));
+        life.is_none_or(|(_, until)| now >= until)
+    }
+
     /// Whether the server answers that the node has been removed; a server that does not answer has not.
     pub async fn is_removed(&self) -> bool {
         let Ok(client) = Client::from_config(&self.client_config()) else { return false };
         let path = NodeCall::Reports.path(&self.node);
         let answered = client.post(&path, &serde_json::json!({})).await;
-        answered.is_err_and(|error| error.code() == Some(403))
+        let refused = |error: ClientError| error.code() == Some(403);
+        match answered {
+            // TLS takes the certificate no more, perhaps.
+            Err(error) if error.code().is_none() => match self.renewed_for_same_key().await {
+                Err(JoinError::Client(error)) => refused(error),
+                Err(JoinError::Answer(_) | JoinError::Pki(_) | JoinError::Role) | Ok(_) => false,
+            },
+            answered => answered.is_err_and(refused),
+        }
     }
 
-    /// Gets a newer certificate, for a new key, with the one there is.
+    /// Gets a newer certificate with the one there is: for a new key, or, when that one has been over for at most thirty days, for the
+    /// same key.
     ///
     /// # Errors
-    /// [`JoinError`]: the server cannot be reached, the certificate has expired or the node was removed.
+    /// [`JoinError`]: the server cannot be reached, the certificate has been over for longer, or the node was removed.
     pub async fn renewed(&self) -> Result<Self, JoinError> {
+        match self.renewed_for_new_key().await {
+            // TLS takes the certificate no more, perhaps; or nobody is there, which then is said again.
+            Err(JoinError::Client(error)) if error.code().is_none() => {
+                self.renewed_for_same_key().await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn renewed_for_same_key(&self) -> Result<Self, JoinError> {
+        let key = KeyPair::from_pem(&self.key.0).map_err(PkiError::Certificate)?;
+        let asked = RenewalRequest {
+            certificate: self.certificate.clone(),
+            asked: CertificateRequest { request: request(&key)? },
+        };
+        let config = ClientConfig { certificate: None, ..self.client_config() };
+        let client = Client::from_config(&config)?;
+        let CertificateAnswer { certificate } = post(&client, RENEWAL_PATH, &asked).await?;
+        Ok(Self { certificate, ..self.clone() })
+    }
+
+    async fn renewed_for_new_key(&self) -> Result<Self, JoinError> {
         let key = new_key()?;
         let asked = CertificateRequest { request: request(&key)? };
         let client = Client::from_config(&self.client_config())?;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use orchestrator_core::model::{Key, Node, Object, PodStatus, Revision, Uid};
+use orchestrator_core::model::{AgentId, Key, Node, Object, PodStatus, Revision, Uid};
 use orchestrator_core::node::{Assignments, LinkError, NetworkAt, NodeLink, StatusOutcome};
 use orchestrator_core::world::{EventNote, NodeUsage};
 use serde::Serialize;
@@ -44,6 +44,15 @@ pub struct HttpLink {
 struct Way {
     client: Client,
     membership: Membership,
+    /// Which agent it is, if that is told.
+    agent: Option<AgentId>,
+}
+
+impl Way {
+    fn new(membership: Membership, agent: Option<AgentId>) -> Result<Self, ClientError> {
+        let client = Client::from_config(&membership.client_config())?.speaking_as(agent.as_ref());
+        Ok(Self { client, membership, agent })
+    }
 }
 
 impl HttpLink {
@@ -52,15 +61,24 @@ impl HttpLink {
     /// # Errors
     /// [`ClientError::Config`] when what is known of the server cannot be used.
     pub fn new(membership: &Membership) -> Result<Self, ClientError> {
-        let client = Client::from_config(&membership.client_config())?;
-        let membership = membership.clone();
+        let way = Way::new(membership.clone(), None)?;
         Ok(Self {
             node: membership.node.as_str().into(),
             servers: Arc::new(watch::Sender::new(membership.servers.clone())),
-            way: Arc::new(Mutex::new(Way { client, membership })),
+            way: Arc::new(Mutex::new(way)),
             moves: Arc::default(),
             ready: Arc::default(),
         })
+    }
+
+    /// Says with each call which agent makes it, so that the server tells it from a copy.
+    #[must_use]
+    pub fn speaking_as(self, agent: AgentId) -> Self {
+        let mut way = self.way();
+        way.client = way.client.clone().speaking_as(Some(&agent));
+        way.agent = Some(agent);
+        drop(way);
+        self
     }
 
     /// Uses a newer certificate from now on; what is under way is not disturbed.
@@ -70,9 +88,7 @@ impl HttpLink {
     pub fn know_as(&self, membership: &Membership) -> Result<(), ClientError> {
         let mut way = self.way();
         let server = way.membership.server.clone();
-        let membership = Membership { server, ..membership.clone() };
-        way.client = Client::from_config(&membership.client_config())?;
-        way.membership = membership;
+        *way = Way::new(Membership { server, ..membership.clone() }, way.agent.clone())?;
         Ok(())
     }
 
@@ -161,10 +177,10 @@ impl HttpLink {
             return;
         }
         let membership = Membership { server: next, ..way.membership.clone() };
-        match Client::from_config(&membership.client_config()) {
-            Ok(client) => {
-                tracing::info!(server = membership.server, "another server is asked");
-                *way = Way { client, membership };
+        match Way::new(membership, way.agent.clone()) {
+            Ok(next) => {
+                tracing::info!(server = next.membership.server, "another server is asked");
+                *way = next;
                 self.moves.send_modify(|moves| *moves += 1);
             }
             Err(error) => tracing::warn!(%error, "a server cannot be asked"),

@@ -12,7 +12,10 @@ mod token;
 mod tunnel;
 mod wire;
 
-pub(crate) use join::{CertificateAnswer, CertificateRequest, JOIN_PATH, JoinAnswer, JoinRequest};
+pub(crate) use join::{
+    CertificateAnswer, CertificateRequest, JOIN_PATH, JoinAnswer, JoinRequest, RENEWAL_PATH,
+    RenewalRequest,
+};
 pub use join::{JoinError, Membership};
 pub use link::HttpLink;
 pub use token::{
@@ -26,7 +29,11 @@ pub(crate) use wire::{
     Reported, Status,
 };
 
+use http::HeaderName;
 use orchestrator_core::model::is_dns_subdomain;
+
+/// The header in which an agent says which one it is: an `AgentId`.
+pub(crate) const AGENT_HEADER: HeaderName = HeaderName::from_static("orchestrator-agent");
 
 /// What an agent says to the server, each a path of its own below its node's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

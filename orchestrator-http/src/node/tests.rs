@@ -8,11 +8,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use orchestrator_core::driver::{Agent, AgentConfig, AgentHandle, Cluster, SystemClock};
 use orchestrator_core::mem::MemStore;
-use orchestrator_core::model::{Key, Kind, Node, Object, Pod, Secret, Sensitive, Time, Uid};
+use orchestrator_core::model::{
+    AGENT_ANNOTATION, AgentId, Event, Key, Kind, Node, Object, ObjectMeta, Pod, Secret, Sensitive,
+    Time, Uid,
+};
 use orchestrator_core::node::NodeLink;
 use orchestrator_core::runtime::{LogOptions, Scope, SessionEvent, SessionOptions};
 use orchestrator_core::testkit::link::LinkFixture;
 use orchestrator_core::testkit::sim_runtime::{SimProgram, SimRuntime};
+use orchestrator_core::world::World;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::json;
 
@@ -29,6 +33,9 @@ struct Served {
 
 async fn serve(cluster: &Cluster) -> Served {
     let directory = tempfile::tempdir().expect("a directory");
+    // Its authorities are older than the oldest certificate that is shown here.
+    let begun = cluster.now().to_time().as_seconds() - 90 * 86_400;
+    Pki::open(&directory.path().join("pki"), begun).expect("made");
     let config = ServerConfig {
         audit_log: Some(directory.path().join("audit.log")),
         ..ServerConfig::loopback(directory.path().join("pki"))
@@ -223,6 +230,37 @@ async fn only_the_agent_of_a_node_speaks_for_it() {
     let admin = Client::from_kubeconfig(&kubeconfig).expect("usable");
     let error = admin.post(&path("n1"), &json!({})).await.expect_err("no agent");
     assert_eq!(error.code(), Some(403), "{error}");
+    served.server.shutdown().await;
+    cluster.shutdown(false).await;
+}
+
+#[tokio::test]
+async fn f34_a_copy_of_an_agents_identity_is_refused_everything_and_the_node_says_so() {
+    let cluster = cluster().await;
+    let served = serve(&cluster).await;
+    let token = served.token(&cluster, 3_600, None).await;
+    let joined = served.join(&token, "n1").await.expect("joined");
+    let speaking = |installation: &str| {
+        let id = AgentId::new(installation, "01").expect("hexadecimal");
+        let mut node = Node { metadata: ObjectMeta::named("", "n1"), ..Node::default() };
+        node.metadata.annotations.insert(AGENT_ANNOTATION.to_owned(), id.to_string());
+        (HttpLink::new(&joined).expect("usable").speaking_as(id), node)
+    };
+    let ((first, node), (copy, copied)) = (speaking("0a"), speaking("0b"));
+    first.register(node.clone()).await.expect("it is the first");
+    for _ in 0..2 {
+        let refused = copy.register(copied.clone()).await.expect_err("a copy").to_string();
+        assert!(refused.contains("the data directory of this one is a copy"), "{refused}");
+        let refused = copy.report(None).await.expect_err("a copy").to_string();
+        assert!(refused.contains("another agent speaks for node \"n1\""), "{refused}");
+        copy.assignments(None).await.expect_err("a copy is told of no pods");
+        first.report(None).await.expect("it goes on");
+        first.register(node.clone()).await.expect("it goes on");
+    }
+    let told = |world: &World| world.all::<Event>(None).any(|it| it.reason == "AgentRefused");
+    let told = cluster.wait_for(told);
+    let told = tokio::time::timeout(std::time::Duration::from_secs(60), told).await;
+    told.expect("people are told").expect("no shutdown");
     served.server.shutdown().await;
     cluster.shutdown(false).await;
 }

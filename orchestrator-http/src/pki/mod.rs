@@ -7,6 +7,7 @@
 
 mod authority;
 mod issue;
+mod renewal;
 
 use std::fmt;
 use std::fs;
@@ -20,6 +21,7 @@ use rustls::pki_types::CertificateDer;
 use crate::private_file;
 
 pub(crate) use authority::{fingerprint, sha256};
+pub(crate) use renewal::RenewalError;
 
 /// The name of HTTP/2 in a TLS handshake.
 pub(crate) const HTTP2: &[u8] = b"h2";

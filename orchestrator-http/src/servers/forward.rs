@@ -52,7 +52,11 @@ impl Place {
     pub(crate) fn of(route: &Route, method: &Method, cluster: &Cluster) -> Option<Self> {
         let leader = || (cluster.leader() != Leader::Here).then_some(Self::Leader);
         match route {
-            Route::Node { call: NodeCall::Events | NodeCall::Reports, .. } => leader(),
+            // Whether another agent than before may speak for a node follows from when it was heard.
+            Route::Node {
+                call: NodeCall::Events | NodeCall::Registration | NodeCall::Reports,
+                ..
+            } => leader(),
             Route::Sub { sub: Subresource::Binding, .. } if *method == Method::POST => leader(),
             // One change of keys at a time.
             Route::SealingKeys if *method == Method::POST => leader(),

@@ -1,5 +1,8 @@
 //! S40: what a node may do, as a matrix of (verb, object, field) against a predicate written down independently.
 
+use crate::model::AGENT_ANNOTATION;
+use crate::world::Signal;
+
 use super::*;
 
 /// The node that asks is always `n1`.
@@ -71,7 +74,9 @@ fn may_without(
 ) -> bool {
     let holds = |of: Rule, what: bool| rule == Some(of) || what;
     let is_own = relation != Relation::Other;
-    let is_reportable = ["", "label arch", "label os", "label hostname", "status"].contains(&field);
+    let is_reportable =
+        ["", "annotation agent", "label arch", "label os", "label hostname", "status"]
+            .contains(&field);
     match verb {
         Verb::Create | Verb::UpdateMain | Verb::MergeMain => {
             holds(Rule::OnlyTheNode, kind == Kind::Node)
@@ -91,9 +96,10 @@ fn may_without(
     }
 }
 
-const FIELDS: [(&str, &str, &str); 13] = [
+const FIELDS: [(&str, &str, &str); 14] = [
     ("", "/metadata/name", ""),
     ("annotation", "/metadata/annotations", r#"{ "a": "b" }"#),
+    ("annotation agent", "/metadata/annotations", r#"{ "orchestrator.dev/agent": "0a.1b" }"#),
     ("label", "/metadata/labels", r#"{ "tier": "gold" }"#),
     ("label arch", "/metadata/labels", r#"{ "kubernetes.io/arch": "arm64" }"#),
     ("label os", "/metadata/labels", r#"{ "kubernetes.io/os": "plan9" }"#),
@@ -286,6 +292,36 @@ fn a_node_creates_itself_and_nothing_else() {
         let expected = may(Verb::Create, kind, Relation::Other, "");
         check(&mut bench, &create(kind, "default", sent), expected, &format!("Create {kind}"));
     }
+}
+
+#[test]
+fn f34_a_copy_of_a_nodes_agent_is_refused_and_a_boot_of_its_machine_is_not() {
+    let (mut bench, _) = world();
+    let says = |agent: Value| {
+        merge(&Key::node(ME), json!({ "metadata": { "annotations": { AGENT_ANNOTATION: agent } } }))
+    };
+    let heard = |bench: &mut Bench| {
+        bench.world.hear(&Signal::Heartbeat { node: ME.to_owned(), at: bench.now });
+    };
+    let refused = |bench: &mut Bench, agent: &str, why: &str| {
+        let error = bench.submit(&says(json!(agent))).expect_err("refused").to_string();
+        assert!(error.contains(why), "{error}");
+    };
+    bench.submit(&says(json!("0a.01"))).expect("the first");
+    heard(&mut bench);
+    bench.submit(&says(json!("0a.01"))).expect("itself");
+    refused(&mut bench, "0b.01", "is a copy of that one's");
+    refused(&mut bench, "0a.02", "a clone of a machine that runs");
+    bench.submit(&says(json!(null))).expect_err("it does not take back who it is");
+    bench.now = bench.now.plus_millis(10_000);
+    refused(&mut bench, "0b.01", "orchd node remove n1");
+    bench.submit(&says(json!("0a.02"))).expect("the machine has booted");
+    heard(&mut bench);
+    refused(&mut bench, "0a.01", "10 s");
+    bench.caller = admin();
+    bench.submit(&says(json!(null))).expect("whoever looks after the node may");
+    bench.caller = Caller::Node { name: ME.to_owned() };
+    bench.submit(&says(json!("0b.01"))).expect("so that another may be it");
 }
 
 #[test]

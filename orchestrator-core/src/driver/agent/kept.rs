@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::Keep;
 use super::core::{Core, Retry};
 use super::tasks::Event;
-use crate::model::{Kind, Object, Pod};
+use crate::model::{AgentId, Kind, Object, Pod};
 use crate::runtime::Scope;
 
 /// What is kept is brought up to date at most this often.
@@ -42,6 +42,9 @@ struct Form {
     format: u32,
     cluster: String,
     node: String,
+    /// Whose it is, so that nobody goes on with the pods of the agent that they are a copy of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    agent: Option<String>,
     pods: Vec<Value>,
 }
 
@@ -61,11 +64,11 @@ impl Core {
     /// Reads what an earlier start has left.
     pub(super) fn recall(&mut self) {
         let Some(keep) = self.kept.keep.clone() else { return };
-        let scope = self.config.scope.clone();
+        let (scope, id) = (self.config.scope.clone(), self.config.id.clone());
         self.tasks.spawn(async move {
             let read = move || match keep.read() {
                 Ok(None) => Vec::new(),
-                Ok(Some(bytes)) => pods_of(&bytes, &scope).unwrap_or_else(|why| {
+                Ok(Some(bytes)) => pods_of(&bytes, &scope, id.as_ref()).unwrap_or_else(|why| {
                     tracing::warn!(why, "what was kept of the node's pods is not used");
                     Vec::new()
                 }),
@@ -155,22 +158,29 @@ impl Core {
             .map(|slot| Pod { status: slot.recorded().clone(), ..Pod::clone(&slot.pod) })
             .collect();
         let Scope { cluster, node } = self.config.scope.clone();
+        let agent = self.config.id.as_ref().map(AgentId::to_string);
         move || {
             let pods = pods.into_iter().map(|pod| Object::from(pod).to_value()).collect();
-            let form = Form { format: FORMAT, cluster, node, pods };
+            let form = Form { format: FORMAT, cluster, node, agent, pods };
             keep.write(&serde_json::to_vec(&form)?)
         }
     }
 }
 
 /// Reads the pods of a node.
-fn pods_of(bytes: &[u8], scope: &Scope) -> Result<Vec<Arc<Pod>>, String> {
+fn pods_of(bytes: &[u8], scope: &Scope, id: Option<&AgentId>) -> Result<Vec<Arc<Pod>>, String> {
     let form: Form = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if form.format != FORMAT {
         return Err(format!("its format is {}, not {FORMAT}", form.format));
     }
     if (&form.cluster, &form.node) != (&scope.cluster, &scope.node) {
         return Err(format!("it is of node {:?} of cluster {:?}", form.node, form.cluster));
+    }
+    let wrote = form.agent.as_deref().and_then(|agent| agent.parse::<AgentId>().ok());
+    if let (Some(wrote), Some(id)) = (wrote, id)
+        && !wrote.is_same_installation(id)
+    {
+        return Err("it is a copy of another agent's, or was moved".to_owned());
     }
     let pod = |value| match Object::from_value(Kind::Pod, value) {
         Ok(Object::Pod(pod)) if pod.node_name == scope.node => Ok(pod),

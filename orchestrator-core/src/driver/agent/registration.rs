@@ -9,8 +9,8 @@ use super::core::{Core, LINK_TIMEOUT_MS, Retry};
 use super::machine::Facts;
 use super::tasks::{Event, limited, limited_link};
 use crate::model::{
-    ConditionStatus, LABEL_HOSTNAME, Node, NodeAddress, NodeCondition, NodeStatus, ObjectMeta,
-    Quantity, ResourceMap,
+    AGENT_ANNOTATION, ConditionStatus, LABEL_HOSTNAME, Node, NodeAddress, NodeCondition,
+    NodeStatus, ObjectMeta, Quantity, ResourceMap,
 };
 use crate::node::LinkError;
 use crate::runtime::{RuntimeError, RuntimeInfo};
@@ -164,6 +164,9 @@ impl Core {
         ] {
             labels.entry(label.to_owned()).or_insert_with(|| value.to_owned());
         }
+        let id = self.config.id.as_ref();
+        let annotations = id.map(|id| (AGENT_ANNOTATION.to_owned(), id.to_string()));
+        let annotations = annotations.into_iter().collect();
         let mut info = facts.info.clone();
         if let Some(runtime) = &registration.info {
             info.container_runtime_version = format!("{}://{}", runtime.name, runtime.version);
@@ -173,7 +176,7 @@ impl Core {
             if facts.host_name.is_empty() { name.clone() } else { facts.host_name.clone() };
         let address = |kind: &str, address: String| NodeAddress { address, kind: kind.to_owned() };
         Some(Node {
-            metadata: ObjectMeta { labels, ..ObjectMeta::named("", name) },
+            metadata: ObjectMeta { annotations, labels, ..ObjectMeta::named("", name) },
             status: NodeStatus {
                 addresses: vec![
                     address("InternalIP", self.config.address.clone()),

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::kubeconfig::read_kubeconfig;
+use crate::kubeconfig::{ClientConfig, read_kubeconfig};
 
 /// How long anything may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -222,16 +222,17 @@ async fn f42_a_certificate_that_is_over_or_not_begun_or_of_another_authority_is_
     let now = cluster.now().to_time().as_seconds();
     let stranger = tempfile::tempdir().expect("a directory");
     let own = Pki::open(&served.directory.path().join("pki"), now).expect("there");
-    let strange = Pki::open(stranger.path(), now).expect("made");
+    let strange = Pki::open(stranger.path(), now - 90 * 86_400).expect("made");
     let (hour, day) = (3_600, 86_400);
     let key = KeyPair::generate().expect("a key");
     let request = CertificateParams::default().serialize_request(&key).expect("made");
     let request = request.pem().expect("made");
     for (what, pki, from, is_good) in [
         ("good", &own, now, true),
-        ("over", &own, now - 2 * day, false),
+        ("over for a month", &own, now - 31 * day, false),
         ("not begun", &own, now + 2 * day, false),
         ("another authority's", &strange, now, false),
+        ("another authority's, and over", &strange, now - 2 * day, false),
     ] {
         let signed = pki.node_certificate(&request, ("n1", good.uid), hour, from);
         let certificate = signed.expect("signed");
@@ -241,8 +242,55 @@ async fn f42_a_certificate_that_is_over_or_not_begun_or_of_another_authority_is_
         let outcome = link.report(None).await;
         assert_eq!(outcome.is_ok(), is_good, "{what}: {outcome:?}");
         assert_eq!(shown.renewed().await.is_ok(), is_good, "{what}");
-        assert!(!shown.is_removed().await, "{what}: nobody said that the node is gone");
+        let is_late = from < now - 30 * day;
+        assert_eq!(shown.is_removed().await, is_late, "{what}: whether only joining anew helps");
     }
+    served.server.shutdown().await;
+    cluster.shutdown(false).await;
+}
+
+#[tokio::test]
+async fn l13_an_agent_whose_certificate_ended_while_the_server_was_away_gets_another_for_its_key() {
+    let cluster = cluster().await;
+    let served = serve(&cluster).await;
+    let token = served.token(&cluster, 3_600, None).await;
+    let joined = served.join(&token, "n1").await.expect("joined");
+    let now = cluster.now().to_time().as_seconds();
+    let pki = Pki::open(&served.directory.path().join("pki"), now).expect("there");
+    let request_of = |key: &KeyPair| {
+        let request = CertificateParams::default().serialize_request(key).expect("made");
+        request.pem().expect("made")
+    };
+    let key = KeyPair::from_pem(&joined.key.0).expect("a key");
+    let (day, days) = (86_400, 29);
+    let begun = now - (days + 1) * day;
+    let certificate = pki.node_certificate(&request_of(&key), ("n1", joined.uid), day, begun);
+    let over = Membership { certificate: certificate.expect("signed"), ..joined };
+    assert!(over.is_over(now) && over.is_half_over(now));
+    let link = HttpLink::new(&over).expect("usable");
+    link.report(None).await.expect_err("for everything else it is over");
+
+    // Whoever has seen the certificate has not the key.
+    let other = KeyPair::generate().expect("a key");
+    let config = ClientConfig { certificate: None, ..over.client_config() };
+    let client = Client::from_config(&config).expect("usable");
+    let asked = json!({ "certificate": over.certificate, "request": request_of(&other) });
+    let error = client.post(RENEWAL_PATH, &asked).await.expect_err("another key");
+    assert_eq!(error.code(), Some(400), "{error}");
+    assert!(error.to_string().contains("request: must be signed with the key"), "{error}");
+
+    let newer = over.renewed().await.expect("the same key");
+    assert_eq!(newer.key, over.key);
+    assert!(!newer.is_half_over(now));
+    link.know_as(&newer).expect("usable");
+    link.report(None).await.expect("it is known again");
+    let audit = std::fs::read_to_string(served.directory.path().join("audit.log"));
+    let audit = audit.expect("readable");
+    assert!(audit.contains(RENEWAL_PATH) && audit.contains("system:node:n1"), "{audit}");
+
+    cluster.delete(&Key::node("n1")).await.expect("there");
+    refused(over.renewed().await, 403, "must join anew");
+    assert!(over.is_removed().await);
     served.server.shutdown().await;
     cluster.shutdown(false).await;
 }
