@@ -1,6 +1,7 @@
 //! `EventExpiry`: events go an hour after their last count, and the oldest when there are too many.
 //!
-//! Depends on `model` and `world`. One key stands for all events, so that many changes make one sweep.
+//! Depends on `model` and `world`. Each event has a timer of its own, so that a new one costs no look at all the others; one key stands for
+//! all, and for how many they are.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +13,10 @@ use crate::world::{Stored, World, graceful_delete};
 pub const EVENT_TTL_MS: i64 = 3_600_000;
 /// The most events that stay.
 pub const EVENTS_MAX: usize = 5_000;
-/// The least time between two sweeps for age, in milliseconds.
+/// Events go for their age at multiples of this time, in milliseconds, so that those of a time go together.
 pub const EVENT_SWEEP_MS: i64 = 60_000;
+/// When there are too many, so many more go: else each new one would be one too many again.
+const EVENTS_ROOM: usize = 250;
 
 /// Removes events that are old or too many.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,40 +31,50 @@ impl Controller for EventExpiry {
         let Change::Object(change) = change else { return };
         // A count only prolongs; only a new event can be one too many.
         if change.key.kind == Kind::Event && change.before.is_none() {
-            keys.insert(all_events());
+            keys.extend([all_events(), change.key.clone()]);
         }
     }
 
     fn reconcile(&self, key: &Key, world: &World, now: Timestamp) -> Decision {
         let mut decision = Decision::nothing();
-        if *key != all_events() {
+        if *key == all_events() {
+            thin_out(&mut decision, world, now);
             return decision;
         }
-        let mut events: Vec<(Timestamp, &Stored)> = world
-            .list(Kind::Event, None)
-            .filter(|(_, stored)| !stored.object.meta().is_deleting())
-            .filter_map(|(_, stored)| {
-                Some((last_seen(Event::from_object(&stored.object)?), stored))
-            })
-            .collect();
-        if events.is_empty() {
-            return decision;
-        }
-        events.sort_by_key(|(seen, _)| *seen);
-        let surplus = events.len().saturating_sub(EVENTS_MAX);
-        let expired = events.partition_point(|(seen, _)| seen.plus_millis(EVENT_TTL_MS) <= now);
-        let going = surplus.max(expired);
-        for (_, stored) in &events[..going.min(DECISION_PROPOSALS_MAX)] {
+        let Some(stored) = world.get(key) else { return decision };
+        let Some(event) = Event::from_object(&stored.object) else { return decision };
+        let expires = sweep_after(last_seen(event).plus_millis(EVENT_TTL_MS));
+        if expires > now {
+            decision.recheck(expires, TimerReason::Periodic);
+        } else {
             decision.proposals.extend(graceful_delete(stored, None, now));
-        }
-        let soonest = now.plus_millis(EVENT_SWEEP_MS);
-        if going > DECISION_PROPOSALS_MAX {
-            decision.recheck(now.plus_millis(1), TimerReason::Periodic);
-        } else if let Some((seen, _)) = events.get(going) {
-            decision.recheck(seen.plus_millis(EVENT_TTL_MS).max(soonest), TimerReason::Periodic);
         }
         decision
     }
+}
+
+/// Removes the oldest when there are too many.
+fn thin_out(decision: &mut Decision, world: &World, now: Timestamp) {
+    let surplus = world.count(Kind::Event).saturating_sub(EVENTS_MAX);
+    if surplus == 0 {
+        return;
+    }
+    let mut events: Vec<(Timestamp, &Stored)> = world
+        .list(Kind::Event, None)
+        .filter(|(_, stored)| !stored.object.meta().is_deleting())
+        .filter_map(|(_, stored)| Some((last_seen(Event::from_object(&stored.object)?), stored)))
+        .collect();
+    events.sort_by_key(|(seen, _)| *seen);
+    for (_, stored) in events.iter().take((surplus + EVENTS_ROOM).min(DECISION_PROPOSALS_MAX)) {
+        decision.proposals.extend(graceful_delete(stored, None, now));
+    }
+    decision.recheck(now.plus_millis(1), TimerReason::Periodic);
+}
+
+/// The first sweep at a time or after it.
+fn sweep_after(at: Timestamp) -> Timestamp {
+    let behind = at.as_millis().rem_euclid(EVENT_SWEEP_MS);
+    at.plus_millis((EVENT_SWEEP_MS - behind) % EVENT_SWEEP_MS)
 }
 
 /// The key that stands for all events; no object has it.
@@ -117,8 +130,12 @@ mod tests {
         let mut sandbox = sandbox(EVENTS_MAX + 2);
         sandbox.restart();
         sandbox.settle().expect("settled");
-        assert_eq!(left(&sandbox), EVENTS_MAX);
-        assert!(sandbox.world().find::<Event>("default", "e00001").is_none());
-        assert!(sandbox.world().find::<Event>("default", "e00002").is_some());
+        assert_eq!(left(&sandbox), EVENTS_MAX - EVENTS_ROOM);
+        let first = format!("e{:05}", EVENTS_ROOM + 2);
+        let last = format!("e{:05}", EVENTS_ROOM + 1);
+        assert!(sandbox.world().find::<Event>("default", &last).is_none());
+        assert!(sandbox.world().find::<Event>("default", &first).is_some());
+        let enough = EVENTS_MAX - EVENTS_ROOM;
+        assert_eq!(sandbox.world().count(Kind::Event), enough);
     }
 }

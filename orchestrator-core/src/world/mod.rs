@@ -51,6 +51,8 @@ pub struct Stored {
 pub struct World {
     revision: Revision,
     objects: RedBlackTreeMapSync<Key, Stored>,
+    /// How many there are of each kind.
+    counts: RedBlackTreeMapSync<Kind, usize>,
     owners: OwnerIndex,
     pods_by_node: RedBlackTreeMapSync<String, RedBlackTreeSetSync<Key>>,
     signals: RedBlackTreeMapSync<String, NodeSignal>,
@@ -214,6 +216,11 @@ impl World {
         self.objects.size()
     }
 
+    /// How many objects of a kind there are; costs no look at them.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.counts.get(&kind).copied().unwrap_or_default()
+    }
+
     /// Whether there are no objects.
     pub fn is_empty(&self) -> bool {
         self.objects.is_empty()
@@ -330,6 +337,12 @@ impl World {
     fn replace(&mut self, key: &Key, old: Option<Stored>, new: Option<Stored>) {
         let (before, after) = (old.as_ref(), new.as_ref());
         let objects = (before.map(|stored| &stored.object), after.map(|stored| &stored.object));
+        let count = self.count(key.kind);
+        match (old.is_some(), new.is_some()) {
+            (false, true) => self.counts.insert_mut(key.kind, count + 1),
+            (true, false) => self.counts.insert_mut(key.kind, count.saturating_sub(1)),
+            (false, false) | (true, true) => {}
+        }
         self.owners.replace(key, objects.0, objects.1);
         self.subjects.replace(key, objects.0, objects.1);
         if let Some(node) = old.as_ref().and_then(|stored| node_of(&stored.object)) {
