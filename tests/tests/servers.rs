@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 /// How often the leader is killed; `tests/run --long` says more.
 const RUNS_VARIABLE: &str = "ORCH_TEST_FAULT_RUNS";
-const KILLS: u32 = 3;
+const KILLS: u32 = 2;
 const REPLICAS: i32 = 4;
 
 #[tokio::test(flavor = "multi_thread")]
