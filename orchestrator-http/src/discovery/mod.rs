@@ -1,6 +1,7 @@
 //! Discovery: which groups, versions and resources there are, in the old form and in the aggregated one.
 
 mod entry;
+mod own;
 
 use serde_json::{Value, json};
 
@@ -140,7 +141,15 @@ pub(crate) fn resource_list(group: &str) -> Value {
     let version = version_of(group);
     let group_version =
         if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    list_of(&group_version, entries(group))
+    let mut list = list_of(&group_version, entries(group));
+    add_row(&mut list, own::row(group));
+    list
+}
+
+fn add_row(list: &mut Value, row: Option<Value>) {
+    if let (Some(rows), Some(row)) = (list["resources"].as_array_mut(), row) {
+        rows.push(row);
+    }
 }
 
 /// The old form of what there is of a group in a version.
@@ -177,7 +186,8 @@ pub(crate) fn aggregated(format_version: &str, core: bool) -> Value {
 
 fn aggregated_group(group: &str) -> Value {
     let metadata = if group.is_empty() { json!({}) } else { json!({ "name": group }) };
-    let version = aggregated_version(version_of(group), entries(group));
+    let mut version = aggregated_version(version_of(group), entries(group));
+    add_row(&mut version, own::aggregated(group));
     json!({ "metadata": metadata, "versions": [version] })
 }
 
@@ -217,5 +227,17 @@ mod tests {
             assert_eq!(names, new);
             assert!(!names.is_empty());
         }
+    }
+
+    #[test]
+    fn explain_is_found_below_pods_in_both_forms() {
+        let legacy = resource_list("orchestrator.dev");
+        assert_eq!(legacy["resources"][0]["name"], "pods/explain");
+        let aggregated = aggregated("v2", false);
+        let own = &aggregated["items"][groups().count() - 1];
+        assert_eq!(own["metadata"]["name"], "orchestrator.dev");
+        let parent = &own["versions"][0]["resources"][0];
+        assert_eq!((&parent["resource"], &parent["verbs"]), (&json!("pods"), &json!([])));
+        assert_eq!(parent["subresources"][0]["subresource"], "explain");
     }
 }

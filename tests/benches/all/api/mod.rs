@@ -1,10 +1,12 @@
-//! The API over TLS sockets against a bare etcd: what 32 clients get done, how events fan out, and what is kept costs in memory.
+//! The API over TLS sockets against a bare etcd: what 32 clients get done, how events fan out, what one client's lists cost
+//! another, and what is kept costs in memory.
 //!
 //! Both sides are processes of their own on the same disk with durable writes, and both speak TLS; their clients are ours, alike
 //! in weight, one connection each: HTTP/1.1 to `orchd`, gRPC over HTTP/2 to etcd. A value in etcd has the bytes of our object.
 //! `orchd` does besides what an API server does: it authenticates, decodes, admits, merges, and shows a write only when its
 //! controllers have it.
 
+mod beside;
 mod etcd;
 mod ours;
 mod tls;
@@ -79,7 +81,8 @@ impl Client {
 
 /// Measures everything, if etcd is there.
 pub fn run(report: &mut Report) -> Result<(), Failure> {
-    let names = [CREATE, GET, LIST, PATCH, MEMORY, MEMORY_OWN].into_iter().chain(watches::NAMES);
+    let names = [CREATE, GET, LIST, PATCH, MEMORY, MEMORY_OWN, beside::NAME];
+    let names = names.into_iter().chain(watches::NAMES);
     if !names.into_iter().any(|name| report.wants(name)) {
         return Ok(());
     }
@@ -101,6 +104,9 @@ pub fn run(report: &mut Report) -> Result<(), Failure> {
         requests(report, &mut sides).await?;
         watches::run(report, &mut sides).await?;
         sides.stop()?;
+        if report.wants(beside::NAME) {
+            beside::run(report, daemon::built(&mut program)?).await?;
+        }
         if report.wants(MEMORY) || report.wants(MEMORY_OWN) {
             memory(report, daemon::built(&mut program)?).await?;
         }

@@ -17,6 +17,7 @@ use crate::daemon::{Daemon, Failure};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const PODS: &str = "/api/v1/namespaces/default/pods";
+const JSON: &str = "application/json";
 
 /// How a daemon is reached.
 pub struct Ours {
@@ -38,10 +39,44 @@ impl Ours {
 
     /// Makes a connection of its own.
     pub async fn connect(&self) -> Result<OurClient, Failure> {
+        self.connect_as(&self.authorization).await
+    }
+
+    /// Makes a connection of somebody else.
+    pub async fn connect_as(&self, authorization: &Arc<str>) -> Result<OurClient, Failure> {
         let stream = TokioIo::new(tls::connect(self.port, &self.tls).await?);
         let (requests, connection) = http1::handshake(stream).await?;
         tokio::spawn(connection);
-        Ok(OurClient { requests, authorization: Arc::clone(&self.authorization) })
+        Ok(OurClient { requests, authorization: Arc::clone(authorization) })
+    }
+
+    /// Makes a service account that may read everything, and returns how it authenticates.
+    pub async fn account(&self, name: &str) -> Result<Arc<str>, Failure> {
+        let mut client = self.connect().await?;
+        let accounts = "/api/v1/namespaces/default/serviceaccounts";
+        let account = json!({
+            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": name },
+        });
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": { "name": name },
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view",
+            },
+            "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": "default" }],
+        });
+        let token = json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {},
+        });
+        let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+        client.ask(Method::POST, accounts, JSON, &account).await?;
+        client.ask(Method::POST, bindings, JSON, &binding).await?;
+        let path = format!("{accounts}/{name}/token");
+        let answer = client.ask(Method::POST, &path, JSON, &token).await?;
+        let answer: Value = serde_json::from_slice(&answer)?;
+        let token = answer["status"]["token"].as_str().ok_or("a token")?;
+        Ok(format!("Bearer {token}").into())
     }
 }
 
@@ -84,14 +119,13 @@ pub fn pod(name: &str) -> Value {
 impl OurClient {
     /// Does what `op` is to us, and returns the answer.
     pub async fn send(&mut self, op: &Op) -> Result<Bytes, Failure> {
-        let json = "application/json";
         let merge = "application/merge-patch+json";
         match op {
-            Op::Create(name) => self.ask(Method::POST, MAPS, json, &config_map(name)).await,
+            Op::Create(name) => self.ask(Method::POST, MAPS, JSON, &config_map(name)).await,
             Op::Get(name) => {
-                self.ask(Method::GET, &format!("{MAPS}/{name}"), json, &Value::Null).await
+                self.ask(Method::GET, &format!("{MAPS}/{name}"), JSON, &Value::Null).await
             }
-            Op::List => self.ask(Method::GET, PODS, json, &Value::Null).await,
+            Op::List => self.ask(Method::GET, PODS, JSON, &Value::Null).await,
             Op::Patch(name, number) => {
                 let patch = json!({ "metadata": { "labels": { "n": number.to_string() } } });
                 self.ask(Method::PATCH, &format!("{MAPS}/{name}"), merge, &patch).await
@@ -100,11 +134,11 @@ impl OurClient {
     }
 
     pub async fn create_pod(&mut self, name: &str) -> Result<(), Failure> {
-        self.ask(Method::POST, PODS, "application/json", &pod(name)).await.map(|_| ())
+        self.ask(Method::POST, PODS, JSON, &pod(name)).await.map(|_| ())
     }
 
     pub async fn get_pod(&mut self, name: &str) -> Result<Bytes, Failure> {
-        self.ask(Method::GET, &format!("{PODS}/{name}"), "application/json", &Value::Null).await
+        self.ask(Method::GET, &format!("{PODS}/{name}"), JSON, &Value::Null).await
     }
 
     /// Watches config maps from now on.
