@@ -24,7 +24,7 @@ use crate::engine::{Engine, EngineStats, Output, RequestId, Ticket};
 use crate::model::{Key, Revision};
 use crate::scheduler::Scheduler;
 use crate::store::{Batch, CommitOutcome, StateStore, StoreError, Txn};
-use crate::world::{EventNote, ObjectChange, Signal, World};
+use crate::world::{EventNote, ObjectChange, Signal, World, Written};
 
 /// The most commits in flight; independent ones share an fsync.
 const COMMITS_IN_FLIGHT_MAX: usize = 256;
@@ -67,12 +67,12 @@ impl Mind {
         }
     }
 
-    fn handle_batch(&mut self, batch: &Batch) -> Vec<ObjectChange> {
+    fn handle_batch(&mut self, batch: &Batch, written: &mut Written) -> Vec<ObjectChange> {
         match self {
-            Self::Decides(engine) => engine.handle_batch(batch),
+            Self::Decides(engine) => engine.handle_written(batch, written),
             // Told twice; the world has it already.
             Self::Follows(world) if batch.revision <= world.revision() => Vec::new(),
-            Self::Follows(world) => world.apply(batch),
+            Self::Follows(world) => world.apply_written(batch, written),
         }
     }
 }
@@ -337,9 +337,15 @@ impl Control {
     }
 
     fn take_in(&mut self, batches: &[Batch]) {
+        let mut written = self.history.written();
         let take = |batch: &Batch| Commit {
             revision: batch.revision,
-            changes: self.mind.handle_batch(batch).into_iter().map(Arc::new).collect(),
+            changes: self
+                .mind
+                .handle_batch(batch, &mut written)
+                .into_iter()
+                .map(Arc::new)
+                .collect(),
             bytes: batch
                 .changes
                 .iter()
@@ -348,6 +354,7 @@ impl Control {
                 .sum(),
         };
         let commits = batches.iter().map(take).collect();
+        drop(written);
         self.history.publish(self.mind.world().clone(), commits);
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::futures::Notified;
 
 use crate::engine::EngineStats;
 use crate::model::{Kind, Pod, Resource as _, Revision};
-use crate::world::{ObjectChange, World};
+use crate::world::{ObjectChange, World, Written};
 
 /// How many commits are kept for watchers.
 pub const CHANGES_KEPT_MAX: usize = 10_000;
@@ -60,6 +60,8 @@ pub(super) struct History {
     agents: Mutex<BTreeMap<String, Arc<Notify>>>,
     closed: AtomicBool,
     stats: Mutex<EngineStats>,
+    /// What requests are about to commit, for whom the store tells of it.
+    written: Mutex<Written>,
 }
 
 impl History {
@@ -73,7 +75,13 @@ impl History {
             agents: Mutex::default(),
             closed: AtomicBool::new(false),
             stats: Mutex::default(),
+            written: Mutex::default(),
         }
+    }
+
+    /// What requests are about to commit.
+    pub(super) fn written(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Publishes a world and the commits that led to it from the last one.

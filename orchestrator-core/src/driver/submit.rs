@@ -79,7 +79,6 @@ impl Submitter {
             let Some(proposal) = &effect.proposal else { return Ok(effect) };
             match self.commit(proposal).await? {
                 CommitOutcome::Committed(revision) => {
-                    self.reach(revision).await?;
                     effect.reply.set_revision(revision);
                     return Ok(effect);
                 }
@@ -116,9 +115,8 @@ impl Submitter {
             if wanted == Proposal::default() {
                 return Ok(());
             }
-            let outcome = self.commit(&wanted).await?;
-            let reached = match outcome {
-                CommitOutcome::Committed(revision) => revision,
+            let reached = match self.commit(&wanted).await? {
+                CommitOutcome::Committed(_) => continue,
                 CommitOutcome::Conflict { current: Some(revision), .. } => revision,
                 CommitOutcome::Conflict { current: None, .. } | CommitOutcome::Unknown => {
                     self.newest().await?
@@ -139,11 +137,18 @@ impl Submitter {
         })
     }
 
+    /// Commits. What was committed the world shows when this returns.
     async fn commit(&self, proposal: &Proposal) -> Result<CommitOutcome, Rejection> {
-        let committed = self.store.commit(proposal.to_txn()).await;
-        committed.map_err(|error| Rejection::Unavailable {
+        let txn = self.history.written().keep(proposal);
+        let _kept = Kept { history: &self.history, proposal };
+        let committed = self.store.commit(txn).await;
+        let outcome = committed.map_err(|error| Rejection::Unavailable {
             message: format!("the store refused the write: {}", chain(&error)),
-        })
+        })?;
+        if let CommitOutcome::Committed(revision) = outcome {
+            self.reach(revision).await?;
+        }
+        Ok(outcome)
     }
 
     /// Waits until the world has reached a revision.
@@ -186,6 +191,18 @@ impl Submitter {
         let effect = answer.await.map_err(|_| shut_down())??;
         self.reach(effect.reply.meta().resource_version).await?;
         Ok(effect)
+    }
+}
+
+/// What a proposal writes, kept until this is dropped: also when nobody waits for its commit any more.
+struct Kept<'a> {
+    history: &'a History,
+    proposal: &'a Proposal,
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.history.written().forget(self.proposal);
     }
 }
 

@@ -27,7 +27,9 @@ use crate::model::{Key, Kind, Node, Revision, Timestamp, Workload};
 use crate::mutants::{self, Mutant};
 use crate::scheduler::{ClusterView, Scheduler};
 use crate::store::{Batch, CommitOutcome, Guard, Txn};
-use crate::world::{Change, EventNote, ObjectChange, ObjectWrite, Proposal, Signal, World};
+use crate::world::{
+    Change, EventNote, ObjectChange, ObjectWrite, Proposal, Signal, World, Written,
+};
 
 use events::EventRecorder;
 pub use events::{EVENT_REFILL_MS, EVENTS_BURST_MAX, EVENTS_PENDING_MAX};
@@ -213,11 +215,16 @@ impl Engine {
 
     /// Takes in a commit; returns what changed.
     pub fn handle_batch(&mut self, batch: &Batch) -> Vec<ObjectChange> {
+        self.handle_written(batch, &mut Written::default())
+    }
+
+    /// The same, without reading what was `written` here.
+    pub fn handle_written(&mut self, batch: &Batch, written: &mut Written) -> Vec<ObjectChange> {
         if batch.revision <= self.world.revision() {
             // Told twice; the world has it already.
             return Vec::new();
         }
-        let changes = self.world.apply(batch);
+        let changes = self.world.apply_written(batch, written);
         for change in &changes {
             self.view.apply(change);
             if change.after.is_none() {

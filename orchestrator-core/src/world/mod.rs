@@ -12,6 +12,7 @@ mod proposal;
 mod rhythm;
 mod signal;
 mod subjects;
+mod written;
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use note::EventNote;
 pub use proposal::{ObjectWrite, Proposal};
 pub use rhythm::Rhythm;
 pub use signal::{ContainerUsage, NodeSignal, NodeUsage, Signal};
+pub use written::Written;
 
 /// An object together with the revisions of its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +74,7 @@ impl World {
             // Main sorts before status, so that a status finds its object.
             for record in page.records {
                 let change = RecordChange { key: record.key, value: Some(record.value) };
-                world.apply_record(&change, record.revision);
+                world.apply_record(&change, record.revision, None);
             }
         }
         world
@@ -85,11 +87,16 @@ impl World {
 
     /// Applies a commit and returns what changed, an entry per object.
     pub fn apply(&mut self, batch: &Batch) -> Vec<ObjectChange> {
+        self.apply_written(batch, &mut Written::default())
+    }
+
+    /// The same, without reading what was `written` here.
+    pub fn apply_written(&mut self, batch: &Batch, written: &mut Written) -> Vec<ObjectChange> {
         let mut changes: Vec<ObjectChange> = Vec::new();
         for record in &batch.changes {
             let key = &record.key.object;
             let before = self.objects.get(key).map(|stored| stored.object.clone());
-            self.apply_record(record, batch.revision);
+            self.apply_record(record, batch.revision, written.take(record));
             let after = self.objects.get(key).map(|stored| stored.object.clone());
             match changes.iter_mut().find(|change| change.key == *key) {
                 Some(change) => change.after = after,
@@ -299,7 +306,8 @@ impl World {
         !self.quarantine.is_empty() && self.quarantine.contains_key(&key.to_string())
     }
 
-    fn apply_record(&mut self, record: &RecordChange, revision: Revision) {
+    /// Applies a record; `written` is what reading it would give, if that is known.
+    fn apply_record(&mut self, record: &RecordChange, revision: Revision, written: Option<Object>) {
         let key = &record.key.object;
         let old = self.objects.get(key).cloned();
         let new = match (record.key.part, &record.value) {
@@ -308,7 +316,7 @@ impl World {
                 stored.status = None;
                 stored
             })),
-            (Part::Main, Some(value)) => decode_main(key, value).map(|object| {
+            (Part::Main, Some(value)) => known(written, || decode_main(key, value)).map(|object| {
                 let status = old.as_ref().and_then(|stored| stored.status);
                 let object = match (&old, status) {
                     (Some(old), Some(_)) => object.with_status_of(&old.object),
@@ -317,8 +325,12 @@ impl World {
                 Some(Stored { object, main: revision, status })
             }),
             (Part::Status, Some(value)) => match &old {
-                Some(old) => decode_status(&old.object, value)
-                    .map(|object| Some(Stored { object, main: old.main, status: Some(revision) })),
+                Some(old) => {
+                    let written = written.map(|written| old.object.with_status_of(&written));
+                    known(written, || decode_status(&old.object, value)).map(|object| {
+                        Some(Stored { object, main: old.main, status: Some(revision) })
+                    })
+                }
                 None => Err(CodecError::no_object()),
             },
         };
@@ -437,4 +449,17 @@ fn remove_from<I: Ord + Clone>(
     } else {
         index.insert_mut(at.clone(), set);
     }
+}
+
+/// What a record says: as it was written, or else as it is read.
+fn known(
+    written: Option<Object>,
+    read: impl Fn() -> Result<Object, CodecError>,
+) -> Result<Object, CodecError> {
+    let Some(written) = written else { return read() };
+    debug_assert!(
+        read().is_ok_and(|read| read == written),
+        "what is read differs from what was written: {written:?}"
+    );
+    Ok(written)
 }
