@@ -165,6 +165,8 @@ fn taints(
         (TAINT_UNREACHABLE, NoSchedule, unreachable),
         (TAINT_UNSCHEDULABLE, NoSchedule, node.spec.unschedulable),
     ];
+    // One that falls silent after it was not ready, or the other way round, was given up once.
+    let given_up = given_up_at(node, now).map(Timestamp::to_time);
     let mut taints = node.spec.taints.clone();
     for (key, effect, wanted) in wanted {
         let is_it = |taint: &Taint| taint.key == key && taint.effect == effect;
@@ -172,7 +174,8 @@ fn taints(
         if has && !wanted {
             taints.retain(|taint| !is_it(taint));
         } else if wanted && !has {
-            let time_added = Some(now.to_time());
+            let given_up = given_up.filter(|_| effect == NoExecute);
+            let time_added = Some(given_up.unwrap_or(now.to_time()));
             taints.push(Taint { key: key.to_owned(), effect, time_added, ..Taint::default() });
         }
     }
@@ -191,16 +194,19 @@ fn may_give_up(
     since: Timestamp,
     now: Timestamp,
 ) -> Result<(), Timestamp> {
-    if given_up_at(node).is_some() {
+    if given_up_at(node, now).is_some() {
         return Ok(());
     }
     let window = |at: Timestamp| at.plus_millis(GIVE_UP_WINDOW_MS);
     let (mut all, mut ahead, mut given_up) = (0, 0, Vec::new());
     for other in world.all::<Node>(None) {
         all += 1;
-        match given_up_at(other) {
+        // What one that came back was given up for is about to be taken back.
+        let Some(lost) = look(world, other, now).lost else { continue };
+        let is_ahead = (lost.since, &other.metadata.name) < (since, &node.metadata.name);
+        match given_up_at(other, now) {
             Some(at) => given_up.extend((window(at) > now).then_some(at)),
-            None => ahead += usize::from(is_ahead(world, other, (since, node), now)),
+            None => ahead += usize::from(is_ahead),
         }
     }
     given_up.sort_unstable();
@@ -214,24 +220,13 @@ fn may_give_up(
     }
 }
 
-/// Whether another lost node is given up before this one.
-fn is_ahead(
-    world: &World,
-    other: &Node,
-    (since, node): (Timestamp, &Node),
-    now: Timestamp,
-) -> bool {
-    let lost = look(world, other, now).lost;
-    lost.is_some_and(|lost| (lost.since, &other.metadata.name) < (since, &node.metadata.name))
-}
-
-/// Since when the pods of a node are made to leave because it seems to be lost.
-fn given_up_at(node: &Node) -> Option<Timestamp> {
+/// Since when the pods of a node are made to leave because it seems to be lost; a time that is not known yet will be `now`.
+fn given_up_at(node: &Node, now: Timestamp) -> Option<Timestamp> {
     let taints = node.spec.taints.iter().filter(|taint| {
         taint.effect == TaintEffect::NoExecute
             && [TAINT_NOT_READY, TAINT_UNREACHABLE].contains(&taint.key.as_str())
     });
-    taints.filter_map(|taint| Some(taint.time_added?.to_timestamp())).min()
+    taints.map(|taint| taint.time_added.unwrap_or(now.to_time()).to_timestamp()).min()
 }
 
 /// Marks ready pods of a silent node as not ready: nobody should be sent there. The agent says so itself when it is

@@ -227,6 +227,25 @@ fn of_lost_nodes_the_one_lost_longest_is_given_up_first_whichever_is_asked_about
 }
 
 #[test]
+fn a_node_that_is_not_ready_and_then_falls_silent_was_given_up_once() {
+    let mut sandbox = sandbox(&["n1", "n2", "n3"]);
+    sandbox.change(&Key::node("n1"), |node: &mut Node| {
+        node.status.conditions[0].status = ConditionStatus::False;
+    });
+    sandbox.settle().expect("settled");
+    let given_up_at = |sandbox: &Sandbox, key: &str| {
+        let node = sandbox.world().node("n1").expect("node");
+        let is_it = |taint: &&Taint| taint.key == key && taint.effect == TaintEffect::NoExecute;
+        node.spec.taints.iter().find(is_it).and_then(|taint| taint.time_added)
+    };
+    let first = given_up_at(&sandbox, TAINT_NOT_READY);
+    assert!(first.is_some());
+    pass(&mut sandbox, NODE_GRACE_MS + 20_000, &["n2", "n3"]);
+    assert_eq!(taints(&sandbox, "n1"), both(TAINT_UNREACHABLE));
+    assert_eq!(given_up_at(&sandbox, TAINT_UNREACHABLE), first);
+}
+
+#[test]
 fn nobody_is_evicted_when_most_nodes_seem_lost() {
     let mut sandbox = sandbox(&["n1", "n2", "n3"]);
     pass(&mut sandbox, NODE_GRACE_MS + EVICTION_MS + 60_000, &["n3"]);
