@@ -13,7 +13,9 @@ use crate::registry::{RESOURCES, Resource, VERSION};
 
 /// What is said of a field that we do not implement.
 const NOT_IMPLEMENTED: &str = "Known to Kubernetes and kept, but without effect here.";
-
+/// What the schemas of values with a name of their own are called.
+const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
+const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 /// What the schema of definitions is called.
 const DEFINITION: &str =
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition";
@@ -79,7 +81,7 @@ fn path(group: &str) -> String {
 
 fn document(group: &str) -> Value {
     let served = || RESOURCES.iter().filter(|resource| resource.kind.group() == group);
-    let mut schemas = BTreeMap::new();
+    let mut schemas = BTreeMap::from(named_values());
     for resource in served() {
         let kind = resource.kind;
         let name = match (kind, schema().of_kind(kind.api_version(), kind.name())) {
@@ -213,15 +215,31 @@ fn value_type(field: &Field) -> Value {
         Type::FieldsV1 => json!({ "type": "object" }),
         Type::Int32 => json!({ "type": "integer", "format": "int32" }),
         Type::Int64 => json!({ "type": "integer", "format": "int64" }),
-        Type::IntOrString => json!({ "x-kubernetes-int-or-string": true }),
-        Type::Message(id) => {
-            let name = full_name(schema().message(id).name);
-            // Beside a reference nothing else counts; inside `allOf` it does.
-            json!({ "allOf": [{ "$ref": format!("#/components/schemas/{name}") }] })
-        }
+        Type::IntOrString => reference(INT_OR_STRING),
+        Type::Message(id) => reference(&full_name(schema().message(id).name)),
         Type::MicroTime | Type::Time => json!({ "type": "string", "format": "date-time" }),
-        Type::Quantity | Type::String => json!({ "type": "string" }),
+        Type::Quantity => reference(QUANTITY),
+        Type::String => json!({ "type": "string" }),
     }
+}
+
+/// Refers to a schema. Beside a reference nothing else counts; inside `allOf` it does.
+fn reference(name: &str) -> Value {
+    json!({ "allOf": [{ "$ref": format!("#/components/schemas/{name}") }] })
+}
+
+/// The schemas of values that are no messages and have a name of their own, by which people are told of them.
+fn named_values() -> [(String, Value); 2] {
+    let either = |other: &str| json!([{ "type": other }, { "type": "string" }]);
+    let number = "A number or a text: mostly a percentage, or the name of a port.";
+    let quantity = "An amount with an optional suffix, such as 500m, 2, 64Mi or 1.5G.";
+    [
+        (
+            INT_OR_STRING.to_owned(),
+            json!({ "description": number, "oneOf": either("integer"), "format": "int-or-string" }),
+        ),
+        (QUANTITY.to_owned(), json!({ "description": quantity, "oneOf": either("number") })),
+    ]
 }
 
 /// `core/v1.Pod` as OpenAPI has it: `io.k8s.api.core.v1.Pod`.

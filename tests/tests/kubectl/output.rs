@@ -173,6 +173,8 @@ async fn what_the_server_says_of_itself(k: &orchestrator_tests::kubectl::Kubectl
     k.says("auth can-i create deployments.apps -n kube-system -q", &[]).await;
     k.says("cluster-info dump", &["\"kind\": \"NodeList\"", "\"kind\": \"DeploymentList\""]).await;
     k.says("explain pods --recursive", &["containers", "imagePullPolicy"]).await;
+    k.says("explain deployment.spec.strategy.rollingUpdate", &["maxSurge\t<IntOrString>"]).await;
+    k.says("explain pod.spec.containers.resources", &["limits\t<map[string]Quantity>"]).await;
     k.says("explain deployment --api-version=apps/v1", &["GROUP:      apps", "VERSION:    v1"])
         .await;
     k.fails("explain deployment --api-version=apps/v2", &["apps/v2"]).await;

@@ -37,6 +37,9 @@ pub(super) async fn deployments_roll_out_and_back(rig: Arc<Rig>) {
         k.ok("rollout status deployment/web --timeout=90s").await;
         k.ok(&format!("set image deployment/web main={image}")).await;
 
+        let four = "'[{\"op\":\"replace\",\"path\":\"/spec/replicas\",\"value\":4}]'";
+        k.ok(&format!("patch deployment web --subresource=scale --type=json -p {four}")).await;
+        assert_eq!(k.ok("get deployment web -o jsonpath={.spec.replicas}").await, "4");
         k.says("scale deployment/web --replicas=3", &["scaled"]).await;
         k.ok("wait --for=jsonpath={.status.readyReplicas}=3 deployment/web --timeout=60s").await;
         k.fails(
