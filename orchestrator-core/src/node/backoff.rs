@@ -2,6 +2,7 @@
 //!
 //! The numbers of the restart back-off are Kubernetes'. Pure arithmetic; depends on `model` only.
 
+use crate::hash::Fnv128;
 use crate::model::{StateTerminated, Timestamp};
 
 /// The second restart in a row waits this long, in milliseconds; the first does not wait.
@@ -33,6 +34,18 @@ pub const fn doubled(first: i64, times: u32, max: i64) -> i64 {
     let factor = 1_i64 << (if times > 32 { 32 } else { times });
     let delay = first.saturating_mul(factor);
     if delay > max { max } else { delay }
+}
+
+/// Returns between a half and the whole of a delay, as a hash of who waits and how often they have waited says: those who lost the same
+/// server at the same moment so ask again at different ones, and each time at others.
+pub fn spread(delay_ms: i64, who: &str, times: u32) -> i64 {
+    let mut hash = Fnv128::new();
+    hash.write(who.as_bytes());
+    hash.write(&times.to_be_bytes());
+    let hash = hash.finish();
+    let half = delay_ms.max(0) / 2;
+    let part = (hash ^ (hash >> 64)) % (u128::from(half.unsigned_abs()) + 1);
+    delay_ms.max(0) - i64::try_from(part).unwrap_or_default()
 }
 
 /// Whether a run was long enough to forget the restarts before it.
@@ -67,6 +80,24 @@ mod tests {
     fn failed_verbs_wait_a_quarter_second_doubling_up_to_thirty() {
         assert_eq!([1, 2, 3].map(verb_retry_ms), [250, 500, 1000]);
         assert_eq!(verb_retry_ms(100), VERB_RETRY_MAX_MS);
+    }
+
+    #[test]
+    fn l11_a_herd_that_waits_equally_long_comes_back_spread_over_half_of_that_time() {
+        for times in 0..4 {
+            let mut waits: Vec<i64> =
+                (0..1_000).map(|node| spread(10_000, &format!("node-{node}"), times)).collect();
+            waits.sort_unstable();
+            assert!(waits[0] >= 5_000 && waits[999] <= 10_000, "{waits:?}");
+            let in_half_a_second =
+                |from: &i64| waits.iter().filter(|it| (*from..*from + 500).contains(*it)).count();
+            let most = waits.iter().map(in_half_a_second).max();
+            assert!(most.is_some_and(|most| most < 200), "a tenth would be even: {most:?}");
+        }
+        let waits = (0..8).map(|times| spread(10_000, "node-1", times));
+        let waits: std::collections::BTreeSet<_> = waits.collect();
+        assert!(waits.len() > 4, "the same node differs from one time to the next: {waits:?}");
+        assert_eq!([spread(0, "a", 0), spread(-5, "a", 0)], [0, 0]);
     }
 
     #[test]

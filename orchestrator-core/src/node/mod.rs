@@ -23,7 +23,7 @@ mod streams;
 
 pub use backoff::{
     RESTART_BACKOFF_FIRST_MS, RESTART_BACKOFF_MAX_MS, RESTART_BACKOFF_RESET_MS,
-    VERB_RETRY_FIRST_MS, VERB_RETRY_MAX_MS, doubled, restart_delay_ms, verb_retry_ms,
+    VERB_RETRY_FIRST_MS, VERB_RETRY_MAX_MS, doubled, restart_delay_ms, spread, verb_retry_ms,
 };
 pub use image::pull_policy;
 pub use kernel_network::{

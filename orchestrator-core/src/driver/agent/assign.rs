@@ -74,7 +74,7 @@ impl Core {
         match outcome {
             Err(error) => {
                 tracing::debug!(%error, "pods of the node are not heard");
-                self.following.retry.failed();
+                self.following.retry.failed(&self.config.scope.node);
                 self.heard_refusal(&error);
             }
             Ok(Assignments::Changes { revision, changed, removed }) => {
@@ -102,7 +102,7 @@ impl Core {
             && following.revision.is_some_and(|known| revision < known);
         if stale {
             // Somebody who is behind answered; believe nothing and ask again.
-            following.retry.failed();
+            following.retry.failed(&self.config.scope.node);
             following.wants_complete = Some(Instant::now());
             return;
         }

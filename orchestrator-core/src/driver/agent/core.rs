@@ -18,7 +18,7 @@ use super::tasks::{Event, limited_link};
 use super::verbs::{Busy, VERBS_MAX_IN_FLIGHT};
 use super::{AgentConfig, Stop};
 use crate::model::{Timestamp, Uid};
-use crate::node::{NodeContext, NodeLink, OrphanGuard, doubled};
+use crate::node::{NodeContext, NodeLink, OrphanGuard, doubled, spread};
 use crate::runtime::Runtime;
 use crate::world::EventNote;
 
@@ -76,8 +76,10 @@ pub(super) struct Retry {
 }
 
 impl Retry {
-    pub fn failed(&mut self) {
+    /// Learns that it failed. The waits of different nodes differ, so that a herd does not come back at one moment.
+    pub fn failed(&mut self, node: &str) {
         let delay = doubled(LINK_RETRY_FIRST_MS, self.failures, LINK_RETRY_MAX_MS);
+        let delay = spread(delay, node, self.failures);
         self.failures = self.failures.saturating_add(1);
         self.at = Some(Instant::now() + Duration::from_millis(u64::try_from(delay).unwrap_or(0)));
     }

@@ -136,7 +136,7 @@ impl Core {
             Err(error) => {
                 tracing::warn!(%error, "the node's pods cannot be kept");
                 kept.stale = true;
-                kept.retry.failed();
+                kept.retry.failed(&self.config.scope.node);
             }
         }
     }

@@ -128,7 +128,7 @@ impl Core {
         match outcome {
             Err(error) => {
                 tracing::warn!(%error, "the runtime cannot be listed");
-                listing.retry.failed();
+                listing.retry.failed(&self.config.scope.node);
                 listing.failing_since.get_or_insert_with(Instant::now);
             }
             Ok(mut observed) => {

@@ -230,7 +230,7 @@ impl Core {
             }
             Err(error) => {
                 tracing::debug!(pod = %uid, %error, "a status was not written");
-                slot.write_retry.failed();
+                slot.write_retry.failed(&self.config.scope.node);
                 self.heard_refusal(&error);
             }
         }
@@ -260,7 +260,7 @@ impl Core {
             Ok(()) => slot.confirmed = true,
             Err(error) => {
                 tracing::debug!(pod = %uid, %error, "a deletion was not confirmed");
-                slot.confirm_retry.failed();
+                slot.confirm_retry.failed(&self.config.scope.node);
                 self.heard_refusal(error);
             }
         }
@@ -298,7 +298,10 @@ impl Core {
                 }
                 self.note(notes);
             }
-            None if failed => self.orphan_retry.entry(uid).or_default().failed(),
+            None if failed => {
+                let retry = self.orphan_retry.entry(uid).or_default();
+                retry.failed(&self.config.scope.node);
+            }
             None => drop(self.orphan_retry.remove(&uid)),
         }
     }

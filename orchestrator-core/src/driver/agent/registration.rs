@@ -142,7 +142,7 @@ impl Core {
                 registration.told.clear();
             }
             Err(error) => {
-                registration.retry.failed();
+                registration.retry.failed(&self.config.scope.node);
                 registration.tell(&error);
                 if matches!(error, LinkError::Unreachable(_)) {
                     self.heard_nothing();
