@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use orchestrator_core::driver::{Agent, AgentConfig, AgentHandle};
+use orchestrator_core::model::NETWORK_KEY_ANNOTATION;
 use orchestrator_core::node::NodeStreams;
 use orchestrator_core::runtime::Scope;
 use orchestrator_http::{ClientError, HttpLink, Membership, serve_streams, write_private};
@@ -129,6 +130,9 @@ impl Running {
         };
         let scope = config.scope.clone();
         let keeper = NetworkKeeper::new(&link, scope.clone(), &runtime, &path)?;
+        if let Some(keeper) = &keeper {
+            config.annotations.insert(NETWORK_KEY_ANNOTATION.to_owned(), keeper.public_key());
+        }
         let agent = Agent::spawn(config, runtime.shared(), Arc::new(link.clone()));
         let mut tasks = JoinSet::new();
         if let Some(keeper) = keeper {

@@ -10,7 +10,7 @@ use orchestrator_core::node::{KernelNetwork, NetworkAt, NodeLink as _, NodeNetwo
 use orchestrator_core::runtime::Scope;
 use orchestrator_docker::{DockerRuntime, PodBridge};
 use orchestrator_http::{HttpLink, write_private};
-use orchestrator_net::{NetError, PodNetwork, Privilege, privilege};
+use orchestrator_net::{NetError, NodeKey, PodNetwork, Privilege, privilege};
 
 use crate::out;
 use crate::runtime::RunningRuntime;
@@ -23,6 +23,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// The file with what the node knew last, for a start without the server.
 const FILE: &str = "network.json";
+/// The file with the private key by which the node is known to others over WireGuard.
+const KEY_FILE: &str = "network.key";
 
 /// Keeps a node's part of the network between pods.
 pub struct NetworkKeeper {
@@ -30,6 +32,7 @@ pub struct NetworkKeeper {
     docker: Arc<DockerRuntime>,
     own: PodNetwork,
     file: PathBuf,
+    public_key: String,
     /// What is wrong, so that it is told once.
     told: Option<String>,
     /// Until when new pods wait for the network.
@@ -58,10 +61,18 @@ impl NetworkKeeper {
             return Ok(None);
         }
         docker.await_bridge();
-        let own = PodNetwork::open(scope).context("cannot reach the kernel's network")?;
+        let key = node_key(&dir.join(KEY_FILE))?;
+        let public_key = key.public_text();
+        let own = PodNetwork::open_with_key(scope, key);
+        let own = own.context("cannot reach the kernel's network")?;
         let (link, docker) = (link.clone(), Arc::clone(docker));
         let (file, awaited_until) = (dir.join(FILE), Some(Instant::now() + WAIT_MAX));
-        Ok(Some(Self { link, docker, own, file, told: None, awaited_until }))
+        Ok(Some(Self { link, docker, own, file, public_key, told: None, awaited_until }))
+    }
+
+    /// The key by which other nodes know this one over WireGuard.
+    pub fn public_key(&self) -> String {
+        self.public_key.clone()
     }
 
     /// Does so until dropped.
@@ -130,27 +141,18 @@ impl NetworkKeeper {
             Err(NetError::Foreign { .. } | NetError::Overlap { .. }) => self.do_without(),
             Err(_) => {}
         }
-        if network.encrypted && outcome.is_ok() {
-            self.tell_text(Some(
-                "traffic between nodes is to be encrypted, which this version cannot do: none is sent".to_owned(),
-            ));
-        } else {
-            self.tell(outcome.err());
-        }
-    }
-
-    fn tell(&mut self, error: Option<NetError>) {
-        self.tell_text(error.map(|error| out::chain(&anyhow::Error::from(error))));
+        self.tell(outcome.err());
     }
 
     /// Says once what is wrong, and that it is over.
-    fn tell_text(&mut self, wrong: Option<String>) {
+    fn tell(&mut self, error: Option<NetError>) {
+        let wrong = error.map(|error| out::chain(&anyhow::Error::from(error)));
         match &wrong {
             Some(error) if self.told != wrong => {
                 tracing::warn!(error, "the network between pods is not as it should be");
             }
             None if self.told.is_some() => {
-                tracing::info!("the network between pods is as it should be")
+                tracing::info!("the network between pods is as it should be");
             }
             Some(_) | None => {}
         }
@@ -164,6 +166,22 @@ pub async fn remove_network(scope: Scope, dir: &Path) -> anyhow::Result<()> {
     let Some(network) = read(&file) else { return Ok(()) };
     let own = PodNetwork::open(scope).context("cannot reach the kernel's network")?;
     own.remove(&network).await.context("cannot remove the network between pods")
+}
+
+/// Reads the node's key, or makes one.
+fn node_key(file: &Path) -> anyhow::Result<NodeKey> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => NodeKey::from_secret_text(&text).with_context(|| {
+            format!("{} cannot be used; without it a new key is made", file.display())
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let key = NodeKey::generate()?;
+            let written = write_private(file, key.to_secret_text().as_bytes());
+            written.with_context(|| format!("cannot write {}", file.display()))?;
+            Ok(key)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+    }
 }
 
 /// The engine's machine, when it is not this one.

@@ -19,6 +19,9 @@ pub struct NetworkArgs {
     /// once; the cluster remembers it [default: 10.64.0.0/10 or, where this machine uses that, 10.128.0.0/10 or 10.192.0.0/10]
     #[arg(long, value_name = "RANGE")]
     pod_cidr: Option<PodCidr>,
+    /// Encrypt traffic between pods of different machines, and let none pass in clear; or no longer (false). The cluster remembers it
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    encrypt: Option<bool>,
 }
 
 /// A range of pod addresses, or none.
@@ -53,27 +56,48 @@ impl NetworkArgs {
             None => None,
         };
         let map = match (known, self.pod_cidr) {
-            (Some(_), None) | (Some(None), Some(PodCidr::None)) => return Ok(()),
-            (Some(Some(known)), Some(asked)) => return is_same(known, asked),
-            (None, Some(PodCidr::None)) => ClusterNetwork::none(),
-            (None | Some(None), Some(PodCidr::Range(range))) => network(range),
+            (Some(Some(known)), asked) => {
+                is_same(known, asked)?;
+                match self.encrypt.filter(|encrypted| *encrypted != known.encrypted) {
+                    Some(encrypted) => ClusterNetwork { encrypted, ..known }.to_config_map(),
+                    None => return Ok(()),
+                }
+            }
+            (Some(None), None) | (Some(None), Some(PodCidr::None)) => return self.without(),
+            (None, Some(PodCidr::None)) => {
+                self.without()?;
+                ClusterNetwork::none()
+            }
+            (None | Some(None), Some(PodCidr::Range(range))) => self.network(range),
             // Its nodes have run pods without; somebody has to want it.
-            (None, None) if world.all::<Node>(None).next().is_some() => return Ok(()),
+            (None, None) if world.all::<Node>(None).next().is_some() => return self.without(),
             (None, None) => match free_range().await {
-                Some(range) => network(range),
-                None => return Ok(()),
+                Some(range) => self.network(range),
+                None => return self.without(),
             },
         };
         let recorded = cluster.apply(map).await;
         recorded.map(drop).context("cannot record the network between pods")
     }
+
+    fn network(&self, range: Cidr) -> ConfigMap {
+        let encrypted = self.encrypt.unwrap_or_default();
+        ClusterNetwork { encrypted, range }.to_config_map()
+    }
+
+    /// Refuses to encrypt what there is not.
+    fn without(&self) -> anyhow::Result<()> {
+        if self.encrypt == Some(true) {
+            bail!(
+                "--encrypt: this cluster has no network between pods; give it one by --pod-cidr RANGE"
+            );
+        }
+        Ok(())
+    }
 }
 
-fn network(range: Cidr) -> ConfigMap {
-    ClusterNetwork { encrypted: false, range }.to_config_map()
-}
-
-fn is_same(known: ClusterNetwork, asked: PodCidr) -> anyhow::Result<()> {
+fn is_same(known: ClusterNetwork, asked: Option<PodCidr>) -> anyhow::Result<()> {
+    let Some(asked) = asked else { return Ok(()) };
     let asked = match asked {
         PodCidr::Range(range) if range == known.range => return Ok(()),
         PodCidr::Range(range) => range.to_string(),
@@ -124,7 +148,7 @@ mod tests {
     use super::*;
 
     fn args(pod_cidr: Option<&str>) -> NetworkArgs {
-        NetworkArgs { pod_cidr: pod_cidr.map(|text| text.parse().expect("a range")) }
+        NetworkArgs { pod_cidr: pod_cidr.map(|text| text.parse().expect("a range")), encrypt: None }
     }
 
     async fn cluster() -> Cluster {
@@ -161,6 +185,27 @@ mod tests {
             let error = text.parse::<PodCidr>().expect_err(text);
             assert!(error.contains(text), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn encryption_is_a_setting_that_is_remembered_and_needs_a_network() {
+        let cluster = cluster().await;
+        let encrypt = |pod_cidr, encrypt| NetworkArgs { encrypt: Some(encrypt), ..args(pod_cidr) };
+        let is_encrypted = || {
+            let world = cluster.world();
+            let map = world.at::<ConfigMap>(&ClusterNetwork::key())?;
+            Some(ClusterNetwork::read(map).expect("sound")?.encrypted)
+        };
+        let refused = encrypt(Some("none"), true).record(&cluster).await;
+        assert!(refused.expect_err("nothing to encrypt").to_string().contains("--encrypt"));
+        assert_eq!(recorded(&cluster), None);
+        encrypt(Some("10.20.0.0/16"), true).record(&cluster).await.expect("recorded");
+        args(None).record(&cluster).await.expect("as before");
+        assert_eq!(is_encrypted(), Some(true));
+        encrypt(None, false).record(&cluster).await.expect("recorded");
+        assert_eq!(is_encrypted(), Some(false));
+        assert_eq!(recorded(&cluster), Some(Some(cidr("10.20.0.0/16"))));
+        cluster.shutdown(false).await;
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use crate::link::{self, Address, Links};
 use crate::route;
 
 /// The beginnings of the names of devices that are made for pods of any node.
-const OURS: [&str; 2] = ["orcb", "orcv"];
+const OURS: [&str; 3] = ["orcb", "orcv", "orcw"];
 /// Ranges larger than this say where everything else goes, and not where something is.
 const PREFIX_MIN: u8 = 8;
 

@@ -5,6 +5,7 @@
 //! names, routes by their protocol number, firewall rules by a mark in them. It depends on the core alone and starts no
 //! other program.
 
+mod encrypted;
 mod error;
 mod in_use;
 mod link;
@@ -15,6 +16,7 @@ mod route;
 mod rules;
 mod vxlan;
 
+pub use encrypted::{InvalidNodeKey, NodeKey};
 pub use error::NetError;
 pub use in_use::ranges_in_use;
 pub use pod_network::PodNetwork;

@@ -94,13 +94,13 @@ pub(crate) async fn addresses(handle: &Handle) -> Result<Vec<Address>, NetError>
     Ok(addresses.collect())
 }
 
-/// Sees to it that the bridge is there, up and has its address; returns its index.
+/// Sees to it that the bridge is there, up and has its address.
 pub(crate) async fn bridge(
     handle: &Handle,
     links: &Links,
     addresses: &[Address],
     wanted: &KernelNetwork,
-) -> Result<u32, NetError> {
+) -> Result<(), NetError> {
     let bridge = &wanted.bridge;
     let device = match links.find(&bridge.name) {
         Some(device) if device.kind == Some(InfoKind::Bridge) => device.clone(),
@@ -114,8 +114,7 @@ pub(crate) async fn bridge(
         }
     };
     up(handle, &device, &bridge.name).await?;
-    only_address(handle, addresses, device.index, (bridge.address, wanted.slice.prefix())).await?;
-    Ok(device.index)
+    only_address(handle, addresses, device.index, (bridge.address, wanted.slice.prefix())).await
 }
 
 /// Makes a device and looks at it.

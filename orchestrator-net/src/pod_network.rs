@@ -1,14 +1,18 @@
 //! `PodNetwork`: brings the kernel to what is wanted, and back to nothing.
 
+use std::io;
 use std::net::Ipv4Addr;
 
-use orchestrator_core::node::{KernelNetwork, NodeNetwork};
+use orchestrator_core::node::{self as kernel, KernelNetwork, NodeNetwork};
 use orchestrator_core::runtime::Scope;
 use rtnetlink::Handle;
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
+use crate::encrypted::{NodeKey, WireGuard};
 use crate::error::NetError;
 use crate::link::{self, Address, Links};
+use crate::route::Devices;
 use crate::{in_use, nft, route, rules, vxlan};
 
 /// The network of a node's pods in the kernel. Dropping it changes nothing there.
@@ -17,6 +21,8 @@ pub struct PodNetwork {
     handle: Handle,
     connection: JoinHandle<()>,
     scope: Scope,
+    key: Option<NodeKey>,
+    wireguard: Mutex<Option<WireGuard>>,
 }
 
 impl PodNetwork {
@@ -30,7 +36,21 @@ impl PodNetwork {
     pub fn open(scope: Scope) -> Result<Self, NetError> {
         let (connection, handle, _) =
             rtnetlink::new_connection().map_err(NetError::io("opening netlink"))?;
-        Ok(Self { handle, connection: tokio::spawn(connection), scope })
+        let (connection, wireguard) = (tokio::spawn(connection), Mutex::default());
+        Ok(Self { handle, connection, scope, key: None, wireguard })
+    }
+
+    /// As [`Self::open`], for a node that others know by a key, so that it can take part in an encrypted network.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    ///
+    /// # Panics
+    /// As [`Self::open`].
+    pub fn open_with_key(scope: Scope, key: NodeKey) -> Result<Self, NetError> {
+        let mut own = Self::open(scope)?;
+        own.key = Some(key);
+        Ok(own)
     }
 
     /// Brings the kernel to what a node must know, and returns what was wanted. Done again it repairs what somebody else has
@@ -64,16 +84,48 @@ impl PodNetwork {
             return Err(NetError::Overlap { interface, network, range });
         }
         route::forward_packets()?;
-        let bridge = link::bridge(handle, &links, &addresses, &wanted).await?;
-        let device = vxlan::apply(handle, &links, &addresses, &wanted).await?;
-        route::apply(handle, &wanted, bridge, device).await?;
+        link::bridge(handle, &links, &addresses, &wanted).await?;
+        // Before there is a way: what is not to pass in clear never does.
         let rules = wanted.clone();
         blocking("changing the firewall", move || {
             nft::replace(&rules::table(&rules))?;
             nft::admit(&rules::admission(&rules))
         })
         .await?;
-        Ok(wanted)
+        let vxlan = vxlan::apply(handle, &links, &addresses, &wanted).await?;
+        let wireguard = self.wireguard(wanted.wireguard.as_ref()).await;
+        let devices = Devices { vxlan, wireguard: *wireguard.as_ref().unwrap_or(&None) };
+        route::apply(handle, &wanted, devices).await?;
+        wireguard.map(|_| wanted)
+    }
+
+    /// Sees to it that WireGuard is there and knows the other ends, or is gone when none is wanted; returns its device's number.
+    async fn wireguard(&self, wanted: Option<&kernel::WireGuard>) -> Result<Option<u32>, NetError> {
+        let mut open = self.wireguard.lock().await;
+        let name = wanted.map_or("", |wanted| &wanted.name);
+        let is_there = Links::read(&self.handle).await?.find(name).is_some();
+        let is_it = |it: &WireGuard| wanted.is_some_and(|wanted| it.is(wanted)) && is_there;
+        if let Some(other) = open.take_if(|it| !is_it(it)) {
+            other.close().await;
+        }
+        let Some(wanted) = wanted else { return Ok(None) };
+        let failed = || NetError::io(format!("making the WireGuard device {}", wanted.name));
+        if open.is_none() {
+            let key = self
+                .key
+                .clone()
+                .ok_or_else(|| failed()(io::Error::other("the node has no key")))?;
+            *open = Some(WireGuard::open(wanted, key).await.map_err(failed())?);
+        }
+        if let Some(wireguard) = open.as_ref() {
+            wireguard.set_ends(&wanted.ends);
+        }
+        let links = Links::read(&self.handle).await?;
+        let Some(device) = links.find(&wanted.name) else {
+            return Err(failed()(io::ErrorKind::NotFound.into()));
+        };
+        link::up(&self.handle, device, &wanted.name).await?;
+        Ok(Some(device.index))
     }
 
     /// Removes everything that was made for this node. Done again it changes nothing.
@@ -82,6 +134,7 @@ impl PodNetwork {
     /// What the kernel refused first.
     pub async fn remove(&self, network: &NodeNetwork) -> Result<(), NetError> {
         let wanted = network.kernel(&self.scope, |_| false);
+        self.wireguard(None).await?;
         route::remove(&self.handle, wanted.range).await?;
         let links = Links::read(&self.handle).await?;
         for name in [&wanted.bridge.name, &vxlan::name(&wanted)] {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use futures_util::TryStreamExt as _;
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope,
+};
 use nix::errno::Errno;
 use orchestrator_core::model::Cidr;
 use orchestrator_core::node::{KernelNetwork, NextHop};
@@ -24,6 +26,27 @@ struct Way {
     source: Option<Ipv4Addr>,
 }
 
+/// The devices that lead to other nodes, by their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Devices {
+    pub vxlan: Option<u32>,
+    pub wireguard: Option<u32>,
+}
+
+impl Devices {
+    const fn of(self, hop: NextHop) -> Option<u32> {
+        match hop {
+            NextHop::Direct(_) => None,
+            NextHop::WireGuard => self.wireguard,
+            NextHop::Vxlan(_) => self.vxlan,
+        }
+    }
+
+    fn has(self, device: Option<u32>) -> bool {
+        device.is_some() && [self.vxlan, self.wireguard].contains(&device)
+    }
+}
+
 /// Lets the kernel pass packets on between devices.
 pub(crate) fn forward_packets() -> Result<(), NetError> {
     let failed = || NetError::io(format!("setting {IP_FORWARD} to 1"));
@@ -38,32 +61,33 @@ pub(crate) fn forward_packets() -> Result<(), NetError> {
 pub(crate) async fn apply(
     handle: &Handle,
     wanted: &KernelNetwork,
-    bridge: u32,
-    vxlan: Option<u32>,
+    devices: Devices,
 ) -> Result<(), NetError> {
     let there = ours(handle, wanted.range).await?;
     let source = wanted.bridge.address;
     for (to, (way, message)) in &there {
         let hop = wanted.routes.get(to);
-        if !hop.is_some_and(|hop| is_right(way, *hop, vxlan, source)) {
+        if !hop.is_some_and(|hop| is_right(way, *hop, devices, source)) {
             forget(handle, *to, message.clone()).await?;
         }
     }
     for (to, hop) in &wanted.routes {
-        if there.get(to).is_some_and(|(way, _)| is_right(way, *hop, vxlan, source)) {
+        if there.get(to).is_some_and(|(way, _)| is_right(way, *hop, devices, source)) {
             continue;
         }
-        debug_assert_ne!(vxlan, Some(bridge));
         let message = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(to.first(), to.prefix())
             .protocol(PROTOCOL)
             .pref_source(source);
-        let message = match (hop, vxlan) {
+        let message = match (hop, devices.of(*hop)) {
             (NextHop::Direct(node), _) => message.gateway(*node),
+            (NextHop::WireGuard, Some(device)) => {
+                message.output_interface(device).scope(RouteScope::Link)
+            }
             (NextHop::Vxlan(end), Some(device)) => {
                 message.gateway(*end).output_interface(device).onlink()
             }
-            (NextHop::Vxlan(_), None) => continue,
+            (NextHop::WireGuard | NextHop::Vxlan(_), None) => continue,
         };
         let outcome = handle.route().add(message.build()).replace().execute().await;
         outcome.map_err(NetError::netlink(format!("making the route to {to}")))?;
@@ -79,12 +103,15 @@ pub(crate) async fn remove(handle: &Handle, range: Cidr) -> Result<(), NetError>
     Ok(())
 }
 
-fn is_right(way: &Way, hop: NextHop, vxlan: Option<u32>, source: Ipv4Addr) -> bool {
+fn is_right(way: &Way, hop: NextHop, devices: Devices, source: Ipv4Addr) -> bool {
     let (gateway, is_device) = match hop {
-        NextHop::Direct(node) => (node, way.device != vxlan || vxlan.is_none()),
-        NextHop::Vxlan(end) => (end, way.device == vxlan && vxlan.is_some()),
+        NextHop::Direct(node) => (Some(node), !devices.has(way.device)),
+        NextHop::WireGuard => {
+            (None, devices.wireguard.is_some() && way.device == devices.wireguard)
+        }
+        NextHop::Vxlan(end) => (Some(end), devices.vxlan.is_some() && way.device == devices.vxlan),
     };
-    way.gateway == Some(gateway) && is_device && way.source == Some(source)
+    way.gateway == gateway && is_device && way.source == Some(source)
 }
 
 async fn forget(handle: &Handle, to: Cidr, message: RouteMessage) -> Result<(), NetError> {

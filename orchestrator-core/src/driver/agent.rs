@@ -50,6 +50,8 @@ pub struct AgentConfig {
     /// Labels of the node, beside those of its operating system. A node may give itself `orchestrator.dev/runtime`; with
     /// any other it is not let in.
     pub labels: StringMap,
+    /// Annotations of the node. It may give itself `orchestrator.dev/network-key`; with any other it is not let in.
+    pub annotations: StringMap,
     /// What is kept from pods.
     pub reserve: ResourceMap,
     /// The address by which the node is reached.
@@ -92,6 +94,7 @@ impl AgentConfig {
             scope,
             id: None,
             labels: StringMap::new(),
+            annotations: StringMap::new(),
             reserve: ResourceMap::new(),
             address: "127.0.0.1".to_owned(),
             pods_max: PODS_MAX,

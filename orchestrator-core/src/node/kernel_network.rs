@@ -2,7 +2,8 @@
 //! the node must know and of which nodes are on one link with it.
 //!
 //! Nodes on one link get plain routes; all others are reached through one VXLAN device, whose neighbours and forwarding
-//! entries are all written down, so that nothing is flooded, learnt or asked for.
+//! entries are all written down, so that nothing is flooded, learnt or asked for. When traffic is to be encrypted there is one way
+//! for all, a WireGuard wireguard, and no other.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -16,6 +17,10 @@ use crate::runtime::Scope;
 pub const VXLAN_PORT: u16 = 4789;
 /// The size of packets that fit through the VXLAN device of a common network.
 pub const POD_MTU: u32 = 1450;
+/// The port on which nodes take what is encrypted; WireGuard's usual one.
+pub const WIREGUARD_PORT: u16 = 51820;
+/// The size of packets that fit through the wireguard.
+pub const WIREGUARD_MTU: u32 = 1420;
 
 /// What the kernel is to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +35,8 @@ pub struct KernelNetwork {
     pub routes: BTreeMap<Cidr, NextHop>,
     /// The device to nodes that are not on one link with this one; `None` when there are none.
     pub vxlan: Option<Vxlan>,
+    /// The only way to other nodes when traffic is encrypted.
+    pub wireguard: Option<WireGuard>,
     /// A word that marks what is made for this node, and nobody else.
     pub mark: String,
 }
@@ -50,6 +57,8 @@ pub struct Bridge {
 pub enum NextHop {
     /// Through the node, which is on one link with this one.
     Direct(Ipv4Addr),
+    /// Through the wireguard, which knows the node.
+    WireGuard,
     /// Through the VXLAN device, to the other end of this address.
     Vxlan(Ipv4Addr),
 }
@@ -71,6 +80,26 @@ pub struct Vxlan {
     pub ends: BTreeMap<Ipv4Addr, VxlanEnd>,
 }
 
+/// WireGuard to all other nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireGuard {
+    /// The name of its device.
+    pub name: String,
+    /// The node's own address.
+    pub local: Ipv4Addr,
+    /// The other ends, by the addresses of their pods.
+    pub ends: BTreeMap<Cidr, WireGuardEnd>,
+}
+
+/// The other end of a wireguard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireGuardEnd {
+    /// Its node's address.
+    pub node: Ipv4Addr,
+    /// Its public key, as the node tells it.
+    pub key: String,
+}
+
 /// The other end of a VXLAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VxlanEnd {
@@ -86,14 +115,18 @@ pub type Mac = [u8; 6];
 impl NodeNetwork {
     /// What the kernel is to be told; `is_direct` says which addresses are on one link with this node.
     ///
-    /// When traffic is to be encrypted there is no way to other nodes but an encrypted one: none here.
+    /// When traffic is to be encrypted there is no way to other nodes but the wireguard, and none to those that have told no key.
     pub fn kernel(&self, scope: &Scope, is_direct: impl Fn(Ipv4Addr) -> bool) -> KernelNetwork {
         let mark = mark(&[&scope.cluster, &scope.node]);
         let mut routes = BTreeMap::new();
-        let mut ends = BTreeMap::new();
-        let is_elsewhere = |peer: &&NetworkPeer| peer.address != self.address && !self.encrypted;
+        let (mut ends, mut keyed_ends) = (BTreeMap::new(), BTreeMap::new());
+        let is_elsewhere = |peer: &&NetworkPeer| peer.address != self.address;
         for peer in self.peers.iter().filter(is_elsewhere) {
-            if is_direct(peer.address) {
+            if self.encrypted {
+                let Some(key) = peer.key.clone() else { continue };
+                keyed_ends.insert(peer.slice, WireGuardEnd { node: peer.address, key });
+                routes.insert(peer.slice, NextHop::WireGuard);
+            } else if is_direct(peer.address) {
                 routes.insert(peer.slice, NextHop::Direct(peer.address));
             } else {
                 let end = peer.slice.first();
@@ -106,7 +139,7 @@ impl NodeNetwork {
             bridge: Bridge {
                 name: format!("orcb{mark}"),
                 address: self.slice.at(1).unwrap_or(own),
-                mtu: POD_MTU,
+                mtu: if self.encrypted { WIREGUARD_MTU } else { POD_MTU },
             },
             range: self.range,
             slice: self.slice,
@@ -118,6 +151,11 @@ impl NodeNetwork {
                 address: own,
                 mac: mac(own),
                 ends,
+            }),
+            wireguard: self.encrypted.then(|| WireGuard {
+                name: format!("orcw{mark}"),
+                local: self.address,
+                ends: keyed_ends,
             }),
             mark,
         }
@@ -209,9 +247,19 @@ mod tests {
     }
 
     #[test]
-    fn when_traffic_is_to_be_encrypted_no_other_way_is_left() {
-        let network = NodeNetwork { encrypted: true, ..network() };
+    fn when_traffic_is_to_be_encrypted_no_other_way_than_wireguard_is_left() {
+        let mut network = NodeNetwork { encrypted: true, ..network() };
+        network.peers[1].key = Some("its key".to_owned());
         let kernel = network.kernel(&scope("n1"), is_near);
-        assert!(kernel.routes.is_empty() && kernel.vxlan.is_none());
+        let far = network.peers[1].slice;
+        assert_eq!(
+            kernel.routes,
+            BTreeMap::from([(far, NextHop::WireGuard)]),
+            "of the one with a key"
+        );
+        assert!(kernel.vxlan.is_none());
+        let wireguard = kernel.wireguard.expect("one");
+        assert_eq!(wireguard.ends.keys().collect::<Vec<_>>(), [&far]);
+        assert_eq!(wireguard.ends[&far].key, "its key");
     }
 }

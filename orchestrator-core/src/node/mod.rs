@@ -27,7 +27,8 @@ pub use backoff::{
 };
 pub use image::pull_policy;
 pub use kernel_network::{
-    Bridge, KernelNetwork, Mac, NextHop, POD_MTU, VXLAN_PORT, Vxlan, VxlanEnd,
+    Bridge, KernelNetwork, Mac, NextHop, POD_MTU, VXLAN_PORT, Vxlan, VxlanEnd, WIREGUARD_MTU,
+    WIREGUARD_PORT, WireGuard, WireGuardEnd,
 };
 pub use link::{Assignments, LinkError, NodeLink, StatusOutcome};
 pub use memory::{FAILURE_MESSAGE_BYTES_MAX, OpFailure, PodMemory};

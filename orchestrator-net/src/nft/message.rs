@@ -5,7 +5,7 @@
 
 use orchestrator_core::model::Cidr;
 
-use super::{Match, Rule, Verdict};
+use super::{Chain, Hook, Match, Rule, Verdict};
 
 const SUBSYSTEM: u16 = 10;
 pub(super) const BATCH_BEGIN: u16 = 16;
@@ -33,15 +33,19 @@ pub(super) const FILTER_HEADER: usize = 4;
 /// The register through which values go, and the one with the verdict.
 const REGISTER: u32 = 1;
 const VERDICT_REGISTER: u32 = 0;
+const DROP: u32 = 0;
 const ACCEPT: u32 = 1;
 /// Where a packet's source and destination lie in its header.
 const SOURCE_AT: u32 = 12;
 const DESTINATION_AT: u32 = 16;
-/// Which of a packet's devices is the one it leaves through.
+/// Which of a packet's devices it came through, and which it leaves through.
+const IN_DEVICE: u32 = 6;
 const OUT_DEVICE: u32 = 7;
 const DEVICE_NAME_BYTES: usize = 16;
-/// After routing, where the source may be changed, and at which priority.
+/// Before and after routing, and the priorities at which packets are let through and sources changed.
+const PRE_ROUTING: u32 = 0;
 const POST_ROUTING: u32 = 4;
+const FILTER_PRIORITY: u32 = 0;
 const SOURCE_NAT_PRIORITY: u32 = 100;
 /// The kind of a comment among a rule's user data.
 const COMMENT: u8 = 0;
@@ -103,15 +107,20 @@ impl Batch {
         self.change(DELETE_TABLE, 0, &Attributes::default().text(1, table));
     }
 
-    /// Makes a chain that sees what leaves the machine, and may change its source.
-    pub(super) fn make_leaving_chain(&mut self, table: &str, chain: &str) {
-        let hook = Attributes::default().number(1, POST_ROUTING).number(2, SOURCE_NAT_PRIORITY);
+    /// Makes a chain that lets through what none of its rules speaks of.
+    pub(super) fn make_chain(&mut self, table: &str, chain: &Chain) {
+        let (hook, priority, kind) = match chain.hook {
+            Hook::Arriving => (PRE_ROUTING, FILTER_PRIORITY, "filter"),
+            Hook::Leaving => (POST_ROUTING, FILTER_PRIORITY, "filter"),
+            Hook::LeavingFirst => (POST_ROUTING, SOURCE_NAT_PRIORITY, "nat"),
+        };
+        let hook = Attributes::default().number(1, hook).number(2, priority);
         let attributes = Attributes::default()
             .text(1, table)
-            .text(3, chain)
+            .text(3, chain.name)
             .nested(4, &hook)
             .number(5, ACCEPT)
-            .text(7, "nat");
+            .text(7, kind);
         self.change(NEW_CHAIN, CREATE, &attributes);
     }
 
@@ -184,28 +193,39 @@ fn written((table, chain): (&str, &str), rule: &Rule, comment: &str) -> Attribut
             Match::From(cidr) => of_range(steps, SOURCE_AT, *cidr, EQUAL),
             Match::NotTo(cidr) => of_range(steps, DESTINATION_AT, *cidr, NOT_EQUAL),
             Match::To(cidr) => of_range(steps, DESTINATION_AT, *cidr, EQUAL),
+            Match::NotIn(beginning) => of_device(steps, IN_DEVICE, beginning.as_bytes()),
             Match::NotOut(device) => {
-                let load = Attributes::default().number(1, REGISTER).number(2, OUT_DEVICE);
                 let mut name = device.as_bytes().to_vec();
                 name.resize(DEVICE_NAME_BYTES, 0);
-                compare(steps.step("meta", &load), &name, NOT_EQUAL)
+                of_device(steps, OUT_DEVICE, &name)
             }
+            Match::NotOutAny(beginning) => of_device(steps, OUT_DEVICE, beginning.as_bytes()),
         };
     }
     let none = Attributes::default();
     let nothing_yet = none.clone().bytes(1, &[0; 8]).bytes(2, &[0; 8]);
     steps = steps.step("counter", &nothing_yet);
     steps = match rule.verdict {
-        Verdict::Accept => {
-            let code = none.clone().nested(2, &none.clone().number(1, ACCEPT));
-            steps.step("immediate", &none.number(1, VERDICT_REGISTER).nested(2, &code))
-        }
+        Verdict::Accept => decided(steps, ACCEPT),
+        Verdict::Drop => decided(steps, DROP),
         Verdict::Masquerade => steps.step("masq", &none),
     };
     let mut user_data = vec![COMMENT, u8::try_from(comment.len() + 1).unwrap_or(u8::MAX)];
     user_data.extend_from_slice(comment.as_bytes());
     user_data.push(0);
     Attributes::default().text(1, table).text(2, chain).nested(4, &steps).bytes(7, &user_data)
+}
+
+fn decided(steps: Attributes, verdict: u32) -> Attributes {
+    let none = Attributes::default();
+    let code = none.clone().nested(2, &none.clone().number(1, verdict));
+    steps.step("immediate", &none.number(1, VERDICT_REGISTER).nested(2, &code))
+}
+
+/// Demands that the name of a device begins otherwise.
+fn of_device(steps: Attributes, which: u32, beginning: &[u8]) -> Attributes {
+    let load = Attributes::default().number(1, REGISTER).number(2, which);
+    compare(steps.step("meta", &load), beginning, NOT_EQUAL)
 }
 
 const EQUAL: u32 = 0;

@@ -23,8 +23,26 @@ const COMMENT_BYTES_MAX: usize = 120;
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     pub name: String,
-    /// For what leaves the machine or passes through it.
-    pub leaving: Vec<Rule>,
+    pub chains: Vec<Chain>,
+}
+
+/// A chain of a table of our own.
+#[derive(Clone, Debug)]
+pub(crate) struct Chain {
+    pub name: &'static str,
+    pub hook: Hook,
+    pub rules: Vec<Rule>,
+}
+
+/// Which packets a chain sees, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hook {
+    /// What arrives, before anything is done with it.
+    Arriving,
+    /// What leaves the machine or passes through it.
+    Leaving,
+    /// The first packet of what leaves, whose source may be changed.
+    LeavingFirst,
 }
 
 /// Rules for chains of others.
@@ -48,8 +66,12 @@ pub(crate) struct Rule {
 pub(crate) enum Match {
     /// It comes from an address of a range.
     From(Cidr),
+    /// It does not come through a device whose name begins so.
+    NotIn(&'static str),
     /// It does not leave through a device.
     NotOut(String),
+    /// It does not leave through a device whose name begins so.
+    NotOutAny(&'static str),
     /// It does not go to a range.
     NotTo(Cidr),
     /// It goes to a range.
@@ -59,6 +81,7 @@ pub(crate) enum Match {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Accept,
+    Drop,
     /// It goes on with the node's own address.
     Masquerade,
 }
@@ -69,13 +92,16 @@ impl fmt::Display for Rule {
         for one in &self.matches {
             match one {
                 Match::From(cidr) => write!(f, "from {cidr} ")?,
+                Match::NotIn(device) => write!(f, "not in {device} ")?,
                 Match::NotOut(device) => write!(f, "not via {device} ")?,
+                Match::NotOutAny(device) => write!(f, "not via {device}* ")?,
                 Match::NotTo(cidr) => write!(f, "not to {cidr} ")?,
                 Match::To(cidr) => write!(f, "to {cidr} ")?,
             }
         }
         match self.verdict {
             Verdict::Accept => f.write_str("accept"),
+            Verdict::Drop => f.write_str("drop"),
             Verdict::Masquerade => f.write_str("masquerade"),
         }
     }
@@ -90,7 +116,11 @@ fn comment(mark: &str, rule: &Rule) -> String {
 /// Makes a table what it should be, in one transaction, unless it is.
 pub(crate) fn replace(table: &Table) -> io::Result<()> {
     let mut socket = Socket::open()?;
-    let wanted: Vec<_> = table.leaving.iter().map(|rule| comment("orchestrator", rule)).collect();
+    let rules = table.chains.iter().flat_map(|chain| chain.rules.iter().map(move |it| (chain, it)));
+    let wanted: Vec<_> = rules
+        .clone()
+        .map(|(chain, rule)| comment(&format!("orchestrator {}", chain.name), rule))
+        .collect();
     let found = found(&mut socket, &table.name, None)?;
     if found.iter().map(|(_, comment)| comment).eq(&wanted) {
         return Ok(());
@@ -100,15 +130,14 @@ pub(crate) fn replace(table: &Table) -> io::Result<()> {
     batch.make_table(&table.name);
     batch.delete_table(&table.name);
     batch.make_table(&table.name);
-    batch.make_leaving_chain(&table.name, LEAVING);
-    for (rule, comment) in table.leaving.iter().zip(&wanted) {
-        batch.append_rule((&table.name, LEAVING), rule, comment);
+    for chain in &table.chains {
+        batch.make_chain(&table.name, chain);
+    }
+    for ((chain, rule), comment) in rules.zip(&wanted) {
+        batch.append_rule((&table.name, chain.name), rule, comment);
     }
     socket.commit(batch)
 }
-
-/// The one chain of a table of our own.
-const LEAVING: &str = "leaving";
 
 /// Removes a table if it is there.
 pub(crate) fn remove(table: &Table) -> io::Result<()> {

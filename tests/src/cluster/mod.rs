@@ -4,6 +4,7 @@
 //! cuts, and an engine that hangs or lies ([`EngineProxy`]). What happens to containers is recorded meanwhile, and judged at the end ([`judge`]). When the rig is
 //! gone nothing is left of it; after a crash of the test the next rig removes what is.
 
+mod capture;
 mod engine_proxy;
 mod image;
 mod node;
@@ -14,6 +15,7 @@ mod server;
 mod stage;
 mod wire;
 
+pub use capture::Capture;
 pub use engine_proxy::{EngineFault, EngineProxy};
 pub use node::Node;
 pub use oracle::{Writer, judge, lost};

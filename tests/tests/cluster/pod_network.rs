@@ -3,11 +3,12 @@
 use std::process::Command;
 
 use orchestrator_core::model::{
-    Key, Kind, Object, Pod, Resource as _, Toleration, TolerationOperator,
+    ClusterNetwork, Key, Kind, Object, POD_CIDR_DEFAULT, Pod, Resource as _, Toleration,
+    TolerationOperator,
 };
 use orchestrator_core::runtime::{Runtime as _, Scope};
 use orchestrator_http::WriteParams;
-use orchestrator_tests::cluster::ClusterRig;
+use orchestrator_tests::cluster::{Capture, ClusterRig};
 use orchestrator_tests::rig::{cluster_id, poll};
 use orchestrator_tests::workload::container;
 
@@ -15,6 +16,8 @@ use super::runs;
 
 const NODES: [&str; 3] = ["a", "b", "c"];
 const PORT: u16 = 8080;
+/// What every page has in it.
+const CANARY: &str = "canary-5e1f0a77";
 /// How long a page or an answer of the engine may take.
 const FETCH_MS_MAX: u64 = 10_000;
 
@@ -57,6 +60,51 @@ fn f45_a_network_that_others_flush_is_put_back() {
     });
 }
 
+#[test]
+fn what_passes_between_pods_is_encrypted_when_asked_for_and_otherwise_does_not_pass() {
+    ClusterRig::run(&["a", "b"], async |rig| {
+        put_pages(rig).await;
+        everyone_reads_everyone(rig).await;
+        let capture = Capture::of(&[CANARY]);
+        everyone_reads_everyone(rig).await;
+        assert_ne!(capture.stop(), [0], "who reads along can read");
+
+        let range = POD_CIDR_DEFAULT.parse().expect("a range");
+        let setting = Object::from(ClusterNetwork { encrypted: true, range }.to_config_map());
+        let key = ClusterNetwork::key();
+        let written = rig.client.apply(&key, &setting.to_value(), WriteParams::default()).await;
+        written.expect("a setting");
+        poll("every node lets nothing pass in clear", || async {
+            let tables = rig.nodes.values().map(|node| {
+                node.machine.run(Command::new("nft").args(["list", "ruleset"])).expect("listed")
+            });
+            let is_closed =
+                |rules: &String| rules.contains("clear-out") && rules.contains("clear-in");
+            let open: Vec<_> = tables.filter(|rules| !is_closed(rules)).collect();
+            if open.is_empty() { Ok(()) } else { Err(open) }
+        })
+        .await;
+        let capture = Capture::of(&[CANARY]);
+        everyone_reads_everyone(rig).await;
+
+        // Fails closed: WireGuard ends with the agent, and others' routes to it lead nowhere else.
+        rig.node("a").kill_agent();
+        let pods = rig.pods().await;
+        for (reader, served) in [("a", "b"), ("b", "a")] {
+            let pod = pods.iter().find(|pod| pod.node_name == served).expect("there");
+            let page = read(rig, reader, &pod.status.pod_ip).await.expect("it runs");
+            assert!(!page.contains(CANARY), "{reader}: {page}");
+        }
+        rig.node("a").start_agent().await;
+        everyone_reads_everyone(rig).await;
+        let links = run(rig, "ip -o link show type tun");
+        let device = links.split(": ").nth(1).expect("WireGuard's");
+        run(rig, &format!("ip link del {device}"));
+        everyone_reads_everyone(rig).await;
+        assert_eq!(capture.stop(), [0], "nothing of a page was on the line");
+    });
+}
+
 /// What the agent of `a` keeps in its machine's kernel, as other programs tell it.
 fn kept(rig: &ClusterRig) -> Vec<String> {
     let routes = run(rig, "ip route show proto 111");
@@ -76,7 +124,8 @@ fn run(rig: &ClusterRig, line: &str) -> String {
 /// Puts a pod on each node that serves the node's name, and outlives the node's silence.
 async fn put_pages(rig: &ClusterRig) {
     for node in rig.nodes.keys() {
-        let serve = format!("echo {node} >/index.html; exec httpd -f -p {PORT} -h /");
+        let page = page_of(node);
+        let serve = format!("echo {page} >/index.html; exec httpd -f -p {PORT} -h /");
         let container = container("1").command(["/bin/sh", "-c", &serve]);
         let mut pod = Pod::new(&format!("page-{node}"), "");
         pod.node_name = node.clone();
@@ -93,33 +142,42 @@ async fn put_pages(rig: &ClusterRig) {
 
 /// Waits until each pod gets the page of each other one by its address.
 async fn everyone_reads_everyone(rig: &ClusterRig) {
-    let system = rig.client.get(&Key::cluster(Kind::Namespace, "kube-system")).await;
-    let system = system.expect("every cluster has it");
-    let cluster = cluster_id(system["metadata"]["uid"].as_str().expect("a uid"));
-    let cluster = &cluster;
-    poll("every page is read from every pod", || async move {
-        let pods = rig.pods().await;
-        for (reader, node) in &rig.nodes {
-            let docker = node.engine().connect().await;
-            let scope = Scope { cluster: cluster.clone(), node: reader.clone() };
-            let sandboxes = docker.list(&scope).await.map_err(|error| error.to_string())?;
-            let ready = sandboxes.iter().filter(|sandbox| sandbox.ready);
-            let main = ready.flat_map(|sandbox| &sandbox.containers).next_back();
-            let main = main.ok_or_else(|| format!("{reader} has no container yet"))?;
-            for other in pods.iter().filter(|pod| pod.node_name != *reader) {
-                let address = &other.status.pod_ip;
-                let get = format!("echo 'GET / HTTP/1.0\n' | nc -w 3 {address} {PORT}");
-                let get = ["sh", "-c", &get].map(str::to_owned);
-                let fetched = docker.exec(&main.key, &get, FETCH_MS_MAX).await;
-                let fetched = fetched.map_err(|error| error.to_string())?;
-                let page = fetched.output.lines().last().unwrap_or_default();
-                if page != other.node_name {
-                    let served = &other.node_name;
-                    return Err(format!("{reader} got from {served} at {address}: {fetched:?}"));
+    poll("every page is read from every pod", || async {
+        for pod in rig.pods().await {
+            for reader in rig.nodes.keys().filter(|reader| **reader != pod.node_name) {
+                let (served, address) = (&pod.node_name, &pod.status.pod_ip);
+                let page = read(rig, reader, address).await?;
+                if page != page_of(served) {
+                    return Err(format!("{reader} got from {served} at {address}: {page:?}"));
                 }
             }
         }
         Ok(())
     })
     .await;
+}
+
+/// The page at an address, as the pod on a node gets it; empty when it gets none.
+async fn read(rig: &ClusterRig, reader: &str, address: &str) -> Result<String, String> {
+    let docker = rig.nodes[reader].engine().connect().await;
+    let scope = Scope { cluster: scope_of(rig).await, node: reader.to_owned() };
+    let sandboxes = docker.list(&scope).await.map_err(|error| error.to_string())?;
+    let ready = sandboxes.iter().filter(|sandbox| sandbox.ready);
+    let main = ready.flat_map(|sandbox| &sandbox.containers).next_back();
+    let main = main.ok_or_else(|| format!("{reader} has no container yet"))?;
+    let get = format!("echo 'GET / HTTP/1.0\n' | nc -w 3 {address} {PORT}");
+    let get = ["sh", "-c", &get].map(str::to_owned);
+    let fetched = docker.exec(&main.key, &get, FETCH_MS_MAX).await;
+    let fetched = fetched.map_err(|error| error.to_string())?;
+    Ok(fetched.output.lines().last().unwrap_or_default().to_owned())
+}
+
+async fn scope_of(rig: &ClusterRig) -> String {
+    let system = rig.client.get(&Key::cluster(Kind::Namespace, "kube-system")).await;
+    let system = system.expect("every cluster has it");
+    cluster_id(system["metadata"]["uid"].as_str().expect("a uid"))
+}
+
+fn page_of(node: &str) -> String {
+    format!("{CANARY} of {node}")
 }

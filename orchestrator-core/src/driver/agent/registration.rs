@@ -165,8 +165,8 @@ impl Core {
             labels.entry(label.to_owned()).or_insert_with(|| value.to_owned());
         }
         let id = self.config.id.as_ref();
-        let annotations = id.map(|id| (AGENT_ANNOTATION.to_owned(), id.to_string()));
-        let annotations = annotations.into_iter().collect();
+        let mut annotations = self.config.annotations.clone();
+        annotations.extend(id.map(|id| (AGENT_ANNOTATION.to_owned(), id.to_string())));
         let mut info = facts.info.clone();
         if let Some(runtime) = &registration.info {
             info.container_runtime_version = format!("{}://{}", runtime.name, runtime.version);
