@@ -35,6 +35,9 @@ pub struct NetworkKeeper {
     public_key: String,
     /// What is wrong, so that it is told once.
     told: Option<String>,
+    scope: Scope,
+    /// The number of the bridge that the pods of this node are known to be on.
+    bridge: Option<u32>,
     /// Until when new pods wait for the network.
     awaited_until: Option<Instant>,
 }
@@ -63,11 +66,21 @@ impl NetworkKeeper {
         docker.await_bridge();
         let key = node_key(&dir.join(KEY_FILE))?;
         let public_key = key.public_text();
-        let own = PodNetwork::open_with_key(scope, key);
+        let own = PodNetwork::open_with_key(scope.clone(), key);
         let own = own.context("cannot reach the kernel's network")?;
         let (link, docker) = (link.clone(), Arc::clone(docker));
         let (file, awaited_until) = (dir.join(FILE), Some(Instant::now() + WAIT_MAX));
-        Ok(Some(Self { link, docker, own, file, public_key, told: None, awaited_until }))
+        Ok(Some(Self {
+            link,
+            docker,
+            own,
+            file,
+            public_key,
+            told: None,
+            scope,
+            bridge: None,
+            awaited_until,
+        }))
     }
 
     /// The key by which other nodes know this one over WireGuard.
@@ -130,18 +143,36 @@ impl NetworkKeeper {
     }
 
     async fn apply(&mut self, network: &NodeNetwork) {
-        let outcome = self.own.apply(network).await;
+        let mut outcome = self.own.apply(network).await;
         match &outcome {
-            Ok(KernelNetwork { bridge, slice, .. }) => {
-                let (bridge, slice) = (bridge.clone(), *slice);
+            Ok(kernel) => {
+                let (bridge, slice) = (kernel.bridge.clone(), kernel.slice);
                 self.docker.use_bridge(PodBridge { bridge, slice });
                 self.awaited_until = None;
+                if let Err(error) = self.put_pods_on_bridge(kernel).await {
+                    outcome = Err(error);
+                }
             }
             // Pods run, and are reached from their own node.
             Err(NetError::Foreign { .. } | NetError::Overlap { .. }) => self.do_without(),
             Err(_) => {}
         }
         self.tell(outcome.err());
+    }
+
+    /// Puts pods on the bridge again that lost theirs because somebody removed it.
+    async fn put_pods_on_bridge(&mut self, kernel: &KernelNetwork) -> Result<(), NetError> {
+        let bridge = self.own.bridge(kernel).await?;
+        let Some(number) = bridge.filter(|_| bridge != self.bridge) else { return Ok(()) };
+        match self.docker.sandbox_devices(&self.scope).await {
+            Ok(devices) => {
+                self.own.attach(number, &devices).await?;
+                self.bridge = bridge;
+            }
+            // The engine is asked again the next time.
+            Err(error) => tracing::debug!(%error, "it is not known which pods are on the bridge"),
+        }
+        Ok(())
     }
 
     /// Says once what is wrong, and that it is over.

@@ -134,6 +134,28 @@ impl Inner {
         ))
     }
 
+    /// The other ends of the devices of a node's sandboxes.
+    pub(crate) async fn sandbox_devices(&self, scope: &Scope) -> Result<Vec<u32>, EngineError> {
+        let (listing, _) = self.listing(scope).await?;
+        let mut devices = Vec::new();
+        for item in listing {
+            let is_running = item.phase == Phase::Running;
+            if !is_running || !matches!(item.key, ListedKey::Sandbox(_)) {
+                continue;
+            }
+            let pid = match self.engine.inspect(&item.id).await {
+                Ok(found) => observe::detail(found).pid,
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(error),
+            };
+            // As the sandbox itself sees it: it may be gone, or have no network of its own.
+            let link = format!("/proc/{pid}/root/sys/class/net/eth0/iflink");
+            let number = std::fs::read_to_string(link).ok();
+            devices.extend(number.and_then(|text| text.trim().parse::<u32>().ok()));
+        }
+        Ok(devices)
+    }
+
     /// Takes the container that has the name already, if it is the one meant.
     pub(crate) async fn adopt(
         &self,

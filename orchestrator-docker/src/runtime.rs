@@ -108,6 +108,16 @@ impl DockerRuntime {
         self.inner.networks.choice.send_replace(Choice::Own);
     }
 
+    /// Lists the devices of this machine behind which the sandboxes of a node are, by their numbers: what has to be put on a
+    /// bridge again that somebody has removed. The engine must be on this machine.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn sandbox_devices(&self, scope: &Scope) -> Result<Vec<u32>, RuntimeError> {
+        let found = self.inner.sandbox_devices(scope).await;
+        found.map_err(|error| error.into_runtime("looking for the devices of sandboxes"))
+    }
+
     /// Ends and removes all sandboxes and containers of a cluster, of all of its nodes on this engine, and its network. Images stay.
     ///
     /// # Errors

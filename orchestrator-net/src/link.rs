@@ -22,6 +22,8 @@ pub(crate) struct Device {
     pub index: u32,
     pub kind: Option<InfoKind>,
     pub is_up: bool,
+    /// The bridge that it is on.
+    pub bridge: Option<u32>,
     pub mtu: u32,
 }
 
@@ -56,10 +58,11 @@ impl Links {
 
 fn device(message: &LinkMessage) -> Option<(String, Device)> {
     let mut name = None;
-    let (mut kind, mut mtu) = (None, 0);
+    let (mut kind, mut bridge, mut mtu) = (None, None, 0);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = Some(text.clone()),
+            LinkAttribute::Controller(number) => bridge = Some(*number).filter(|it| *it != 0),
             LinkAttribute::Mtu(size) => mtu = *size,
             LinkAttribute::LinkInfo(infos) => {
                 kind = infos.iter().find_map(|info| match info {
@@ -71,7 +74,7 @@ fn device(message: &LinkMessage) -> Option<(String, Device)> {
         }
     }
     let is_up = message.header.flags.contains(LinkFlags::Up);
-    Some((name?, Device { index: message.header.index, kind, is_up, mtu }))
+    Some((name?, Device { index: message.header.index, kind, is_up, bridge, mtu }))
 }
 
 /// Lists the IPv4 addresses of all devices.
@@ -115,6 +118,24 @@ pub(crate) async fn bridge(
     };
     up(handle, &device, &bridge.name).await?;
     only_address(handle, addresses, device.index, (bridge.address, wanted.slice.prefix())).await
+}
+
+/// Puts devices of pods on a bridge, of those by these numbers that are on none.
+pub(crate) async fn attach(
+    handle: &Handle,
+    links: &Links,
+    bridge: u32,
+    devices: &[u32],
+) -> Result<(), NetError> {
+    for device in links.0.values().filter(|it| devices.contains(&it.index)) {
+        if device.kind != Some(InfoKind::Veth) || device.bridge.is_some() {
+            continue;
+        }
+        let message = LinkUnspec::new_with_index(device.index).controller(bridge).build();
+        let action = format!("putting device {} on the bridge", device.index);
+        handle.link().change(message).execute().await.map_err(NetError::netlink(action))?;
+    }
+    Ok(())
 }
 
 /// Makes a device and looks at it.

@@ -99,6 +99,24 @@ impl PodNetwork {
         wireguard.map(|_| wanted)
     }
 
+    /// The number of the node's bridge; another one when somebody has removed it and [`Self::apply`] has made it again.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub async fn bridge(&self, kernel: &KernelNetwork) -> Result<Option<u32>, NetError> {
+        let links = Links::read(&self.handle).await?;
+        Ok(links.find(&kernel.bridge.name).map(|device| device.index))
+    }
+
+    /// Puts pods on a bridge, by the numbers of their devices; those that are on one stay there.
+    ///
+    /// # Errors
+    /// What the kernel refused first.
+    pub async fn attach(&self, bridge: u32, devices: &[u32]) -> Result<(), NetError> {
+        let links = Links::read(&self.handle).await?;
+        link::attach(&self.handle, &links, bridge, devices).await
+    }
+
     /// Sees to it that WireGuard is there and knows the other ends, or is gone when none is wanted; returns its device's number.
     async fn wireguard(&self, wanted: Option<&kernel::WireGuard>) -> Result<Option<u32>, NetError> {
         let mut open = self.wireguard.lock().await;

@@ -51,7 +51,8 @@ fn clash(other: &Run, run: &Run) -> Option<String> {
     }
 }
 
-/// Finds what the audit log says was acknowledged to a user and is not there. `there` has `resource/namespace/name`.
+/// Finds what the audit log says was acknowledged to a user in the namespace `default` and is not there. `there` has
+/// `resource/namespace/name`.
 pub fn lost(audit_log: &str, there: &BTreeSet<String>) -> Vec<String> {
     let mut acknowledged = BTreeSet::new();
     for line in audit_log.lines() {
@@ -60,8 +61,8 @@ pub fn lost(audit_log: &str, there: &BTreeSet<String>) -> Vec<String> {
         let done = entry["code"].as_u64().is_some_and(|code| (200..300).contains(&code));
         let by_user = !text("user").starts_with("system:node:");
         let kept = ["configmaps", "deployments"].contains(&text("resource"));
-        if !done || !by_user || !kept || entry["dryRun"] == true || !text("subresource").is_empty()
-        {
+        let in_sight = text("namespace") == "default" && text("subresource").is_empty();
+        if !done || !by_user || !kept || entry["dryRun"] == true || !in_sight {
             continue;
         }
         let place = format!("{}/{}/{}", text("resource"), text("namespace"), text("name"));

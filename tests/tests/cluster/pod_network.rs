@@ -7,7 +7,7 @@ use orchestrator_core::model::{
     TolerationOperator,
 };
 use orchestrator_core::runtime::{Runtime as _, Scope};
-use orchestrator_http::WriteParams;
+use orchestrator_http::{DeleteParams, WriteParams};
 use orchestrator_tests::cluster::{Capture, ClusterRig};
 use orchestrator_tests::rig::{cluster_id, poll};
 use orchestrator_tests::workload::container;
@@ -16,6 +16,8 @@ use super::runs;
 
 const NODES: [&str; 3] = ["a", "b", "c"];
 const PORT: u16 = 8080;
+/// How often pods come and go.
+const CYCLES: u32 = 3;
 /// What every page has in it.
 const CANARY: &str = "canary-5e1f0a77";
 /// How long a page or an answer of the engine may take.
@@ -56,6 +58,10 @@ fn f45_a_network_that_others_flush_is_put_back() {
                 .await;
                 everyone_reads_everyone(rig).await;
             }
+            let bridges = run(rig, "ip -o link show type bridge");
+            let bridge = bridges.split([' ', ':']).find(|word| word.starts_with("orcb"));
+            run(rig, &format!("ip link del {}", bridge.expect("the node's")));
+            everyone_reads_everyone(rig).await;
         }
     });
 }
@@ -103,6 +109,42 @@ fn what_passes_between_pods_is_encrypted_when_asked_for_and_otherwise_does_not_p
         everyone_reads_everyone(rig).await;
         assert_eq!(capture.stop(), [0], "nothing of a page was on the line");
     });
+}
+
+#[test]
+fn l12_pods_that_come_and_go_leave_no_device_address_route_or_rule() {
+    ClusterRig::run(&["a"], async |rig| {
+        rig.create_pod("stays", "a").await;
+        rig.until("it runs", |pods| pods.len() == 1).await;
+        let before = everything(rig);
+        for cycle in 0..CYCLES {
+            let names = [0, 1, 2, 3].map(|number| format!("comes-{cycle}-{number}"));
+            for name in &names {
+                rig.create_pod(name, "a").await;
+            }
+            rig.until("all run", |pods| pods.len() == 1 + names.len()).await;
+            assert_ne!(everything(rig), before, "pods show");
+            for name in &names {
+                let key = Key::new(Kind::Pod, "default", name);
+                rig.client.delete(&key, &DeleteParams::default()).await.expect("deleted");
+            }
+            rig.until("one is left", |pods| pods.len() == 1).await;
+        }
+        poll("nothing is left of the others", || async {
+            let now = everything(rig);
+            if now == before { Ok(()) } else { Err(now) }
+        })
+        .await;
+    });
+}
+
+/// All that the network of machine `a` is made of, but for counters.
+fn everything(rig: &ClusterRig) -> Vec<String> {
+    let asked =
+        ["ip -br link", "ip -br -4 address", "ip route", "iptables-save", "nft list tables"];
+    let told = asked.map(|line| run(rig, line)).join("\n");
+    let lines = told.lines().filter(|line| !line.starts_with(['#', ':']));
+    lines.map(str::to_owned).collect()
 }
 
 /// What the agent of `a` keeps in its machine's kernel, as other programs tell it.
