@@ -56,7 +56,7 @@ enum Mind {
     /// Decisions.
     Decides(Box<Engine>),
     /// A world to read.
-    Follows(World),
+    Follows(Box<World>),
 }
 
 impl Mind {
@@ -140,7 +140,7 @@ impl Control {
             store,
             scheduler,
             controllers,
-            mind: Mind::Follows(history.world()),
+            mind: Mind::Follows(Box::new(history.world())),
             candidate,
             standing,
             history,
@@ -157,7 +157,7 @@ impl Control {
     /// Begins on a world: decides at once, unless there is an election.
     fn begin(&mut self, world: World) {
         self.mind = match self.candidate {
-            Some(_) => Mind::Follows(world),
+            Some(_) => Mind::Follows(Box::new(world)),
             None => Mind::Decides(Box::new(self.engine(world))),
         };
     }
@@ -209,7 +209,7 @@ impl Control {
             candidate.give_up(&world);
         }
         self.commits = JoinSet::new();
-        self.mind = Mind::Follows(world);
+        self.mind = Mind::Follows(Box::new(world));
         for (_, reply) in std::mem::take(&mut self.requests) {
             // An asker that went away needs no answer.
             let _ = reply.send(Err(not_leading()));
