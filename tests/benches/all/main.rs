@@ -1,6 +1,6 @@
 //! The benchmarks: each a ratio whose two sides run in one go, in turns; one table at the end.
 //!
-//! `cargo bench -p orchestrator-tests -- [--filter TEXT] [--pairs N] [--fresh-clone]`. What needs Docker needs an engine at
+//! `cargo bench -p orchestrator-tests -- [--filter TEXT] [--pairs N] [--agents N] [--fresh-clone]`. What needs Docker needs an engine at
 //! `$ORCH_TEST_DOCKER_HOST` or `$DOCKER_HOST`; what is held against etcd needs a current one at `$ORCH_TEST_ETCD` or on the path, and what
 //! kubectl does one at `$ORCH_TEST_KUBECTL`; `tests/bench` sees to all three. Ends with 1 when a figure is below its floor, and when something that was asked for cannot be measured.
 
@@ -11,6 +11,7 @@ mod engine;
 mod first_get;
 mod fresh_clone;
 mod heal;
+mod herd;
 mod in_process;
 mod machine_death;
 mod options;
@@ -79,6 +80,7 @@ fn run(report: &mut Report) -> Outcome {
         None => {}
     }
     machine_death::run(report)?;
+    herd::run(report)?;
     in_process::run(report)?;
     fresh_clone::run(report)
 }

@@ -5,6 +5,11 @@ const PAIRS_DEFAULT: usize = 5;
 /// How many pairs may be asked for.
 const PAIRS_MAX: usize = 100;
 
+/// How many agents a herd has unless asked otherwise.
+const AGENTS_DEFAULT: usize = 1_000;
+/// How many agents may be asked for.
+const AGENTS_MAX: usize = 5_000;
+
 /// What to measure, and how often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -12,6 +17,8 @@ pub struct Options {
     pub filter: String,
     /// Pairs of the two sides.
     pub pairs: usize,
+    /// Agents of a herd.
+    pub agents: usize,
     /// Whether to build a fresh clone, which takes minutes.
     pub fresh_clone: bool,
 }
@@ -19,7 +26,12 @@ pub struct Options {
 impl Options {
     /// Reads the arguments; an error is what to tell the user.
     pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut options = Self { filter: String::new(), pairs: PAIRS_DEFAULT, fresh_clone: false };
+        let mut options = Self {
+            filter: String::new(),
+            pairs: PAIRS_DEFAULT,
+            agents: AGENTS_DEFAULT,
+            fresh_clone: false,
+        };
         let mut arguments = arguments;
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
@@ -28,6 +40,13 @@ impl Options {
                 "--bench" => {}
                 "--filter" => options.filter = value()?,
                 "--fresh-clone" => options.fresh_clone = true,
+                "--agents" => {
+                    let text = value()?;
+                    let agents =
+                        text.parse().ok().filter(|agents| (1..=AGENTS_MAX).contains(agents));
+                    options.agents = agents
+                        .ok_or_else(|| format!("--agents {text:?}: give 1 to {AGENTS_MAX}"))?;
+                }
                 "--pairs" => {
                     let text = value()?;
                     let pairs = text.parse().ok().filter(|pairs| (1..=PAIRS_MAX).contains(pairs));
@@ -36,7 +55,7 @@ impl Options {
                 }
                 other => {
                     return Err(format!(
-                        "unknown argument {other:?}; there are --filter TEXT, --pairs N and --fresh-clone"
+                        "unknown argument {other:?}; there are --filter TEXT, --pairs N, --agents N and --fresh-clone"
                     ));
                 }
             }

@@ -22,6 +22,8 @@ pub enum Unit {
     /// More is better.
     PerSecond,
     /// Less is better.
+    Percent,
+    /// Less is better.
     Seconds,
 }
 
@@ -42,7 +44,7 @@ impl Unit {
     fn ratio(self, ours: f64, theirs: f64) -> f64 {
         match self {
             Self::PerSecond => ours / theirs,
-            Self::Mebibytes | Self::Milliseconds | Self::Seconds => theirs / ours,
+            Self::Mebibytes | Self::Milliseconds | Self::Percent | Self::Seconds => theirs / ours,
         }
     }
 
@@ -51,6 +53,7 @@ impl Unit {
             Self::Mebibytes => format!("{figure:.1} MiB"),
             Self::Milliseconds => format!("{figure:.1} ms"),
             Self::PerSecond => format!("{figure:.0}/s"),
+            Self::Percent => format!("{figure:.0} %"),
             Self::Seconds => format!("{figure:.1} s"),
         }
     }

@@ -1,0 +1,135 @@
+//! Agents in numbers: the real link over real sockets, simulated runtimes, all in this process.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use orchestrator_core::driver::{Agent, AgentConfig, AgentHandle, Machine, SystemClock};
+use orchestrator_core::model::{Key, Kind, Node, PodStatus, Revision, Time, Uid};
+use orchestrator_core::node::{Assignments, LinkError, NodeLink, StatusOutcome};
+use orchestrator_core::runtime::Scope;
+use orchestrator_core::testkit::sim_runtime::SimRuntime;
+use orchestrator_core::world::{EventNote, NodeUsage};
+use orchestrator_http::{
+    Client, HttpLink, JOIN_TOKEN_NAMESPACE, JoinToken, Membership, WriteParams,
+};
+use tokio::task::JoinSet;
+
+use crate::daemon::Failure;
+
+/// How many agents join at a time.
+const JOINS_AT_ONCE: usize = 16;
+
+/// What the links of all agents have come to.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Reports that were heard.
+    pub heard: AtomicU64,
+    /// Calls of any sort that failed.
+    pub failed: AtomicU64,
+    /// Whether reports are timed.
+    pub is_timing: AtomicBool,
+    times_ms: Mutex<Vec<f64>>,
+}
+
+impl Tally {
+    /// Takes the times of reports so far, in milliseconds.
+    pub fn take_times(&self) -> Vec<f64> {
+        std::mem::take(&mut self.times_ms.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn counted<T>(&self, outcome: Result<T, LinkError>) -> Result<T, LinkError> {
+        if outcome.is_err() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        outcome
+    }
+}
+
+/// The link of an agent, which counts what comes of it.
+#[derive(Debug)]
+struct Counted {
+    link: HttpLink,
+    tally: Arc<Tally>,
+}
+
+#[async_trait]
+impl NodeLink for Counted {
+    async fn register(&self, node: Node) -> Result<(), LinkError> {
+        self.tally.counted(self.link.register(node).await)
+    }
+
+    async fn assignments(&self, after: Option<Revision>) -> Result<Assignments, LinkError> {
+        self.tally.counted(self.link.assignments(after).await)
+    }
+
+    async fn write_status(
+        &self,
+        key: &Key,
+        uid: Uid,
+        status: PodStatus,
+    ) -> Result<StatusOutcome, LinkError> {
+        self.tally.counted(self.link.write_status(key, uid, status).await)
+    }
+
+    async fn confirm_deleted(&self, key: &Key, uid: Uid) -> Result<(), LinkError> {
+        self.tally.counted(self.link.confirm_deleted(key, uid).await)
+    }
+
+    async fn event(&self, note: EventNote) -> Result<(), LinkError> {
+        self.tally.counted(self.link.event(note).await)
+    }
+
+    async fn report(&self, usage: Option<NodeUsage>) -> Result<(), LinkError> {
+        let start = Instant::now();
+        self.tally.counted(self.link.report(usage).await)?;
+        self.tally.heard.fetch_add(1, Ordering::Relaxed);
+        if self.tally.is_timing.load(Ordering::Relaxed) {
+            let mut times = self.tally.times_ms.lock().unwrap_or_else(PoisonError::into_inner);
+            times.push(start.elapsed().as_secs_f64() * 1_000.0);
+        }
+        Ok(())
+    }
+}
+
+/// Lets so many agents join the server of an administrator's client, and starts them.
+pub async fn start(
+    client: &Client,
+    root_pem: &str,
+    count: usize,
+    tally: &Arc<Tally>,
+) -> Result<Vec<AgentHandle>, Failure> {
+    let (mut joining, mut agents) = (JoinSet::new(), Vec::new());
+    for number in 0..count {
+        if joining.len() >= JOINS_AT_ONCE {
+            agents.push(joining.join_next().await.ok_or("nobody joins")???);
+        }
+        let (client, token) = (client.clone(), JoinToken::new(root_pem)?);
+        joining.spawn(one(client, token, format!("node-{number}"), Arc::clone(tally)));
+    }
+    while let Some(agent) = joining.join_next().await {
+        agents.push(agent??);
+    }
+    Ok(agents)
+}
+
+async fn one(
+    client: Client,
+    token: JoinToken,
+    node: String,
+    tally: Arc<Tally>,
+) -> Result<AgentHandle, Failure> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let expires = Time::from_seconds(i64::try_from((now + Duration::from_secs(3_600)).as_secs())?);
+    let secret = token.to_secret(expires, Some(&node));
+    client
+        .create(Kind::Secret, Some(JOIN_TOKEN_NAMESPACE), &secret, WriteParams::default())
+        .await?;
+    let joined = Membership::join(client.server(), &token, &node).await?;
+    let link = HttpLink::new(&joined)?;
+    let mut config = AgentConfig::new(Scope { cluster: joined.cluster.clone(), node });
+    config.machine = Machine::MadeUp { cpus: 64, memory_bytes: 256 << 30, disk_bytes: 1 << 40 };
+    let runtime = SimRuntime::new(Arc::new(SystemClock));
+    Ok(Agent::spawn(config, Arc::new(runtime), Arc::new(Counted { link, tally })))
+}
