@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use orchestrator_core::driver::{Agent, AgentConfig, AgentHandle, Machine, SystemClock};
 use orchestrator_core::model::{Key, Kind, Node, PodStatus, Revision, Time, Uid};
-use orchestrator_core::node::{Assignments, LinkError, NodeLink, StatusOutcome};
+use orchestrator_core::node::{Assignments, LinkError, NetworkAt, NodeLink, StatusOutcome};
 use orchestrator_core::runtime::Scope;
 use orchestrator_core::testkit::sim_runtime::SimRuntime;
 use orchestrator_core::world::{EventNote, NodeUsage};
 use orchestrator_http::{
-    Client, HttpLink, JOIN_TOKEN_NAMESPACE, JoinToken, Membership, WriteParams,
+    Client, HttpLink, JOIN_TOKEN_NAMESPACE, JoinRole, JoinToken, Membership, WriteParams,
 };
 use tokio::task::JoinSet;
 
@@ -81,6 +81,10 @@ impl NodeLink for Counted {
         self.tally.counted(self.link.event(note).await)
     }
 
+    async fn network(&self, after: Option<Revision>) -> Result<NetworkAt, LinkError> {
+        self.tally.counted(self.link.network(after).await)
+    }
+
     async fn report(&self, usage: Option<NodeUsage>) -> Result<(), LinkError> {
         let start = Instant::now();
         self.tally.counted(self.link.report(usage).await)?;
@@ -105,7 +109,7 @@ pub async fn start(
         if joining.len() >= JOINS_AT_ONCE {
             agents.push(joining.join_next().await.ok_or("nobody joins")???);
         }
-        let (client, token) = (client.clone(), JoinToken::new(root_pem)?);
+        let (client, token) = (client.clone(), JoinToken::new(root_pem, JoinRole::Agent)?);
         joining.spawn(one(client, token, format!("node-{number}"), Arc::clone(tally)));
     }
     while let Some(agent) = joining.join_next().await {
