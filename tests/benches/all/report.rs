@@ -53,7 +53,7 @@ impl Unit {
             Self::Mebibytes => format!("{figure:.1} MiB"),
             Self::Milliseconds => format!("{figure:.1} ms"),
             Self::PerSecond => format!("{figure:.0}/s"),
-            Self::Percent => format!("{figure:.0} %"),
+            Self::Percent => format!("{figure:.1} %"),
             Self::Seconds => format!("{figure:.1} s"),
         }
     }

@@ -16,6 +16,7 @@ use orchestrator_http::{
 };
 use tokio::task::JoinSet;
 
+use crate::Outcome;
 use crate::daemon::Failure;
 
 /// How many agents join at a time.
@@ -118,18 +119,23 @@ pub async fn start(
     Ok(agents)
 }
 
+/// Records a token that is good for a node.
+pub async fn admit(client: &Client, token: &JoinToken, node: &str) -> Outcome {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let expires = Time::from_seconds(i64::try_from((now + Duration::from_secs(3_600)).as_secs())?);
+    let secret = token.to_secret(expires, Some(node));
+    let namespace = Some(JOIN_TOKEN_NAMESPACE);
+    client.create(Kind::Secret, namespace, &secret, WriteParams::default()).await?;
+    Ok(())
+}
+
 async fn one(
     client: Client,
     token: JoinToken,
     node: String,
     tally: Arc<Tally>,
 ) -> Result<AgentHandle, Failure> {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
-    let expires = Time::from_seconds(i64::try_from((now + Duration::from_secs(3_600)).as_secs())?);
-    let secret = token.to_secret(expires, Some(&node));
-    client
-        .create(Kind::Secret, Some(JOIN_TOKEN_NAMESPACE), &secret, WriteParams::default())
-        .await?;
+    admit(&client, &token, &node).await?;
     let joined = Membership::join(client.server(), &token, &node).await?;
     let link = HttpLink::new(&joined)?;
     let mut config = AgentConfig::new(Scope { cluster: joined.cluster.clone(), node });

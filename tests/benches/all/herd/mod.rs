@@ -4,6 +4,7 @@
 //! The agents are this process's: the real link over TLS, with simulated runtimes. Both sides share the machine's processors.
 
 mod agents;
+mod process;
 mod server;
 
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use orchestrator_core::model::{
     Deployment, Key, Kind, Object, TaintEffect, Toleration, TolerationOperator,
 };
-use orchestrator_http::{Client, Selector, WriteParams, read_kubeconfig};
+use orchestrator_http::{Client, DeleteParams, Selector, WriteParams, read_kubeconfig};
 use serde_json::{Value, json};
 
 use crate::Outcome;
@@ -41,6 +42,11 @@ const CHANGES: usize = 200;
 /// How long the server is away.
 const AWAY: Duration = Duration::from_secs(5);
 
+/// The most memory of a server without nodes and of an agent without pods, in MiB (25 and 15 MB).
+const IDLE_SERVER_MEBIBYTES_MAX: f64 = 25e6 / (1 << 20) as f64;
+const IDLE_AGENT_MEBIBYTES_MAX: f64 = 15e6 / (1 << 20) as f64;
+/// The most CPU of an agent without pods, in percent of a core.
+const IDLE_AGENT_PERCENT_MAX: f64 = 1.0;
 /// The most memory of the server for each thousand agents, in MiB.
 const MEBIBYTES_MAX: f64 = 1_024.0;
 /// The most CPU of the server with nothing to do but to hear a thousand agents, in percent of a core.
@@ -71,11 +77,19 @@ async fn measure(report: &mut Report, program: PathBuf) -> Outcome {
     let mut server = Server::start(&program)?;
     tokio::time::sleep(crate::daemon::IDLE).await;
     let name = |what: &str| format!("{NAME}: {what}");
-    let idle = 25e6 / f64::from(1 << 20);
-    report.against(&name("idle server"), Unit::Mebibytes, idle, &[server.memory()?.resident]);
+    let resident = server.process.memory()?.resident;
+    report.against(&name("idle server"), Unit::Mebibytes, IDLE_SERVER_MEBIBYTES_MAX, &[resident]);
 
     let client = Client::from_kubeconfig(&server.kubeconfig())?;
     let root = read_kubeconfig(&server.kubeconfig())?.ca_pem.ok_or("no root")?;
+    let alone = server.agent(&client, &root).await?;
+    tokio::time::sleep(crate::daemon::IDLE).await;
+    let percent = alone.cpu_percent(LOOK).await?;
+    report.against(&name("idle agent's CPU"), Unit::Percent, IDLE_AGENT_PERCENT_MAX, &[percent]);
+    let resident = alone.memory()?.resident;
+    report.against(&name("idle agent"), Unit::Mebibytes, IDLE_AGENT_MEBIBYTES_MAX, &[resident]);
+    drop(alone);
+    client.delete(&Key::node("alone"), &DeleteParams::default()).await?;
     let tally = Arc::new(Tally::default());
     let start = Instant::now();
     let agents = agents::start(&client, &root, count, &tally).await?;
@@ -106,11 +120,11 @@ async fn measure(report: &mut Report, program: PathBuf) -> Outcome {
         &with("server's memory"),
         Unit::Mebibytes,
         MEBIBYTES_MAX * thousands.max(0.25),
-        &[server.memory()?.resident],
+        &[server.process.memory()?.resident],
     );
     tokio::time::sleep(crate::daemon::IDLE).await;
     tally.is_timing.store(true, Ordering::Relaxed);
-    let percent = server.cpu_percent(LOOK).await?;
+    let percent = server.process.cpu_percent(LOOK).await?;
     report.against(&with("server's CPU when idle"), Unit::Percent, IDLE_PERCENT_MAX, &[percent]);
     let (name, p99) = (with("heartbeat, p99"), percentile_99(tally.take_times()));
     report.against(&name, Unit::Milliseconds, HEARTBEAT_P99_MS_MAX, &[p99]);

@@ -1,18 +1,18 @@
-//! `orchd server` as a child process, and what it takes of the machine.
+//! `orchd server`, and an `orchd agent` of it, as processes.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
-use crate::daemon::{Failure, Memory};
+use orchestrator_http::{Client, JoinRole, JoinToken, write_private};
 
-/// How much CPU the kernel counts as one tick (the same on every Linux).
-const TICKS_PER_SECOND: f64 = 100.0;
+use super::agents::admit;
+use super::process::Process;
+use crate::daemon::Failure;
 
-/// A running server in a directory of its own. Dropping it kills it.
+/// A running server in a directory of its own.
 pub struct Server {
-    child: Child,
+    pub process: Process,
     program: PathBuf,
     dir: tempfile::TempDir,
     address: String,
@@ -21,67 +21,38 @@ pub struct Server {
 impl Server {
     pub fn start(program: &Path) -> Result<Self, Failure> {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-        let (child, url) = spawn(program, "127.0.0.1:0", dir.path())?;
+        let (process, said) = start(program, "127.0.0.1:0", dir.path())?;
+        let url = said.split_whitespace().next().unwrap_or_default();
         let address = url.trim_start_matches("https://").to_owned();
-        Ok(Self { child, program: program.to_owned(), dir, address })
+        Ok(Self { process, program: program.to_owned(), dir, address })
     }
 
     /// Kills it and starts it anew at the same address; returns when it is ready.
     pub fn crash_and_start(&mut self, away: Duration) -> Result<(), Failure> {
-        self.child.kill()?;
-        self.child.wait()?;
+        self.process.kill()?;
         std::thread::sleep(away);
-        (self.child, _) = spawn(&self.program, &self.address, self.dir.path())?;
+        (self.process, _) = start(&self.program, &self.address, self.dir.path())?;
         Ok(())
+    }
+
+    /// Starts an agent of this machine, whose pods would be processes; returns when its node is ready.
+    pub async fn agent(&self, client: &Client, root_pem: &str) -> Result<Process, Failure> {
+        let token = JoinToken::new(root_pem, JoinRole::Agent)?;
+        admit(client, &token, "alone").await?;
+        let (file, dir) = (self.dir.path().join("token"), self.dir.path().join("agent"));
+        write_private(&file, token.reveal().as_bytes())?;
+        let mut command = Command::new(&self.program);
+        command.args(["agent", "--server", client.server(), "--name", "alone", "--token-file"]);
+        command.arg(file).args(["--runtime", "process", "--data-dir"]).arg(dir);
+        tokio::task::block_in_place(|| Ok(Process::start(&mut command)?.0))
     }
 
     pub fn kubeconfig(&self) -> PathBuf {
         self.dir.path().join("kubeconfig")
     }
-
-    pub fn memory(&self) -> Result<Memory, Failure> {
-        Memory::of(self.child.id())
-    }
-
-    /// The share of one core that it uses during a time, in percent.
-    pub async fn cpu_percent(&self, during: Duration) -> Result<f64, Failure> {
-        let (before, start) = (ticks(self.child.id())?, Instant::now());
-        tokio::time::sleep(during).await;
-        let used = (ticks(self.child.id())? - before) / TICKS_PER_SECOND;
-        Ok(100.0 * used / start.elapsed().as_secs_f64())
-    }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn spawn(program: &Path, listen: &str, dir: &Path) -> Result<(Child, String), Failure> {
+fn start(program: &Path, listen: &str, dir: &Path) -> Result<(Process, String), Failure> {
     let mut command = Command::new(program);
-    command.args(["server", "--listen", listen, "--data-dir"]).arg(dir);
-    let mut child = command.stdout(Stdio::piped()).spawn()?;
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
-    match line.strip_prefix("ready ").and_then(|rest| rest.split_whitespace().next()) {
-        Some(url) => Ok((child, url.to_owned())),
-        None => {
-            child.kill()?;
-            child.wait()?;
-            Err(format!("orchd server printed {line:?} instead of ready").into())
-        }
-    }
-}
-
-/// The CPU time of a process so far, in ticks.
-fn ticks(pid: u32) -> Result<f64, Failure> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name in parentheses may hold anything; behind it user and system time are the 12th and 13th field.
-    let (_, fields) = text.rsplit_once(')').ok_or("no process name")?;
-    let mut times = fields.split_whitespace().skip(11);
-    let mut next = || times.next().ok_or("too few fields");
-    Ok(next()?.parse::<f64>()? + next()?.parse::<f64>()?)
+    Process::start(command.args(["server", "--listen", listen, "--data-dir"]).arg(dir))
 }
