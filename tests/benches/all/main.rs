@@ -8,6 +8,7 @@ mod api;
 mod commits;
 mod daemon;
 mod engine;
+mod etcd_commits;
 mod first_get;
 mod fresh_clone;
 mod heal;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
 fn run(report: &mut Report) -> Outcome {
     let engine = RawEngine::from_env();
     commits::run(report)?;
+    etcd_commits::run(report)?;
     placements::run(report);
     daemon::run(report, engine.as_ref())?;
     first_get::run(report)?;

@@ -11,6 +11,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use h2::client::SendRequest;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request};
+use orchestrator_etcd::{EtcdOptions, EtcdTls};
 use rustls::ClientConfig;
 
 use super::{Op, tls};
@@ -64,6 +65,14 @@ impl Etcd {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Err(format!("etcd does not answer within {START_SECONDS_MAX} s").into())
+    }
+
+    /// How a store reaches it.
+    pub fn options(&self) -> Result<EtcdOptions, Failure> {
+        let mut options = EtcdOptions::new([format!("127.0.0.1:{}", self.port)]);
+        let ca_pem = std::fs::read(self.dir.path().join("cert.pem"))?;
+        options.tls = Some(EtcdTls { ca_pem, identity: None, server_name: None });
+        Ok(options)
     }
 
     pub fn pid(&self) -> u32 {
@@ -175,6 +184,31 @@ impl EtcdClient {
         }
         check(body.trailers().await?.as_ref())?;
         Ok(length)
+    }
+
+    /// Puts a value where there is none, in a transaction.
+    pub async fn create(&mut self, name: &str, value: &[u8]) -> Result<(), Failure> {
+        let key = key(name);
+        // The revision of its last change must be 0, which is how a message says nothing.
+        let mut compare = BytesMut::from(&[0x10, 0x02][..]);
+        compare.extend_from_slice(&field(3, key.as_bytes()));
+        let mut put = field(1, key.as_bytes());
+        put.extend_from_slice(&field(2, value));
+        let mut txn = field(1, &compare);
+        txn.extend_from_slice(&field(2, &field(2, &put)));
+        let (mut body, _) = self.call("/etcdserverpb.KV/Txn", txn, true).await?;
+        let mut answer = BytesMut::new();
+        while let Some(piece) = body.data().await {
+            let piece = piece?;
+            body.flow_control().release_capacity(piece.len())?;
+            answer.extend_from_slice(&piece);
+        }
+        check(body.trailers().await?.as_ref())?;
+        // Field 2 of the answer says that the comparison held.
+        match answer.windows(2).any(|pair| pair == [0x10, 0x01]) {
+            true => Ok(()),
+            false => Err(format!("{name} was there").into()),
+        }
     }
 
     /// Stores a value as one of those that a list gives.

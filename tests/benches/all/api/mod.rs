@@ -7,7 +7,7 @@
 //! controllers have it.
 
 mod beside;
-mod etcd;
+pub mod etcd;
 mod ours;
 mod tls;
 mod watches;
