@@ -5,6 +5,7 @@
 mod absent;
 mod answers;
 mod audited;
+mod call;
 mod delete;
 mod encode;
 mod fairness;
@@ -20,6 +21,7 @@ mod nodes;
 mod permit;
 mod read;
 mod renewal;
+mod reply;
 mod reviews;
 mod scale;
 mod service;
@@ -35,20 +37,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, ETAG, USER_AGENT};
+use http::header::ACCEPT;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use orchestrator_core::api::{Caller, WriteOptions};
+use http::{Method, Request, Response, StatusCode};
+use orchestrator_core::api::Caller;
 use orchestrator_core::driver::Cluster;
 use orchestrator_core::model::{Part, Time, Uid};
-use orchestrator_core::world::World;
 use serde_json::Value;
 
 use crate::audit::AuditLog;
 use crate::body::{self, Body};
 use crate::custom;
 use crate::discovery;
-use crate::negotiate::{self, BodyFormat, DiscoveryFormat};
+use crate::negotiate::{self, DiscoveryFormat};
 use crate::node::NodeCall;
 use crate::openapi;
 use crate::path::{self, Route};
@@ -60,11 +61,13 @@ use crate::stopping::Stopping;
 use crate::stream::{ExecQuery, Takeover};
 use crate::upkeep::Upkeep;
 use audited::Noted;
+use call::{Call, Received, text};
 use encode::Encoder;
 use fairness::{Class, Fairness};
 pub(crate) use identity::Credentials;
 use metrics::Metrics;
 use permit::Permit;
+use reply::{aggregated, json, openapi_document, plain, typed, without_body};
 use snapshots::Snapshots;
 
 pub use fairness::FairnessLimits;
@@ -107,56 +110,6 @@ struct Inner {
     metrics: Metrics,
     snapshots: Snapshots,
     upkeep: Option<Arc<dyn Upkeep>>,
-}
-
-/// A request whose path is understood and whose body is still to come.
-struct Call<B> {
-    parts: Parts,
-    query: Query,
-    body: B,
-    caller: Caller,
-    /// The uid of the node that calls, if one does.
-    node: Option<Uid>,
-    permit: Permit,
-}
-
-impl<B> Call<B> {
-    fn header(&self, name: HeaderName) -> Option<&str> {
-        text(&self.parts.headers, name)
-    }
-
-    fn write_options(&self) -> Result<WriteOptions, Failure> {
-        self.query.write_options(self.header(USER_AGENT))
-    }
-}
-
-/// A request to write whose body has come.
-struct Received {
-    query: Query,
-    options: WriteOptions,
-    format: BodyFormat,
-    bytes: Bytes,
-    caller: Caller,
-}
-
-impl<B> Call<B>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: std::fmt::Display,
-{
-    /// Reads how to write, and what is sent along.
-    async fn receive(self) -> Result<Received, Failure> {
-        let options = self.write_options()?;
-        let format = negotiate::object_body(text(&self.parts.headers, CONTENT_TYPE));
-        let bytes = body::read(self.body).await?;
-        // Nothing is of no type.
-        let format = if bytes.is_empty() { BodyFormat::Json } else { format? };
-        Ok(Received { query: self.query, options, format, bytes, caller: self.caller })
-    }
-}
-
-fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 impl Api {
@@ -503,50 +456,4 @@ impl Api {
             | Route::Sub { .. } => Err(Failure::no_such_path()),
         }
     }
-}
-
-fn typed(media_type: &'static str, content: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(body::full(content));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    response
-}
-
-/// Leaves of an answer what comes before its body: HTTP/2 has nobody else who knows that a HEAD was asked.
-fn without_body(response: &mut Response<Body>) {
-    let bytes = http_body::Body::size_hint(response.body()).exact();
-    *response.body_mut() = body::full(Bytes::new());
-    if let Some(bytes) = bytes {
-        response.headers_mut().insert(CONTENT_LENGTH, bytes.into());
-    }
-}
-
-fn plain(text: impl Into<Bytes>) -> Response<Body> {
-    typed("text/plain; charset=utf-8", text)
-}
-
-fn json(status: StatusCode, value: &Value) -> Response<Body> {
-    let mut response = typed("application/json", value.to_string());
-    *response.status_mut() = status;
-    response
-}
-
-fn openapi_document(document: &openapi::Document) -> Response<Body> {
-    let mut response = typed("application/json", document.content.clone());
-    if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", document.hash)) {
-        response.headers_mut().insert(ETAG, tag);
-    }
-    response
-}
-
-fn aggregated(world: &World, version: &'static str, core: bool) -> Response<Body> {
-    // A client that asked for this form reads anything else as an empty list.
-    let media_type = match version {
-        "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
-        _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
-    };
-    let mut document = discovery::aggregated(version, core);
-    if !core {
-        custom::add_aggregated(world, &mut document);
-    }
-    typed(media_type, document.to_string())
 }
