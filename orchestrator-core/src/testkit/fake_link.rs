@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
@@ -36,6 +37,8 @@ struct State {
     events: Vec<EventNote>,
     status_writes: usize,
     cut: bool,
+    /// How long after a status was recorded its writer hears of it.
+    status_answer: Duration,
 }
 
 impl State {
@@ -138,6 +141,11 @@ impl FakeLink {
         self.change(|state| state.cut = cut);
     }
 
+    /// Lets the answer to each written status take this long from when it is recorded.
+    pub fn answer_statuses_after(&self, after: Duration) {
+        self.lock().status_answer = after;
+    }
+
     /// The pod's status, as last written; `None` when there is no such pod in the namespace `default`.
     pub fn status(&self, name: &str) -> Option<PodStatus> {
         let key = Key::pod("default", name);
@@ -217,8 +225,9 @@ impl NodeLink for FakeLink {
         status: PodStatus,
     ) -> Result<StatusOutcome, LinkError> {
         self.lock().check()?;
-        let mut outcome = StatusOutcome::Gone;
+        let (mut outcome, mut answer) = (StatusOutcome::Gone, Duration::ZERO);
         self.change(|state| {
+            answer = state.status_answer;
             state.status_writes += 1;
             let pod = state.pods.get(key).filter(|pod| pod.metadata.uid == uid).cloned();
             if let Some(mut pod) = pod {
@@ -230,6 +239,9 @@ impl NodeLink for FakeLink {
                 }
             }
         });
+        if !answer.is_zero() {
+            tokio::time::sleep(answer).await;
+        }
         Ok(outcome)
     }
 

@@ -148,6 +148,27 @@ async fn a_pod_costs_at_most_two_status_writes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_doubt_that_is_told_before_a_write_is_answered_is_taken_back() {
+    let bench = Bench::new();
+    bench.link.answer_statuses_after(Duration::from_millis(500));
+    let agent = bench.agent();
+    bench.pod("a", "app:1");
+    bench.until_running("a").await;
+    // As when its node is missed for a moment; the write that said Ready is not answered yet.
+    bench.link.edit("a", |pod| {
+        let ready = pod.status.conditions.iter_mut().find(|condition| condition.kind == "Ready");
+        ready.expect("it is ready").status = ConditionStatus::False;
+    });
+    let is_ready = |bench: &Bench| {
+        let status = bench.link.status("a").expect("there");
+        condition_status(&status.conditions, "Ready") == ConditionStatus::True
+    };
+    assert!(!is_ready(&bench));
+    bench.until("the pod is ready again", is_ready).await;
+    agent.shutdown(false).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn deletion_is_confirmed_once_nothing_is_left() {
     let bench = Bench::new();
     let agent = bench.agent();

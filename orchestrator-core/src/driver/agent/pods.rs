@@ -36,6 +36,8 @@ pub(super) struct Slot {
     /// Since when the planned status is another than the recorded one.
     differs_since: Option<Instant>,
     writing: bool,
+    /// Whether the control plane has told a status since the write under way began: that may be newer than what is written.
+    told_meanwhile: bool,
     write_retry: Retry,
     deleted: bool,
     confirming: bool,
@@ -55,6 +57,7 @@ impl Slot {
             planned: None,
             differs_since: None,
             writing: false,
+            told_meanwhile: false,
             write_retry: Retry::default(),
             deleted: false,
             confirming: false,
@@ -65,6 +68,7 @@ impl Slot {
 
     pub fn replace(&mut self, pod: Arc<Pod>) {
         self.recorded.clone_from(&pod.status);
+        self.told_meanwhile = true;
         // A status that comes back as it was planned changes nothing.
         let same = self.planned.as_ref() == Some(&pod.status)
             && self.pod.metadata.deletion_timestamp == pod.metadata.deletion_timestamp
@@ -197,7 +201,7 @@ impl Core {
         if due > Instant::now() {
             return Some(due);
         }
-        slot.writing = true;
+        (slot.writing, slot.told_meanwhile) = (true, false);
         let (key, status) = (slot.key(), planned.clone());
         let (link, writes) = (Arc::clone(&self.link), Arc::clone(&self.writes));
         self.tasks.spawn(async move {
@@ -221,7 +225,10 @@ impl Core {
             Ok(StatusOutcome::Recorded) => {
                 slot.write_retry = Retry::default();
                 slot.differs_since = None;
-                slot.recorded = status;
+                // What was told meanwhile may be somebody's doubt of after the write; if it is older, what is written is told yet.
+                if !slot.told_meanwhile {
+                    slot.recorded = status;
+                }
             }
             Ok(StatusOutcome::Gone) => {
                 self.slots.remove(&uid);
