@@ -350,8 +350,9 @@ impl ClusterRig {
     /// Settles, and judges what was recorded.
     pub(super) async fn judge(&self) {
         self.settle().await;
-        let wanted: BTreeSet<_> =
-            self.pods().await.iter().map(|pod| pod.metadata.uid.to_string()).collect();
+        let pods = self.pods().await;
+        let wanted = pods.iter().filter(|pod| !pod.metadata.is_deleting());
+        let wanted: BTreeSet<_> = wanted.map(|pod| pod.metadata.uid.to_string()).collect();
         let mut wrongs = judge(&self.record.entries(), &wanted);
         let mut there = BTreeSet::new();
         for (kind, resource) in [(Kind::ConfigMap, "configmaps"), (Kind::Deployment, "deployments")]

@@ -132,19 +132,31 @@ fn l12_pods_that_come_and_go_leave_no_device_address_route_or_rule() {
         }
         poll("nothing is left of the others", || async {
             let now = everything(rig);
-            if now == before { Ok(()) } else { Err(now) }
+            let lacks = |one: &[String], other: &[String]| -> Vec<String> {
+                one.iter().filter(|line| !other.contains(line)).cloned().collect()
+            };
+            let difference = (lacks(&now, &before), lacks(&before, &now));
+            if now == before { Ok(()) } else { Err(difference) }
         })
         .await;
     });
 }
 
-/// All that the network of machine `a` is made of, but for counters.
+/// All that the network of machine `a` is made of, but for counters, and for states that the kernel tells a moment late.
 fn everything(rig: &ClusterRig) -> Vec<String> {
-    let asked =
-        ["ip -br link", "ip -br -4 address", "ip route", "iptables-save", "nft list tables"];
-    let told = asked.map(|line| run(rig, line)).join("\n");
-    let lines = told.lines().filter(|line| !line.starts_with(['#', ':']));
-    lines.map(str::to_owned).collect()
+    let briefly = |line: &str| {
+        let told = run(rig, line);
+        let without_state = |line: &str| {
+            let words = line.split_whitespace().enumerate();
+            words.filter(|(at, _)| *at != 1).map(|(_, word)| word).collect::<Vec<_>>().join(" ")
+        };
+        told.lines().map(without_state).collect::<Vec<_>>()
+    };
+    let devices = ["ip -br link", "ip -br -4 address"].into_iter().flat_map(briefly);
+    let told = ["ip route", "iptables-save", "nft list tables"].map(|line| run(rig, line));
+    let lines = told.iter().flat_map(|told| told.lines());
+    let lines = lines.filter(|line| !line.starts_with(['#', ':']));
+    devices.chain(lines.map(|line| line.replace(" linkdown", ""))).collect()
 }
 
 /// What the agent of `a` keeps in its machine's kernel, as other programs tell it.
