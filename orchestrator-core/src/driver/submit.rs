@@ -116,7 +116,7 @@ impl Submitter {
                 return Ok(());
             }
             let reached = match self.commit(&wanted).await? {
-                CommitOutcome::Committed(_) => continue,
+                CommitOutcome::Committed(_) => return Ok(()),
                 CommitOutcome::Conflict { current: Some(revision), .. } => revision,
                 CommitOutcome::Conflict { current: None, .. } | CommitOutcome::Unknown => {
                     self.newest().await?

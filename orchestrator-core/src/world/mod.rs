@@ -14,6 +14,7 @@ mod signal;
 mod subjects;
 mod written;
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -93,20 +94,23 @@ impl World {
     /// The same, without reading what was `written` here.
     pub fn apply_written(&mut self, batch: &Batch, written: &mut Written) -> Vec<ObjectChange> {
         let mut changes: Vec<ObjectChange> = Vec::new();
+        let mut places: BTreeMap<&Key, usize> = BTreeMap::new();
         for record in &batch.changes {
             let key = &record.key.object;
             let before = self.objects.get(key).map(|stored| stored.object.clone());
             self.apply_record(record, batch.revision, written.take(record));
             let after = self.objects.get(key).map(|stored| stored.object.clone());
-            match changes.iter_mut().find(|change| change.key == *key) {
-                Some(change) => change.after = after,
-                None => changes.push(ObjectChange {
-                    key: key.clone(),
-                    revision: batch.revision,
-                    before,
-                    after,
-                }),
+            if let Some(place) = places.get(key) {
+                changes[*place].after = after;
+                continue;
             }
+            places.insert(key, changes.len());
+            changes.push(ObjectChange {
+                key: key.clone(),
+                revision: batch.revision,
+                before,
+                after,
+            });
         }
         self.revision = self.revision.max(batch.revision);
         changes.retain(|change| change.before.is_some() || change.after.is_some());
