@@ -40,10 +40,7 @@ impl Client {
             let server = self.server().to_owned();
             ClientError::Broken { server, reason }
         };
-        let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
-        let answered = tokio::time::timeout(limit, self.connector.send_alone(request)).await;
-        let late = |_| broken(format!("no answer within {ANSWER_SECONDS_MAX} s"));
-        let response = answered.map_err(late)??;
+        let response = self.in_time(self.connector.send_alone(request)).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return hyper::upgrade::on(response).await.map_err(|error| broken(error.to_string()));
         }
@@ -57,14 +54,19 @@ impl Client {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, ClientError> {
+        self.in_time(self.connector.send_alone(request)).await
+    }
+
+    /// Waits until an answer begins, but not for ever.
+    async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
         let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
-        match tokio::time::timeout(limit, self.connector.send_alone(request)).await {
-            Ok(response) => response,
-            Err(_) => {
-                let reason = format!("no answer within {ANSWER_SECONDS_MAX} s");
-                Err(ClientError::Broken { server: self.server().to_owned(), reason })
-            }
-        }
+        tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
+            let reason = format!("no answer within {ANSWER_SECONDS_MAX} s");
+            Err(ClientError::Broken { server: self.server().to_owned(), reason })
+        })
     }
 
     pub(super) fn request(
@@ -130,14 +132,7 @@ impl Client {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<ResponseBody>, ClientError> {
-        let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
-        match tokio::time::timeout(limit, self.connector.send(request)).await {
-            Ok(response) => response,
-            Err(_) => {
-                let reason = format!("no answer within {ANSWER_SECONDS_MAX} s");
-                Err(ClientError::Broken { server: self.server().to_owned(), reason })
-            }
-        }
+        self.in_time(self.connector.send(request)).await
     }
 
     async fn success(
