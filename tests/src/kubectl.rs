@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
+/// How often in a row a command may be refused for what others wrote meanwhile.
+const CONFLICTS_MAX: usize = 50;
 /// How long a command may take.
 const WITHIN: Duration = Duration::from_secs(120);
 
@@ -142,6 +144,30 @@ impl Kubectl {
             let said = self.run(line).await;
             assert_eq!(said.code, 0, "{at}: kubectl {line}: {said:?}");
             said.assert_has(&said.stdout, words, &format!("{at}: kubectl {line}"));
+        }
+    }
+
+    /// As [`Self::ok`] for a command that reads an object and writes it whole: when somebody wrote between the two it is
+    /// refused (409), and run again, as it says itself. On a new object's way to its state its status is written often.
+    ///
+    /// # Panics
+    /// When it fails otherwise, or is refused [`CONFLICTS_MAX`] times in a row.
+    #[track_caller]
+    pub fn ok_despite_conflicts<'a>(&'a self, line: &'a str) -> impl Future<Output = String> + 'a {
+        let at = std::panic::Location::caller();
+        async move {
+            for _ in 0..CONFLICTS_MAX {
+                let said = self.run(line).await;
+                if said.code == 0 {
+                    return said.stdout;
+                }
+                said.assert_has(
+                    &said.stderr,
+                    &["(Conflict)", "apply your changes to the latest version and try again"],
+                    &format!("{at}: kubectl {line}"),
+                );
+            }
+            panic!("{at}: kubectl {line}: refused {CONFLICTS_MAX} times")
         }
     }
 
