@@ -1,4 +1,5 @@
-//! A machine's power cut until everything it ran is Ready elsewhere; beside a Swarm of the same three engines that loses the same one.
+//! A machine's power cut until everything it ran is Ready elsewhere; beside a Swarm of the same three engines that loses the same one,
+//! and beside five seconds and what as many pods take to start.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,6 +17,11 @@ pub const NAME: &str = "machine killed until its pods run elsewhere";
 const NODES: [&str; 3] = ["a", "b", "c"];
 const DIES: &str = "c";
 const REPLICAS: i32 = 6;
+const LIMIT_NAME: &str = "the same, beside 5 s and the start of as many pods";
+/// How long a dead machine may go unnoticed and its pods unreplaced, in seconds.
+const NOTICED_MAX: f64 = 5.0;
+/// How many of six replicas one machine of three loses.
+const LOST: i32 = 2;
 /// How many pairs are measured at most: a Swarm takes its time.
 const PAIRS_MAX: usize = 3;
 /// What is better than a Swarm.
@@ -32,10 +38,15 @@ pub fn run(report: &mut Report) -> Outcome {
     }
     let pairs = report.options.pairs.min(PAIRS_MAX);
     let figures = Arc::new(Mutex::new(Vec::new()));
-    let shared = Arc::clone(&figures);
+    let limits = Arc::new(Mutex::new(Vec::new()));
+    let (shared, shared_limits) = (Arc::clone(&figures), Arc::clone(&limits));
     ClusterRig::run(&NODES, async move |rig| {
         let swarm = Swarm::form(rig).await;
         for pair in 0..pairs {
+            let start = Instant::now();
+            rig.deployed(&format!("start-{pair}"), LOST).await;
+            let limit = NOTICED_MAX + start.elapsed().as_secs_f64();
+            rig.remove(&format!("start-{pair}")).await;
             rig.deployed(&format!("web-{pair}"), REPLICAS).await;
             let ours = cut_until(rig, async |rig| {
                 let all = |pods: &std::collections::BTreeMap<_, _>| pods.len() == REPLICAS as usize;
@@ -49,14 +60,16 @@ pub fn run(report: &mut Report) -> Outcome {
             let service = swarm.deploy(&format!("swarm-{pair}")).await;
             let theirs =
                 cut_until(rig, async |_| swarm.until_running(&service, Some(DIES)).await).await;
-            let pair = (ours, theirs);
             swarm.remove(&service).await;
-            shared.lock().unwrap_or_else(PoisonError::into_inner).push(pair);
+            shared.lock().unwrap_or_else(PoisonError::into_inner).push((ours, theirs));
+            shared_limits.lock().unwrap_or_else(PoisonError::into_inner).push((ours, limit));
         }
         swarm.end(rig).await;
     });
     let figures = figures.lock().unwrap_or_else(PoisonError::into_inner);
     report.pairs(NAME, Unit::Seconds, FLOOR, &figures);
+    let limits = limits.lock().unwrap_or_else(PoisonError::into_inner);
+    report.pairs(LIMIT_NAME, Unit::Seconds, FLOOR, &limits);
     Ok(())
 }
 

@@ -154,9 +154,12 @@ impl Row {
     }
 }
 
-/// The middle one; 0 of nothing.
+/// The middle one, or half way between the two in the middle; 0 of nothing.
 pub fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+    let Some(last) = sorted.len().checked_sub(1) else {
+        return 0.0;
+    };
+    f64::midpoint(sorted[last / 2], sorted[sorted.len() / 2])
 }
