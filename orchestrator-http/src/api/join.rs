@@ -16,7 +16,7 @@ use super::audited::Noted;
 use super::fairness::Class;
 use super::nodes::{answered, form};
 use super::write::read;
-use super::{Api, text};
+use super::{Api, Credentials, text};
 use crate::body::{self, Body};
 use crate::negotiate::BodyFormat;
 use crate::node::{JOIN_PATH, JOIN_TOKEN_TYPE, JoinAnswer, JoinRequest, JoinRole, join_token_key};
@@ -77,12 +77,9 @@ impl Api {
         B::Error: std::fmt::Display,
     {
         let _ticket = self.inner.fairness.admit(JOINING, Class::Request).await?;
-        let Some(credentials) = &self.inner.credentials else {
-            return Err(Failure::not_implemented("joining without a server's keys"));
-        };
-        let given = text(&parts.headers, AUTHORIZATION).and_then(|it| it.strip_prefix("Bearer "));
+        let credentials = self.credentials()?;
         // Before the body is looked at.
-        let claim = self.claim(given.unwrap_or_default(), JoinRole::Agent)?;
+        let claim = self.shown(parts, JoinRole::Agent)?;
         noted.joining(&claim.id, JOIN_PATH, parts);
         let (value, _) = read(BodyFormat::Json, &body::read(body).await?)?;
         let JoinRequest { node, request } = form(value)?;
@@ -117,9 +114,7 @@ impl Api {
         B::Error: std::fmt::Display,
     {
         let _ticket = self.inner.fairness.admit(JOINING, Class::Request).await?;
-        let Some(credentials) = &self.inner.credentials else {
-            return Err(Failure::not_implemented("joining without a server's keys"));
-        };
+        let credentials = self.credentials()?;
         if !self.inner.cluster.is_shared() {
             return Err(Failure::new(
                 StatusCode::CONFLICT,
@@ -127,9 +122,8 @@ impl Api {
                 "this server has its state to itself; for several servers, start it with `--store etcd://…`",
             ));
         }
-        let given = text(&parts.headers, AUTHORIZATION).and_then(|it| it.strip_prefix("Bearer "));
         // Before the body is looked at.
-        let claim = self.claim(given.unwrap_or_default(), JoinRole::Server)?;
+        let claim = self.shown(parts, JoinRole::Server)?;
         noted.joining(&claim.id, JOIN_SERVER_PATH, parts);
         let (value, _) = read(BodyFormat::Json, &body::read(body).await?)?;
         let JoinServerRequest { server, nonce } = form(value)?;
@@ -144,14 +138,21 @@ impl Api {
         answered(&answer)
     }
 
+    /// What certificates are signed with; an API that is embedded has none.
+    pub(super) fn credentials(&self) -> Result<&Credentials, Failure> {
+        let missing = || Failure::not_implemented("joining without a server's keys");
+        self.inner.credentials.as_ref().ok_or_else(missing)
+    }
+
     /// Finds the token that is shown.
-    fn claim(&self, given: &str, role: JoinRole) -> Result<Claim, Failure> {
+    fn shown(&self, parts: &Parts, role: JoinRole) -> Result<Claim, Failure> {
         let refusal = || {
             let message =
                 "the join token is unknown, used or expired; `orchd token create` makes another";
             Failure::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
         };
-        let (id, secret) = given.split_once('.').ok_or_else(refusal)?;
+        let given = text(&parts.headers, AUTHORIZATION).and_then(|it| it.strip_prefix("Bearer "));
+        let (id, secret) = given.and_then(|it| it.split_once('.')).ok_or_else(refusal)?;
         let stored = join_token_key(id);
         let world = self.inner.cluster.world();
         let found = world.get(&stored).ok_or_else(refusal)?;

@@ -30,9 +30,7 @@ impl Api {
         B::Error: std::fmt::Display,
     {
         let _ticket = self.inner.fairness.admit(JOINING, Class::Request).await?;
-        let Some(credentials) = &self.inner.credentials else {
-            return Err(Failure::not_implemented("certificates without a server's keys"));
-        };
+        let credentials = self.credentials()?;
         let (value, _) = read(BodyFormat::Json, &body::read(body).await?)?;
         let RenewalRequest { certificate, asked } = form(value)?;
         let now = self.now().as_seconds();
