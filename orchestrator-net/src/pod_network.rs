@@ -1,9 +1,8 @@
 //! `PodNetwork`: brings the kernel to what is wanted, and back to nothing.
 
-use std::io;
 use std::net::Ipv4Addr;
 
-use orchestrator_core::node::{self as kernel, KernelNetwork, NodeNetwork};
+use orchestrator_core::node::{KernelNetwork, NodeNetwork};
 use orchestrator_core::runtime::Scope;
 use rtnetlink::Handle;
 use tokio::sync::Mutex;
@@ -22,7 +21,7 @@ pub struct PodNetwork {
     connection: JoinHandle<()>,
     scope: Scope,
     key: Option<NodeKey>,
-    wireguard: Mutex<Option<WireGuard>>,
+    wireguard: Mutex<WireGuard>,
 }
 
 impl PodNetwork {
@@ -93,7 +92,7 @@ impl PodNetwork {
         })
         .await?;
         let vxlan = vxlan::apply(handle, &links, &addresses, &wanted).await?;
-        let wireguard = self.wireguard(wanted.wireguard.as_ref()).await;
+        let wireguard = self.wireguard(&wanted).await;
         let devices = Devices { vxlan, wireguard: *wireguard.as_ref().unwrap_or(&None) };
         route::apply(handle, &wanted, devices).await?;
         wireguard.map(|_| wanted)
@@ -118,32 +117,12 @@ impl PodNetwork {
     }
 
     /// Sees to it that WireGuard is there and knows the other ends, or is gone when none is wanted; returns its device's number.
-    async fn wireguard(&self, wanted: Option<&kernel::WireGuard>) -> Result<Option<u32>, NetError> {
-        let mut open = self.wireguard.lock().await;
-        let name = wanted.map_or("", |wanted| &wanted.name);
-        let is_there = Links::read(&self.handle).await?.find(name).is_some();
-        let is_it = |it: &WireGuard| wanted.is_some_and(|wanted| it.is(wanted)) && is_there;
-        if let Some(other) = open.take_if(|it| !is_it(it)) {
-            other.close().await;
+    async fn wireguard(&self, wanted: &KernelNetwork) -> Result<Option<u32>, NetError> {
+        let mut wireguard = self.wireguard.lock().await;
+        match &wanted.wireguard {
+            Some(it) => wireguard.apply(&self.handle, it, self.key.as_ref()).await.map(Some),
+            None => wireguard.remove(&self.handle, &wanted.wireguard_name()).await.map(|()| None),
         }
-        let Some(wanted) = wanted else { return Ok(None) };
-        let failed = || NetError::io(format!("making the WireGuard device {}", wanted.name));
-        if open.is_none() {
-            let key = self
-                .key
-                .clone()
-                .ok_or_else(|| failed()(io::Error::other("the node has no key")))?;
-            *open = Some(WireGuard::open(wanted, key).await.map_err(failed())?);
-        }
-        if let Some(wireguard) = open.as_ref() {
-            wireguard.set_ends(&wanted.ends);
-        }
-        let links = Links::read(&self.handle).await?;
-        let Some(device) = links.find(&wanted.name) else {
-            return Err(failed()(io::ErrorKind::NotFound.into()));
-        };
-        link::up(&self.handle, device, &wanted.name).await?;
-        Ok(Some(device.index))
     }
 
     /// Removes everything that was made for this node. Done again it changes nothing.
@@ -152,7 +131,7 @@ impl PodNetwork {
     /// What the kernel refused first.
     pub async fn remove(&self, network: &NodeNetwork) -> Result<(), NetError> {
         let wanted = network.kernel(&self.scope, |_| false);
-        self.wireguard(None).await?;
+        self.wireguard.lock().await.remove(&self.handle, &wanted.wireguard_name()).await?;
         route::remove(&self.handle, wanted.range).await?;
         let links = Links::read(&self.handle).await?;
         for name in [&wanted.bridge.name, &vxlan::name(&wanted)] {

@@ -112,6 +112,13 @@ pub struct VxlanEnd {
 /// A hardware address.
 pub type Mac = [u8; 6];
 
+impl KernelNetwork {
+    /// The name of the device of WireGuard, whether it is wanted or not.
+    pub fn wireguard_name(&self) -> String {
+        wireguard_name(&self.mark)
+    }
+}
+
 impl NodeNetwork {
     /// What the kernel is to be told; `is_direct` says which addresses are on one link with this node.
     ///
@@ -153,13 +160,17 @@ impl NodeNetwork {
                 ends,
             }),
             wireguard: self.encrypted.then(|| WireGuard {
-                name: format!("orcw{mark}"),
+                name: wireguard_name(&mark),
                 local: self.address,
                 ends: keyed_ends,
             }),
             mark,
         }
     }
+}
+
+fn wireguard_name(mark: &str) -> String {
+    format!("orcw{mark}")
 }
 
 /// Eight characters that a kernel takes in names.

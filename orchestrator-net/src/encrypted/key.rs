@@ -46,8 +46,17 @@ impl NodeKey {
         STANDARD.encode(PublicKey::from(&self.0).as_bytes())
     }
 
+    pub(super) fn public_bytes(&self) -> [u8; 32] {
+        PublicKey::from(&self.0).to_bytes()
+    }
+
     pub(super) fn secret(&self) -> StaticSecret {
         self.0.clone()
+    }
+
+    /// The private key, for the kernel.
+    pub(super) fn secret_bytes(&self) -> [u8; 32] {
+        self.0.to_bytes()
     }
 }
 

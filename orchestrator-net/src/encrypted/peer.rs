@@ -11,7 +11,7 @@ use super::key::{InvalidNodeKey, NodeKey, public_key};
 /// The largest packet and datagram.
 pub(super) const PACKET_BYTES_MAX: usize = 65_535;
 /// How often, in seconds, something is said to keep firewalls on the way open.
-const KEEP_ALIVE_SECONDS: u16 = 25;
+pub(super) const KEEP_ALIVE_SECONDS: u16 = 25;
 /// How many packets that waited for a handshake follow one datagram at most.
 const QUEUED_MAX: usize = 256;
 /// Where the address lies in the header of an IPv4 packet.

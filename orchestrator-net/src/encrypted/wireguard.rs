@@ -1,174 +1,100 @@
-//! `WireGuard`: the device, the socket, and the task between them.
+//! `WireGuard`: in the kernel or, where that has none, in this process.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use orchestrator_core::model::Cidr;
-use orchestrator_core::node::{WIREGUARD_MTU, WIREGUARD_PORT, WireGuard as Wanted, WireGuardEnd};
-use tokio::net::UdpSocket;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio_tun::Tun;
+use orchestrator_core::node::{WireGuard as Wanted, WireGuardEnd};
+use rtnetlink::Handle;
 
+use super::in_kernel;
 use super::key::NodeKey;
-use super::peer::{Output, PACKET_BYTES_MAX, Peer, destination};
+use super::settings::Settings;
+use super::user_space::UserSpace;
+use crate::error::NetError;
+use crate::link::{self, Links};
 
-/// How often it is looked what is due; WireGuard's own implementation takes as long.
-const TICK: Duration = Duration::from_millis(250);
-
-type Ends = BTreeMap<Cidr, WireGuardEnd>;
-
-/// WireGuard to all other nodes. Its device is gone when it is dropped.
-#[derive(Debug)]
+/// WireGuard to all other nodes. What of it is in this process is gone when it is dropped; what is in the kernel stays.
+#[derive(Debug, Default)]
 pub(crate) struct WireGuard {
-    name: String,
-    ends: watch::Sender<Ends>,
-    task: JoinHandle<()>,
+    user_space: Option<UserSpace>,
+    /// The other ends that were looked at last, so that what is wrong with them is told once.
+    known: BTreeMap<Cidr, WireGuardEnd>,
 }
 
 impl WireGuard {
-    /// Makes the device and listens for other nodes.
-    pub(crate) async fn open(wanted: &Wanted, key: NodeKey) -> io::Result<Self> {
-        let socket = UdpSocket::bind((wanted.local, WIREGUARD_PORT)).await.map_err(|error| {
-            let place = format!("UDP {}:{WIREGUARD_PORT}", wanted.local);
-            io::Error::new(error.kind(), format!("cannot listen on {place}: {error}"))
-        })?;
-        let mtu = i32::try_from(WIREGUARD_MTU).unwrap_or(i32::MAX);
-        let devices = Tun::builder().name(&wanted.name).mtu(mtu).up().close_on_exec().build();
-        let device = devices.map_err(io::Error::other)?.pop();
-        let device = device.ok_or_else(|| io::Error::other("the kernel gave no device"))?;
-        let (ends, told) = watch::channel(Ends::new());
-        let worker = Worker { key, socket, device, peers: Vec::new(), made: 0 };
-        let task = tokio::spawn(worker.run(told));
-        Ok(Self { name: wanted.name.clone(), ends, task })
-    }
-
-    /// Whether it still works and its device is called so.
-    pub(crate) fn is(&self, wanted: &Wanted) -> bool {
-        !self.task.is_finished() && self.name == wanted.name
-    }
-
-    /// Says who the other ends are from now on.
-    pub(crate) fn set_ends(&self, ends: &Ends) {
-        self.ends.send_if_modified(|known| {
-            let is_news = known != ends;
-            known.clone_from(ends);
-            is_news
-        });
-    }
-
-    /// Ends it, and waits until its device is gone.
-    pub(crate) async fn close(mut self) {
-        self.task.abort();
-        let _ = (&mut self.task).await;
-    }
-}
-
-impl Drop for WireGuard {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-struct Worker {
-    key: NodeKey,
-    socket: UdpSocket,
-    device: Tun,
-    peers: Vec<Peer>,
-    /// How many peers there have been, so that no two have one index.
-    made: u32,
-}
-
-impl Worker {
-    /// Carries packets until the device or whoever wanted it is gone.
-    async fn run(mut self, mut told: watch::Receiver<Ends>) {
-        let [mut packet, mut datagram, mut buffer] = [(); 3].map(|()| vec![0; PACKET_BYTES_MAX]);
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                changed = told.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    let ends = told.borrow_and_update().clone();
-                    self.meet(&ends, &mut buffer).await;
-                }
-                read = self.device.recv(&mut packet) => match read {
-                    Ok(length) => self.send(&packet[..length], &mut buffer).await,
-                    Err(error) => {
-                        tracing::warn!(%error, "the device of WireGuard is gone");
-                        return;
-                    }
-                },
-                heard = self.socket.recv_from(&mut datagram) => {
-                    // Errors tell of earlier datagrams that did not arrive.
-                    if let Ok((length, from)) = heard {
-                        self.receive(from, &datagram[..length], &mut buffer).await;
-                    }
-                }
-                _ = ticks.tick() => {
-                    for place in 0..self.peers.len() {
-                        let due = self.peers[place].tick(&mut buffer);
-                        self.carry(place, due).await;
-                    }
-                }
+    /// Sees to it that it is there, up, and knows the other ends; returns its device's number.
+    pub(crate) async fn apply(
+        &mut self,
+        handle: &Handle,
+        wanted: &Wanted,
+        own: Option<&NodeKey>,
+    ) -> Result<u32, NetError> {
+        let name = &wanted.name;
+        let failed = || NetError::io(format!("making the WireGuard device {name}"));
+        let own = own.ok_or_else(|| failed()(io::Error::other("the node has no key")))?;
+        let left_out = Settings::wanted(own, &wanted.ends).1;
+        self.warn_of(&left_out, wanted);
+        let mut device = Links::read(handle).await?.find(name).cloned();
+        let is_it = |it: &UserSpace| it.is(wanted) && device.is_some();
+        if let Some(other) = self.user_space.take_if(|it| !is_it(it)) {
+            other.close().await;
+            device = Links::read(handle).await?.find(name).cloned();
+        }
+        if device.is_none() {
+            device = in_kernel::make(handle, name).await?;
+            if device.is_some() {
+                tracing::info!(
+                    device = name,
+                    "traffic to other nodes is encrypted by WireGuard in the kernel"
+                );
             }
         }
-    }
-
-    /// Forgets ends that are no more or other ones now, and greets new ones.
-    async fn meet(&mut self, ends: &Ends, buffer: &mut [u8]) {
-        self.peers.retain(|peer| ends.get(&peer.slice) == Some(&peer.end));
-        for (slice, end) in ends {
-            if self.peers.iter().any(|peer| peer.slice == *slice) {
-                continue;
+        match device {
+            Some(device) if in_kernel::is_one(&device) => {
+                in_kernel::set(handle, &device, wanted, own).await?;
+                return Ok(device.index);
             }
-            self.made = self.made.wrapping_add(1);
-            match Peer::new(&self.key, *slice, end.clone(), self.made) {
-                Ok(mut peer) => {
-                    let hello = peer.greet(buffer);
-                    self.peers.push(peer);
-                    self.carry(self.peers.len() - 1, hello).await;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, node = %end.node, "a node tells no key; its pods are not reached");
-                }
+            Some(_) if self.user_space.is_none() => {
+                return Err(NetError::Foreign { name: name.clone(), wanted: "WireGuard device" });
+            }
+            Some(_) => {}
+            None => {
+                self.user_space =
+                    Some(UserSpace::open(wanted, own.clone()).await.map_err(failed())?);
+                tracing::info!(
+                    device = name,
+                    "traffic to other nodes is encrypted by WireGuard in this process: the kernel has none"
+                );
             }
         }
+        if let Some(user_space) = &self.user_space {
+            let mut ends = wanted.ends.clone();
+            left_out.iter().for_each(|(slice, _)| drop(ends.remove(slice)));
+            user_space.set_ends(&ends);
+        }
+        let links = Links::read(handle).await?;
+        let device = links.find(name).ok_or_else(|| failed()(io::ErrorKind::NotFound.into()))?;
+        link::up(handle, device, name).await?;
+        Ok(device.index)
     }
 
-    async fn send(&mut self, packet: &[u8], buffer: &mut [u8]) {
-        let Some(to) = destination(packet) else { return };
-        let Some(place) = self.peers.iter().position(|peer| peer.slice.contains(to)) else {
+    /// Ends it, wherever it is, and whoever of this node made it.
+    pub(crate) async fn remove(&mut self, handle: &Handle, name: &str) -> Result<(), NetError> {
+        if let Some(user_space) = self.user_space.take() {
+            user_space.close().await;
+        }
+        link::remove(handle, &Links::read(handle).await?, name).await
+    }
+
+    fn warn_of(&mut self, left_out: &[(Cidr, &'static str)], wanted: &Wanted) {
+        if self.known == wanted.ends {
             return;
-        };
-        let output = self.peers[place].send(packet, buffer);
-        self.carry(place, output).await;
-    }
-
-    async fn receive(&mut self, from: SocketAddr, datagram: &[u8], buffer: &mut [u8]) {
-        let is_from = |peer: &Peer| IpAddr::V4(peer.end.node) == from.ip();
-        let Some(place) = self.peers.iter().position(is_from) else { return };
-        for output in self.peers[place].receive(datagram, buffer) {
-            self.carry(place, Some(output)).await;
         }
-    }
-
-    /// Does what is to be done. What does not get through is lost, as packets may be.
-    async fn carry(&self, place: usize, output: Option<Output>) {
-        let outcome = match output {
-            None => return,
-            Some(Output::Datagram(bytes)) => {
-                let to = (self.peers[place].end.node, WIREGUARD_PORT);
-                self.socket.send_to(&bytes, to).await
-            }
-            Some(Output::Packet(bytes)) => self.device.send(&bytes).await,
-        };
-        if let Err(error) = outcome {
-            tracing::debug!(%error, "something encrypted did not get through");
+        self.known.clone_from(&wanted.ends);
+        for (slice, why) in left_out {
+            let node = wanted.ends.get(slice).map(|end| end.node);
+            tracing::warn!(?node, %slice, why, "the pods of a node are not reached");
         }
     }
 }
