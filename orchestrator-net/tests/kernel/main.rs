@@ -3,4 +3,20 @@
 #![allow(missing_docs)]
 
 mod apply;
+#[macro_use]
+mod encrypted;
+#[cfg(feature = "guest")]
+mod guest;
 mod machine;
+mod node;
+#[cfg(feature = "guest")]
+mod wireguard;
+
+/// Encrypted traffic by what this machine's kernel has, or else by WireGuard in the process.
+mod encrypted_here {
+    fn here(test: impl FnOnce()) {
+        test();
+    }
+
+    encrypted_tests! { here }
+}
