@@ -129,7 +129,7 @@ impl Running {
             None => towards(&membership.server).unwrap_or(config.address),
         };
         let scope = config.scope.clone();
-        let keeper = NetworkKeeper::new(&link, scope.clone(), &runtime, &path)?;
+        let keeper = NetworkKeeper::new(&link, scope.clone(), &runtime, &path).await?;
         if let Some(keeper) = &keeper {
             config.annotations.insert(NETWORK_KEY_ANNOTATION.to_owned(), keeper.public_key());
         }

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use orchestrator_core::model::Revision;
-use orchestrator_core::node::{KernelNetwork, NetworkAt, NodeLink as _, NodeNetwork};
+use orchestrator_core::node::{KernelNetwork, NetworkAt, NodeLink as _, NodeNetwork, Plumbing};
 use orchestrator_core::runtime::Scope;
 use orchestrator_docker::{DockerRuntime, PodBridge};
 use orchestrator_http::{HttpLink, write_private};
-use orchestrator_net::{NetError, NodeKey, PodNetwork, Privilege, privilege};
+use orchestrator_net::{
+    NetError, NodeKey, PodNetwork, PodWires, Privilege, privilege, wire_privilege,
+};
 
 use crate::out;
 use crate::runtime::RunningRuntime;
@@ -23,6 +25,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// The file with what the node knew last, for a start without the server.
 const FILE: &str = "network.json";
+/// The directory with what pods' containers must have of the network.
+const FILES: &str = "pod-files";
 /// The file with the private key by which the node is known to others over WireGuard.
 const KEY_FILE: &str = "network.key";
 
@@ -31,6 +35,8 @@ pub struct NetworkKeeper {
     link: HttpLink,
     docker: Arc<DockerRuntime>,
     own: PodNetwork,
+    /// What ties pods to it; `None` when the engine does that.
+    wires: Option<Arc<PodWires>>,
     file: PathBuf,
     public_key: String,
     /// What is wrong, so that it is told once.
@@ -45,7 +51,7 @@ pub struct NetworkKeeper {
 impl NetworkKeeper {
     /// Prepares to keep it; `None` where there is nothing to keep: pods that are processes have addresses of their machine,
     /// and without the right to change the network pods are reached from their own node alone.
-    pub fn new(
+    pub async fn new(
         link: &HttpLink,
         scope: Scope,
         runtime: &RunningRuntime,
@@ -68,12 +74,14 @@ impl NetworkKeeper {
         let public_key = key.public_text();
         let own = PodNetwork::open_with_key(scope.clone(), key);
         let own = own.context("cannot reach the kernel's network")?;
+        let wires = wires(&scope, docker, dir).await;
         let (link, docker) = (link.clone(), Arc::clone(docker));
         let (file, awaited_until) = (dir.join(FILE), Some(Instant::now() + WAIT_MAX));
         Ok(Some(Self {
             link,
             docker,
             own,
+            wires,
             file,
             public_key,
             told: None,
@@ -110,7 +118,7 @@ impl NetworkKeeper {
             if news.network != network {
                 if let Some(old) = network.filter(|old| is_other(old, news.network.as_ref())) {
                     let outcome = self.own.remove(&old).await;
-                    self.tell(outcome.err());
+                    self.tell(outcome.err().map(anyhow::Error::from));
                 }
                 network = news.network;
                 if let Err(error) = keep(&self.file, network.as_ref()) {
@@ -143,24 +151,35 @@ impl NetworkKeeper {
     }
 
     async fn apply(&mut self, network: &NodeNetwork) {
-        let mut outcome = self.own.apply(network).await;
-        match &outcome {
+        let outcome = match self.own.apply(network).await {
             Ok(kernel) => {
+                let pods = self.tie_pods(&kernel).await;
                 let (bridge, slice) = (kernel.bridge.clone(), kernel.slice);
                 self.docker.use_bridge(PodBridge { bridge, slice });
                 self.awaited_until = None;
-                if let Err(error) = self.put_pods_on_bridge(kernel).await {
-                    outcome = Err(error);
-                }
+                let put = self.put_pods_on_bridge(&kernel).await;
+                put.map_err(anyhow::Error::from).and(pods)
             }
-            // Pods run, and are reached from their own node.
-            Err(NetError::Foreign { .. } | NetError::Overlap { .. }) => self.do_without(),
-            Err(_) => {}
-        }
+            Err(error) => {
+                // Pods run, and are reached from their own node.
+                if matches!(error, NetError::Foreign { .. } | NetError::Overlap { .. }) {
+                    self.do_without();
+                }
+                Err(error.into())
+            }
+        };
         self.tell(outcome.err());
     }
 
-    /// Puts pods on the bridge again that lost theirs because somebody removed it.
+    /// Ties pods to the network again that others have cut off, and takes away what is left of those that are gone. Before
+    /// new ones are tied, so that it is known what those have that are there.
+    async fn tie_pods(&self, kernel: &KernelNetwork) -> anyhow::Result<()> {
+        let Some(wires) = &self.wires else { return Ok(()) };
+        wires.tie_to(kernel).await;
+        Ok(self.docker.look_after(kernel.slice).await?)
+    }
+
+    /// Puts pods on the bridge again that the engine had put on one that somebody has removed.
     async fn put_pods_on_bridge(&mut self, kernel: &KernelNetwork) -> Result<(), NetError> {
         let bridge = self.own.bridge(kernel).await?;
         let Some(number) = bridge.filter(|_| bridge != self.bridge) else { return Ok(()) };
@@ -176,8 +195,8 @@ impl NetworkKeeper {
     }
 
     /// Says once what is wrong, and that it is over.
-    fn tell(&mut self, error: Option<NetError>) {
-        let wrong = error.map(|error| out::chain(&anyhow::Error::from(error)));
+    fn tell(&mut self, error: Option<anyhow::Error>) {
+        let wrong = error.map(|error| out::chain(&error));
         match &wrong {
             Some(error) if self.told != wrong => {
                 tracing::warn!(error, "the network between pods is not as it should be");
@@ -188,6 +207,26 @@ impl NetworkKeeper {
             Some(_) | None => {}
         }
         self.told = wrong;
+    }
+}
+
+/// Has pods tied to the network by us, where we may and the kernel can; else the engine does it.
+async fn wires(scope: &Scope, docker: &DockerRuntime, dir: &Path) -> Option<Arc<PodWires>> {
+    let made = async {
+        if let Privilege::Lacking(lacking) = wire_privilege() {
+            anyhow::bail!(lacking);
+        }
+        let wires = Arc::new(PodWires::open(scope).await?);
+        docker.tie_with(Arc::clone(&wires) as Arc<dyn Plumbing>, dir.join(FILES))?;
+        Ok(wires)
+    };
+    match made.await {
+        Ok(wires) => Some(wires),
+        Err(error) => {
+            let error = out::chain(&error);
+            tracing::warn!(error, "pods are put on the network by the engine, which takes longer");
+            None
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
+use bollard::models::ContainerInspectResponse;
 use futures_util::{StreamExt, TryStreamExt};
+use orchestrator_core::node::PlumbingError;
 use orchestrator_core::runtime::{ContainerKey, RuntimeError, SandboxKey, SandboxSpec, Scope};
 
 use crate::engine::Engine;
@@ -12,7 +14,9 @@ use crate::events::Events;
 use crate::image;
 use crate::network::Networks;
 use crate::observe::{self, Detail, Listed, ListedKey, Phase};
-use crate::translate::{self, SandboxFacts};
+use crate::tied::Tied;
+use crate::ties::Ties;
+use crate::translate::{self, Place, SandboxFacts};
 
 /// How many containers are inspected or removed at a time; more only makes each slower.
 const ENGINE_CALLS_MAX: usize = 4;
@@ -24,6 +28,7 @@ pub(crate) struct Inner {
     pub(crate) engine: Engine,
     pub(crate) events: Events,
     pub(crate) networks: Networks,
+    pub(crate) ties: Ties,
     /// What inspections told, by container id. Only saves asking again: what is kept is checked against each listing.
     details: Mutex<BTreeMap<Scope, BTreeMap<String, Detail>>>,
     /// Held while the pause image is being made, so that it is made once.
@@ -35,6 +40,7 @@ impl Inner {
         Self {
             events: Events::new(engine.clone()),
             networks: Networks::new(engine.clone()),
+            ties: Ties::new(engine.clone()),
             details: Mutex::default(),
             importing: tokio::sync::Mutex::default(),
             engine,
@@ -49,12 +55,17 @@ impl Inner {
     /// Ends and removes the containers with these labels, the sandboxes last.
     pub(crate) async fn remove_containers(&self, labels: &[String]) -> Result<(), EngineError> {
         let listing = self.engine.containers(labels).await?;
-        let (mut containers, mut sandboxes) = (Vec::new(), Vec::new());
+        let (mut containers, mut sandboxes, mut tied) = (Vec::new(), Vec::new(), Vec::new());
         for summary in listing {
             let Some(id) = summary.id else { continue };
             let labels = summary.labels.unwrap_or_default();
             let is_sandbox = !labels.contains_key(translate::LABEL_CONTAINER);
-            if is_sandbox { sandboxes.push(id) } else { containers.push(id) }
+            if is_sandbox {
+                sandboxes.push(id)
+            } else {
+                containers.push(id)
+            }
+            tied.extend(Tied::read(&labels));
         }
         for ids in [containers, sandboxes] {
             futures_util::stream::iter(ids.into_iter().map(Ok))
@@ -63,6 +74,7 @@ impl Inner {
                 })
                 .await?;
         }
+        self.ties.untie(&tied).await;
         Ok(())
     }
 
@@ -87,60 +99,129 @@ impl Inner {
         name: &str,
     ) -> Result<(), RuntimeError> {
         let cluster = &spec.key.scope.cluster;
-        let image = image::pause_image();
-        let action = || format!("making sandbox {name}");
         let _kept = self.networks.keep().await;
         let mut last = None;
         for _ in 0..SANDBOX_ROUNDS_MAX {
-            let network = self.networks.ensure(cluster).await?;
-            let request = translate::sandbox_request(spec, &image, &network);
-            let labels = request.labels.clone().unwrap_or_default();
-            let made = match self.engine.create(name, request).await {
-                Err(error) if error.is_conflict() => self.adopt(name, &labels, error).await?,
-                Err(error) if is_image_missing(&error) => {
-                    self.import_pause(&image).await?;
-                    last = Some(error);
-                    continue;
+            let bridge = self.networks.chosen().await;
+            let outcome = match bridge {
+                Some(bridge) if self.ties.are_ours() => {
+                    let begun = self.ties.begin(spec, bridge.slice).await?;
+                    let outcome = self.make_at(spec, name, &Place::Tied(begun.clone())).await;
+                    let there = outcome.as_ref().ok().and_then(Option::as_ref);
+                    self.ties.settle(&begun, there).await;
+                    outcome
                 }
-                Err(error) if is_network_missing(&error) => {
-                    self.networks.forget().await;
-                    last = Some(error);
-                    continue;
-                }
-                outcome => {
-                    outcome.map(|_| Phase::Created).map_err(|it| it.into_runtime(action()))?
+                bridge => {
+                    let network = self.networks.ensure(cluster, bridge.as_ref()).await?;
+                    self.make_at(spec, name, &Place::Network(network)).await
                 }
             };
-            match made {
-                Phase::Created => {}
-                // A sandbox that has ended never comes back; a listing shows that it is not ready.
-                Phase::Ended | Phase::Running => return Ok(()),
-            }
-            let Err(error) = self.engine.start(name).await else { return Ok(()) };
-            if is_network_missing(&error) {
-                self.networks.forget().await;
-                self.discard(name).await;
-                last = Some(error);
-            } else if let Some(message) = taken_port(spec, &error) {
-                self.discard(name).await;
-                return Err(RuntimeError::Invalid { message });
-            } else {
-                return Err(error.into_runtime(action()));
+            match outcome {
+                Ok(_) => return Ok(()),
+                Err(Vain::Again(error)) => last = Some(error),
+                Err(Vain::Failed(error)) => return Err(error),
             }
         }
-        Err(last.map_or_else(
-            || RuntimeError::NotFound { what: format!("network of cluster {cluster}") },
-            |error| error.into_runtime(action()),
-        ))
+        Err(last.unwrap_or_else(|| RuntimeError::NotFound {
+            what: format!("network of cluster {cluster}"),
+        }))
     }
 
-    /// The other ends of the devices of a node's sandboxes.
+    /// Makes and starts a sandbox's container at a place. Returns how the one that is there now is tied, if it is by us: another
+    /// one may have been there.
+    async fn make_at(
+        &self,
+        spec: &SandboxSpec,
+        name: &str,
+        place: &Place,
+    ) -> Result<Option<Tied>, Vain> {
+        let action = || format!("making sandbox {name}");
+        let image = image::pause_image();
+        let request = translate::sandbox_request(spec, &image, place);
+        let labels = request.labels.clone().unwrap_or_default();
+        let (phase, tied) = match self.engine.create(name, request).await {
+            Ok(_) => (Phase::Created, Tied::read(&labels)),
+            Err(error) if error.is_conflict() => {
+                let found = self.adopt(name, &labels, error).await?;
+                let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
+                let tied = labels.and_then(Tied::read);
+                (observe::detail(found).phase, tied)
+            }
+            Err(error) if is_image_missing(&error) => {
+                self.import_pause(&image).await?;
+                return Err(Vain::Again(error.into_runtime(action())));
+            }
+            Err(error) if is_network_missing(&error) => {
+                self.networks.forget().await;
+                return Err(Vain::Again(error.into_runtime(action())));
+            }
+            Err(error) => return Err(error.into_runtime(action()).into()),
+        };
+        match phase {
+            Phase::Created => self.start_sandbox(spec, name).await?,
+            // A sandbox that has ended never comes back; a listing shows that it is not ready.
+            Phase::Ended => return Ok(tied),
+            Phase::Running => {}
+        }
+        if let Some(tied) = &tied {
+            self.tie(name, tied).await?;
+        }
+        Ok(tied)
+    }
+
+    async fn start_sandbox(&self, spec: &SandboxSpec, name: &str) -> Result<(), Vain> {
+        let action = || format!("making sandbox {name}");
+        let Err(error) = self.engine.start(name).await else { return Ok(()) };
+        if is_network_missing(&error) {
+            self.networks.forget().await;
+            self.discard(name).await;
+            Err(Vain::Again(error.into_runtime(action())))
+        } else if let Some(message) = taken_port(spec, &error) {
+            self.discard(name).await;
+            Err(RuntimeError::Invalid { message }.into())
+        } else {
+            Err(error.into_runtime(action()).into())
+        }
+    }
+
+    /// Ties a sandbox that runs to the network; one that cannot be is removed again.
+    async fn tie(&self, name: &str, tied: &Tied) -> Result<(), Vain> {
+        let action = || format!("tying sandbox {name} to the network");
+        let pid = match self.engine.inspect(name).await {
+            Ok(found) => observe::detail(found).pid,
+            Err(error) => return Err(error.into_runtime(action()).into()),
+        };
+        let error = match self.ties.tie(tied, pid).await {
+            // It has just ended, and a listing shows that.
+            Ok(()) | Err(PlumbingError::PodGone { .. }) => return Ok(()),
+            Err(error) => error,
+        };
+        self.discard(name).await;
+        match error {
+            PlumbingError::AddressTaken { .. } => {
+                self.ties.forget().await;
+                Err(Vain::Again(RuntimeError::Backend { action: action(), source: error.into() }))
+            }
+            PlumbingError::PortTaken { port, protocol } => {
+                self.ties.untie(std::slice::from_ref(tied)).await;
+                let protocol = translate::protocol(protocol);
+                let message = format!("host port {port}/{protocol} is taken");
+                Err(RuntimeError::Invalid { message }.into())
+            }
+            error => {
+                self.ties.untie(std::slice::from_ref(tied)).await;
+                Err(RuntimeError::Backend { action: action(), source: error.into() }.into())
+            }
+        }
+    }
+
+    /// The other ends of the devices of a node's sandboxes that the engine has put on a network.
     pub(crate) async fn sandbox_devices(&self, scope: &Scope) -> Result<Vec<u32>, EngineError> {
         let (listing, _) = self.listing(scope).await?;
         let mut devices = Vec::new();
         for item in listing {
             let is_running = item.phase == Phase::Running;
-            if !is_running || !matches!(item.key, ListedKey::Sandbox(_)) {
+            if !is_running || item.is_tied || !matches!(item.key, ListedKey::Sandbox(_)) {
                 continue;
             }
             let pid = match self.engine.inspect(&item.id).await {
@@ -162,7 +243,7 @@ impl Inner {
         name: &str,
         labels: &translate::Labels,
         conflict: EngineError,
-    ) -> Result<Phase, RuntimeError> {
+    ) -> Result<ContainerInspectResponse, RuntimeError> {
         let action = || format!("making container {name}");
         let found = match self.engine.inspect(name).await {
             Ok(found) => found,
@@ -176,7 +257,7 @@ impl Inner {
                 message: format!("a container named {name} exists and is not of this cluster"),
             });
         }
-        Ok(observe::detail(found).phase)
+        Ok(found)
     }
 
     /// Removes a container that was made in vain; if that fails too, it is listed and removed with its pod.
@@ -275,6 +356,19 @@ impl Inner {
     fn details(&self) -> std::sync::MutexGuard<'_, BTreeMap<Scope, BTreeMap<String, Detail>>> {
         // Each change is one insertion, so a panic elsewhere leaves nothing half done.
         self.details.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a sandbox was made in vain.
+enum Vain {
+    /// What it needs went away meanwhile; it is made again.
+    Again(RuntimeError),
+    Failed(RuntimeError),
+}
+
+impl From<RuntimeError> for Vain {
+    fn from(error: RuntimeError) -> Self {
+        Self::Failed(error)
     }
 }
 

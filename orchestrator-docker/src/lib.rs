@@ -11,6 +11,7 @@
 //! | `engine` | every call of the engine's API, its timeouts and the API version |
 //! | `translate`, `observe` | specs to requests, answers to observations; pure |
 //! | `network` | the cluster's bridge network, made at the first sandbox and removed with the last |
+//! | `ties`, `tied`, `files` | sandboxes that somebody else ties to the network ([`DockerRuntime::tie_with`]): addresses, labels, files |
 //! | `image` | images from files: the pause image, and any other through [`DockerRuntime::import_image`] |
 //! | `exec`, `logs`, `usage`, `events` | what their names say |
 //!
@@ -36,6 +37,7 @@ mod engine;
 mod error;
 mod events;
 mod exec;
+mod files;
 mod image;
 mod inner;
 mod logs;
@@ -43,6 +45,8 @@ mod network;
 mod observe;
 mod runtime;
 mod session;
+mod tied;
+mod ties;
 mod translate;
 mod usage;
 

@@ -58,10 +58,13 @@ impl Networks {
         self.gate.read().await
     }
 
-    /// Returns the id of the cluster's network, which is made when missing.
-    pub(crate) async fn ensure(&self, cluster: &str) -> Result<String, RuntimeError> {
-        let bridge = self.chosen().await;
-        let slice = bridge.as_ref().map(|bridge| bridge.slice);
+    /// Returns the id of the cluster's network, on a bridge or of the engine's own, which is made when missing.
+    pub(crate) async fn ensure(
+        &self,
+        cluster: &str,
+        bridge: Option<&PodBridge>,
+    ) -> Result<String, RuntimeError> {
+        let slice = bridge.map(|bridge| bridge.slice);
         let name = translate::network_name(cluster, slice)?;
         let mut known = self.known.lock().await;
         if let Some(id) = known.get(&name) {
@@ -73,7 +76,7 @@ impl Networks {
             known.insert(name, id.clone());
             return Ok(id);
         }
-        let request = translate::network_request(cluster, &name, bridge.as_ref());
+        let request = translate::network_request(cluster, &name, bridge);
         let made = match self.engine.create_network(request).await {
             Ok(id) => Some(id),
             // Someone else was faster, or the name belongs to a stranger: finding it by its label tells.
@@ -96,8 +99,8 @@ impl Networks {
         Ok(id)
     }
 
-    /// Waits until it is known which network is meant.
-    async fn chosen(&self) -> Option<PodBridge> {
+    /// Waits until it is known which network is meant: which bridge, or one of the engine's own.
+    pub(crate) async fn chosen(&self) -> Option<PodBridge> {
         let mut choice = self.choice.subscribe();
         // The sender is in `self`.
         let chosen = choice.wait_for(|choice| *choice != Choice::Awaited).await;

@@ -4,7 +4,7 @@
 //! asks for once per container and state ([`Detail`]).
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use bollard::models::{
@@ -17,6 +17,7 @@ use orchestrator_core::runtime::{
     Scope,
 };
 
+use crate::tied::Tied;
 use crate::translate::{self as label, Labels, SandboxFacts};
 
 /// What a container does, as far as a listing tells.
@@ -41,6 +42,8 @@ pub(crate) struct Listed {
     image: String,
     image_id: String,
     ip: Option<IpAddr>,
+    /// Whether it is tied to the network by us.
+    pub(crate) is_tied: bool,
     created_at: Option<Time>,
 }
 
@@ -73,14 +76,11 @@ pub(crate) struct Detail {
 
 /// Reads a container of a listing; `None` when its labels carry no key, so it is not ours.
 pub(crate) fn listed(summary: ContainerSummary) -> Option<Listed> {
+    let by_engine = engine_address(&summary);
     let labels = summary.labels.unwrap_or_default();
     let text = |name: &str| labels.get(name).cloned();
-    let ip = summary
-        .network_settings
-        .and_then(|settings| settings.networks)
-        .into_iter()
-        .flatten()
-        .find_map(|(_, endpoint)| endpoint.ip_address?.parse().ok());
+    let tied = Tied::read(&labels);
+    let ip = tied.as_ref().map(|tied| tied.wire.address).or(by_engine);
     Some(Listed {
         id: summary.id?,
         key: key_of(&labels)?,
@@ -89,9 +89,17 @@ pub(crate) fn listed(summary: ContainerSummary) -> Option<Listed> {
         pod_name: text(label::LABEL_POD_NAME)?,
         image: text(label::LABEL_IMAGE).unwrap_or_default(),
         image_id: summary.image_id.unwrap_or_default(),
-        ip,
+        ip: ip.map(IpAddr::V4),
+        is_tied: tied.is_some(),
         created_at: summary.created.map(Time::from_seconds),
     })
+}
+
+/// The address that the engine has given a container of a listing.
+pub(crate) fn engine_address(summary: &ContainerSummary) -> Option<Ipv4Addr> {
+    let networks = summary.network_settings.as_ref().and_then(|it| it.networks.as_ref());
+    let mut endpoints = networks.into_iter().flatten();
+    endpoints.find_map(|(_, endpoint)| endpoint.ip_address.as_ref()?.parse().ok())
 }
 
 fn key_of(labels: &Labels) -> Option<ListedKey> {
@@ -107,7 +115,7 @@ fn key_of(labels: &Labels) -> Option<ListedKey> {
     Some(ListedKey::Container(ContainerKey { sandbox, name, attempt }))
 }
 
-fn phase_of(state: EngineState) -> Phase {
+pub(crate) fn phase_of(state: EngineState) -> Phase {
     match state {
         EngineState::CREATED => Phase::Created,
         EngineState::RUNNING
@@ -203,15 +211,18 @@ pub(crate) fn sandbox_facts(inspection: ContainerInspectResponse) -> Option<Sand
     let labels = inspection.config.and_then(|config| config.labels).unwrap_or_default();
     let text = |name: &str| labels.get(name).cloned().unwrap_or_default();
     let networks = inspection.network_settings.and_then(|settings| settings.networks);
-    let ip = networks
+    let by_engine = networks
         .into_iter()
         .flatten()
         .filter_map(|(_, endpoint)| endpoint.ip_address)
         .find(|ip| !ip.is_empty());
+    let tied = Tied::read(&labels);
+    let ip = tied.as_ref().map(|tied| tied.wire.address.to_string()).or(by_engine);
     inspection.state.and_then(|state| state.running).filter(|running| *running)?;
     Some(SandboxFacts {
         id: inspection.id?,
         ip,
+        files: tied.map(|tied| tied.files),
         namespace: text(label::LABEL_POD_NAMESPACE),
         pod_name: text(label::LABEL_POD_NAME),
     })

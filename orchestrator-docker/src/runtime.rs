@@ -1,9 +1,12 @@
 //! `DockerRuntime`: the verbs of the contract, on the engine's.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use orchestrator_core::model::Cidr;
+use orchestrator_core::node::Plumbing;
 use orchestrator_core::runtime::{
     AttachOptions, ContainerKey, ContainerSpec, ExecOutcome, LogOptions, LogStream, Runtime,
     RuntimeError, RuntimeInfo, SandboxKey, SandboxObservation, SandboxSpec, Scope, Session,
@@ -108,7 +111,29 @@ impl DockerRuntime {
         self.inner.networks.choice.send_replace(Choice::Own);
     }
 
-    /// Lists the devices of this machine behind which the sandboxes of a node are, by their numbers: what has to be put on a
+    /// Has sandboxes that are put on a bridge tied to it by `plumbing`, and not by the engine, from now on and for good.
+    /// What their containers must have beside is kept in the directory `files`. The engine must be on this machine.
+    ///
+    /// # Errors
+    /// `Invalid` when pods so tied could not find names as the machine does.
+    pub fn tie_with(
+        &self,
+        plumbing: Arc<dyn Plumbing>,
+        files: PathBuf,
+    ) -> Result<(), RuntimeError> {
+        self.inner.ties.tie_with(plumbing, files)
+    }
+
+    /// Brings what ties the sandboxes of a slice to what it should be, whatever others have done to it, and takes away what
+    /// is left of sandboxes that are gone. Does nothing unless [`Self::tie_with`] said by what.
+    ///
+    /// # Errors
+    /// When the engine does not answer, or something could not be put back: the others are, then.
+    pub async fn look_after(&self, slice: Cidr) -> Result<(), RuntimeError> {
+        self.inner.ties.look_after(slice).await
+    }
+
+    /// Lists the devices of this machine behind which the sandboxes of a node are that the engine has put on a network, by their numbers: what has to be put on a
     /// bridge again that somebody has removed. The engine must be on this machine.
     ///
     /// # Errors

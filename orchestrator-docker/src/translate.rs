@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigLogConfig, Ipam, IpamConfig, NetworkCreateRequest,
@@ -15,11 +16,16 @@ use orchestrator_core::runtime::{
     ContainerKey, ContainerSpec, Limits, PortMapping, RuntimeError, SandboxKey, SandboxSpec, Scope,
 };
 
+use crate::files;
 use crate::network::PodBridge;
+use crate::tied::Tied;
 
 pub(crate) const LABEL_CLUSTER: &str = "orchestrator.dev/cluster";
 pub(crate) const LABEL_NODE: &str = "orchestrator.dev/node";
 pub(crate) const LABEL_POD_CIDR: &str = "orchestrator.dev/pod-cidr";
+pub(crate) const LABEL_POD_FILES: &str = "orchestrator.dev/pod-files";
+pub(crate) const LABEL_POD_IP: &str = "orchestrator.dev/pod-ip";
+pub(crate) const LABEL_POD_PORTS: &str = "orchestrator.dev/pod-ports";
 pub(crate) const LABEL_POD_UID: &str = "orchestrator.dev/pod-uid";
 pub(crate) const LABEL_POD_NAMESPACE: &str = "orchestrator.dev/pod-namespace";
 pub(crate) const LABEL_POD_NAME: &str = "orchestrator.dev/pod-name";
@@ -62,6 +68,8 @@ pub(crate) type Labels = HashMap<String, String>;
 pub(crate) struct SandboxFacts {
     pub(crate) id: String,
     pub(crate) ip: Option<String>,
+    /// Where the files are that containers of it must have.
+    pub(crate) files: Option<PathBuf>,
     pub(crate) namespace: String,
     pub(crate) pod_name: String,
 }
@@ -177,14 +185,56 @@ pub(crate) fn network_request(
     request
 }
 
+/// Where a sandbox's network comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// A network of the engine's, by its id.
+    Network(String),
+    /// The engine gives it none: it is tied by us.
+    Tied(Tied),
+}
+
 /// Returns the request that makes a sandbox's container.
 pub(crate) fn sandbox_request(
     spec: &SandboxSpec,
     image: &str,
-    network: &str,
+    place: &Place,
 ) -> ContainerCreateBody {
+    let mut request = ContainerCreateBody {
+        image: Some(image.to_owned()),
+        hostname: Some(host_name(&spec.name)),
+        labels: Some(labels_of(&spec.key, &spec.namespace, &spec.name)),
+        ..Default::default()
+    };
+    let mut host = HostConfig {
+        readonly_rootfs: Some(true),
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        pids_limit: Some(SANDBOX_PIDS_MAX),
+        // The pause program prints nothing; without a log the engine has a file less to make.
+        log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
+        ..hardened()
+    };
+    match place {
+        Place::Network(network) => {
+            let bindings = port_bindings(&spec.ports);
+            host.network_mode = Some(network.clone());
+            if !bindings.is_empty() {
+                request.exposed_ports = Some(bindings.keys().cloned().collect());
+                host.port_bindings = Some(bindings);
+            }
+        }
+        Place::Tied(tied) => {
+            request.network_disabled = Some(true);
+            request.labels.get_or_insert_default().extend(tied.labels());
+        }
+    }
+    request.host_config = Some(host);
+    request
+}
+
+fn port_bindings(ports: &[PortMapping]) -> HashMap<String, Option<Vec<PortBinding>>> {
     let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
-    for port in &spec.ports {
+    for port in ports {
         let binding = PortBinding {
             host_ip: Some(port.host_ip.map(|ip| ip.to_string()).unwrap_or_default()),
             host_port: Some(port.host_port.to_string()),
@@ -192,23 +242,7 @@ pub(crate) fn sandbox_request(
         let of_port = bindings.entry(container_port(port)).or_default();
         of_port.get_or_insert_default().push(binding);
     }
-    ContainerCreateBody {
-        image: Some(image.to_owned()),
-        hostname: Some(host_name(&spec.name)),
-        labels: Some(labels_of(&spec.key, &spec.namespace, &spec.name)),
-        exposed_ports: (!bindings.is_empty()).then(|| bindings.keys().cloned().collect()),
-        host_config: Some(HostConfig {
-            network_mode: Some(network.to_owned()),
-            port_bindings: (!bindings.is_empty()).then_some(bindings),
-            readonly_rootfs: Some(true),
-            cap_drop: Some(vec!["ALL".to_owned()]),
-            pids_limit: Some(SANDBOX_PIDS_MAX),
-            // The pause program prints nothing; without a log the engine has a file less to make.
-            log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
-            ..hardened()
-        }),
-        ..Default::default()
-    }
+    bindings
 }
 
 /// Returns the request that makes a container in a sandbox.
@@ -233,6 +267,7 @@ pub(crate) fn container_request(
         tty: Some(spec.stdio.terminal),
         host_config: Some(HostConfig {
             network_mode: Some(format!("container:{}", sandbox.id)),
+            mounts: sandbox.files.as_deref().map(files::mounts),
             cap_drop: Some(vec!["NET_RAW".to_owned()]),
             pids_limit: Some(CONTAINER_PIDS_MAX),
             log_config: Some(HostConfigLogConfig {
@@ -283,7 +318,7 @@ fn environment(env: &[(String, String)], ip: Option<&str>) -> Vec<String> {
 }
 
 /// Cuts a pod's name to what the kernel takes as a host name, at an end that a name may have.
-fn host_name(pod: &str) -> String {
+pub(crate) fn host_name(pod: &str) -> String {
     let cut: String = pod.chars().take(HOST_NAME_BYTES_MAX).collect();
     cut.trim_end_matches(['-', '.']).to_owned()
 }
@@ -292,7 +327,7 @@ fn container_port(port: &PortMapping) -> String {
     format!("{}/{}", port.container_port, protocol(port.protocol))
 }
 
-fn protocol(protocol: Protocol) -> &'static str {
+pub(crate) fn protocol(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Sctp => "sctp",
         Protocol::Tcp => "tcp",

@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use orchestrator_core::model::Uid;
 use orchestrator_core::runtime::StandardStreams;
 
+use orchestrator_core::node::PodWire;
+
 use super::*;
 
 fn sandbox_key() -> SandboxKey {
@@ -29,6 +31,7 @@ fn facts() -> SandboxFacts {
     SandboxFacts {
         id: "4c01".to_owned(),
         ip: Some("172.18.0.2".to_owned()),
+        files: None,
         namespace: "default".to_owned(),
         pod_name: "web-1".to_owned(),
     }
@@ -130,7 +133,7 @@ fn a_sandbox_publishes_its_ports_and_has_the_pods_name() {
         name: format!("{}-x", "a".repeat(62)),
         ports: vec![port(8080), PortMapping { host_ip, ..port(8081) }],
     };
-    let request = sandbox_request(&sandbox, "pause:1", "net1");
+    let request = sandbox_request(&sandbox, "pause:1", &Place::Network("net1".to_owned()));
     assert_eq!(request.hostname, Some("a".repeat(62)), "no dash at the end");
     assert_eq!(request.exposed_ports, Some(vec!["80/tcp".to_owned()]));
     let config = request.host_config.expect("set");
@@ -139,6 +142,32 @@ fn a_sandbox_publishes_its_ports_and_has_the_pods_name() {
     let hosts: Vec<_> = bindings.into_iter().map(|it| (it.host_ip, it.host_port)).collect();
     let bound = |ip: &str, port: &str| (Some(ip.to_owned()), Some(port.to_owned()));
     assert_eq!(hosts, [bound("", "8080"), bound("127.0.0.1", "8081")]);
+}
+
+#[test]
+fn a_sandbox_that_is_tied_by_us_gets_no_network_of_the_engines_and_its_containers_get_files() {
+    let sandbox = SandboxSpec {
+        key: sandbox_key(),
+        namespace: "default".to_owned(),
+        name: "web-1".to_owned(),
+        ports: vec![port(8080)],
+    };
+    let tied = Tied {
+        wire: PodWire { address: Ipv4Addr::new(10, 64, 0, 7), ports: sandbox.ports.clone() },
+        slice: "10.64.0.0/24".parse().expect("a range"),
+        files: "/files/1".into(),
+    };
+    let request = sandbox_request(&sandbox, "pause:1", &Place::Tied(tied.clone()));
+    assert_eq!(request.network_disabled, Some(true));
+    assert_eq!(request.labels.as_ref().and_then(Tied::read), Some(tied.clone()));
+    let config = request.host_config.expect("set");
+    assert_eq!((config.network_mode, config.port_bindings), (None, None));
+
+    let facts = SandboxFacts { files: Some(tied.files), ..facts() };
+    let mounts = container_request(&spec(), &facts).host_config.and_then(|config| config.mounts);
+    let targets = mounts.into_iter().flatten().filter_map(|mount| mount.target);
+    assert_eq!(targets.collect::<Vec<_>>(), ["/etc/hosts", "/etc/resolv.conf"]);
+    assert_eq!(host_config(&spec()).mounts, None, "the engine writes them itself");
 }
 
 #[test]

@@ -15,9 +15,11 @@ mod privilege;
 mod route;
 mod rules;
 mod vxlan;
+mod wire;
 
 pub use encrypted::{InvalidNodeKey, NodeKey};
 pub use error::NetError;
 pub use in_use::ranges_in_use;
 pub use pod_network::PodNetwork;
-pub use privilege::{Privilege, privilege};
+pub use privilege::{Privilege, privilege, wire_privilege};
+pub use wire::PodWires;

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::TryStreamExt as _;
 use netlink_packet_route::address::AddressAttribute;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
 use nix::errno::Errno;
 use orchestrator_core::node::KernelNetwork;
 use rtnetlink::{Handle, LinkBridge, LinkUnspec};
@@ -25,6 +27,10 @@ pub(crate) struct Device {
     /// The bridge that it is on.
     pub bridge: Option<u32>,
     pub mtu: u32,
+    /// The number of the other one of a pair, as counted where that is.
+    pub other_end: Option<u32>,
+    /// Whether its bridge may send a packet back through it.
+    pub sends_back: bool,
 }
 
 /// An IPv4 address of a device.
@@ -51,6 +57,10 @@ impl Links {
         self.0.get(name)
     }
 
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     pub(crate) fn name(&self, index: u32) -> Option<&str> {
         self.0.iter().find(|(_, device)| device.index == index).map(|(name, _)| name.as_str())
     }
@@ -58,23 +68,34 @@ impl Links {
 
 fn device(message: &LinkMessage) -> Option<(String, Device)> {
     let mut name = None;
-    let (mut kind, mut bridge, mut mtu) = (None, None, 0);
+    let (mut kind, mut bridge, mut mtu, mut other_end) = (None, None, 0, None);
+    let mut sends_back = false;
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = Some(text.clone()),
             LinkAttribute::Controller(number) => bridge = Some(*number).filter(|it| *it != 0),
             LinkAttribute::Mtu(size) => mtu = *size,
+            LinkAttribute::Link(number) => other_end = Some(*number),
             LinkAttribute::LinkInfo(infos) => {
                 kind = infos.iter().find_map(|info| match info {
                     LinkInfo::Kind(kind) => Some(kind.clone()),
                     _ => None,
                 });
+                sends_back = infos.iter().any(does_send_back);
             }
             _ => {}
         }
     }
     let is_up = message.header.flags.contains(LinkFlags::Up);
-    Some((name?, Device { index: message.header.index, kind, is_up, bridge, mtu }))
+    Some((
+        name?,
+        Device { index: message.header.index, kind, is_up, bridge, mtu, other_end, sends_back },
+    ))
+}
+
+fn does_send_back(info: &LinkInfo) -> bool {
+    let LinkInfo::PortData(InfoPortData::BridgePort(port)) = info else { return false };
+    port.contains(&InfoBridgePort::HairpinMode(true))
 }
 
 /// Lists the IPv4 addresses of all devices.
@@ -112,10 +133,17 @@ pub(crate) async fn bridge(
         }
         None => {
             tracing::info!(bridge = bridge.name, address = %bridge.address, "making the bridge of the node's pods");
-            let message = LinkBridge::new(&bridge.name).mtu(bridge.mtu).build();
+            let message = LinkBridge::new(&bridge.name).address(bridge.mac.to_vec()).build();
             made(handle, message, &bridge.name).await?
         }
     };
+    // Said of one that is there: said when it is made, it would be forgotten with the first device that leaves it.
+    if device.mtu != bridge.mtu {
+        let message = LinkUnspec::new_with_index(device.index).mtu(bridge.mtu).build();
+        let outcome = handle.link().change(message).execute().await;
+        outcome
+            .map_err(NetError::netlink(format!("setting the size of {}'s packets", bridge.name)))?;
+    }
     up(handle, &device, &bridge.name).await?;
     only_address(handle, addresses, device.index, (bridge.address, wanted.slice.prefix())).await
 }

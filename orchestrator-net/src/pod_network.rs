@@ -12,7 +12,7 @@ use crate::encrypted::{NodeKey, WireGuard};
 use crate::error::NetError;
 use crate::link::{self, Address, Links};
 use crate::route::Devices;
-use crate::{in_use, nft, route, rules, vxlan};
+use crate::{in_use, nft, route, rules, vxlan, wire};
 
 /// The network of a node's pods in the kernel. Dropping it changes nothing there.
 #[derive(Debug)]
@@ -134,11 +134,13 @@ impl PodNetwork {
         self.wireguard.lock().await.remove(&self.handle, &wanted.wireguard_name()).await?;
         route::remove(&self.handle, wanted.range).await?;
         let links = Links::read(&self.handle).await?;
+        wire::remove(&self.handle, &links, &wanted).await?;
         for name in [&wanted.bridge.name, &vxlan::name(&wanted)] {
             link::remove(&self.handle, &links, name).await?;
         }
         blocking("removing firewall rules", move || {
-            nft::remove(&rules::table(&wanted))?;
+            let table = rules::table(&wanted);
+            nft::remove((table.family, &table.name))?;
             nft::dismiss(&rules::admission(&wanted))
         })
         .await
@@ -153,10 +155,10 @@ impl Drop for PodNetwork {
 
 /// Does what waits for the kernel without holding up others. The thread is in the network namespace of the one that asks: threads
 /// of a runtime all are in the one it was made in.
-async fn blocking(
+pub(crate) async fn blocking<T: Send + 'static>(
     action: &'static str,
-    work: impl FnOnce() -> std::io::Result<()> + Send + 'static,
-) -> Result<(), NetError> {
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, NetError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome.map_err(NetError::io(action)),
         Err(error) => Err(NetError::io(action)(std::io::Error::other(error))),

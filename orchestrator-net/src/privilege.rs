@@ -2,8 +2,13 @@
 
 use std::path::Path;
 
-/// Which bit of the capabilities lets a process change the network (`CAP_NET_ADMIN`).
+/// Which bit of the capabilities lets a process change the network (`CAP_NET_ADMIN`), see into others' (`CAP_SYS_PTRACE`) and
+/// enter those (`CAP_SYS_ADMIN`).
 const NET_ADMIN: u32 = 12;
+const SYS_PTRACE: u32 = 19;
+const SYS_ADMIN: u32 = 21;
+/// Which tables the older firewall has; it drops what it does not know, and nothing that is done elsewhere changes that.
+const LEGACY_TABLES: &str = "/proc/net/ip_tables_names";
 
 /// What this process may do to the network of its machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +22,7 @@ pub enum Privilege {
 /// Finds out what this process may do.
 pub fn privilege() -> Privilege {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    if !has_net_admin(&status) {
+    if !has(&status, NET_ADMIN) {
         return Privilege::Lacking(
             "the capability CAP_NET_ADMIN is needed, which root has".to_owned(),
         );
@@ -31,10 +36,26 @@ pub fn privilege() -> Privilege {
     }
 }
 
-fn has_net_admin(status: &str) -> bool {
+/// Finds out whether this process may tie pods to the network too, beyond what [`privilege`] says.
+pub fn wire_privilege() -> Privilege {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    for (number, name) in [(SYS_ADMIN, "CAP_SYS_ADMIN"), (SYS_PTRACE, "CAP_SYS_PTRACE")] {
+        if !has(&status, number) {
+            return Privilege::Lacking(format!("the capability {name} is needed, which root has"));
+        }
+    }
+    let legacy = std::fs::read_to_string(LEGACY_TABLES).unwrap_or_default();
+    if legacy.lines().any(|table| table == "filter") {
+        let text = "iptables-legacy keeps the machine's firewall; iptables-nft is needed";
+        return Privilege::Lacking(text.to_owned());
+    }
+    Privilege::Full
+}
+
+fn has(status: &str, capability: u32) -> bool {
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let bits = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
-    bits.is_some_and(|bits| bits >> NET_ADMIN & 1 == 1)
+    bits.is_some_and(|bits| bits >> capability & 1 == 1)
 }
 
 #[cfg(test)]
@@ -43,9 +64,9 @@ mod tests {
 
     #[test]
     fn the_capability_is_read_from_the_kernels_own_words() {
-        assert!(has_net_admin("Name:\torchd\nCapEff:\t000001ffffffffff\n"));
-        assert!(has_net_admin("CapEff:\t0000000000001000"));
-        assert!(!has_net_admin("CapPrm:\t000001ffffffffff\nCapEff:\t0000000000000000\n"));
-        assert!(!has_net_admin("") && !has_net_admin("CapEff:\tx"));
+        assert!(has("Name:\torchd\nCapEff:\t000001ffffffffff\n", NET_ADMIN));
+        assert!(has("CapEff:\t0000000000001000", NET_ADMIN));
+        assert!(!has("CapPrm:\t000001ffffffffff\nCapEff:\t0000000000000000\n", NET_ADMIN));
+        assert!(!has("", NET_ADMIN) && !has("CapEff:\tx", NET_ADMIN));
     }
 }

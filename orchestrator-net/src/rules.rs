@@ -6,7 +6,7 @@
 
 use orchestrator_core::node::KernelNetwork;
 
-use crate::nft::{Admission, Chain, Hook, Match, Rule, Table, Verdict};
+use crate::nft::{Admission, Chain, Family, Hook, Match, Rule, Table, Verdict};
 
 /// The table of a node.
 pub(crate) fn table(wanted: &KernelNetwork) -> Table {
@@ -18,11 +18,11 @@ pub(crate) fn table(wanted: &KernelNetwork) -> Table {
         ],
         verdict: Verdict::Masquerade,
     };
-    let mut chains = vec![Chain { name: "leaving", hook: Hook::LeavingFirst, rules: vec![leaves] }];
+    let mut chains = vec![chain("leaving", Hook::LeavingFirst, vec![leaves])];
     if wanted.wireguard.is_some() {
         chains.extend(nothing_in_clear(wanted));
     }
-    Table { name: format!("orchestrator-{}", wanted.mark), chains }
+    Table { family: Family::Ipv4, name: format!("orchestrator-{}", wanted.mark), chains }
 }
 
 /// What is for pods leaves through WireGuard or stays on the machine, and comes no other way, whatever becomes of routes.
@@ -33,23 +33,29 @@ fn nothing_in_clear(wanted: &KernelNetwork) -> [Chain; 2] {
     arrived.extend(INSIDE.map(Match::NotIn));
     let dropped = |matches| vec![Rule { matches, verdict: Verdict::Drop }];
     [
-        Chain { name: "clear-out", hook: Hook::Leaving, rules: dropped(out) },
-        Chain { name: "clear-in", hook: Hook::Arriving, rules: dropped(arrived) },
+        chain("clear-out", Hook::Leaving, dropped(out)),
+        chain("clear-in", Hook::Arriving, dropped(arrived)),
     ]
 }
 
 /// The beginnings of the names of devices that no other machine is behind in clear: bridges of nodes, WireGuard, loopback.
 const INSIDE: [&str; 3] = ["orcb", "orcw", "lo"];
 
-/// What must pass other people's chains.
+pub(crate) fn chain(name: &str, hook: Hook, rules: Vec<Rule>) -> Chain {
+    Chain { name: name.to_owned(), hook, rules }
+}
+
+/// What must pass other people's chains: what pods send, what others' pods send them, and what answers them or is meant for their ports
+/// of the node.
 pub(crate) fn admission(wanted: &KernelNetwork) -> Admission {
     let (range, slice) = (wanted.range, wanted.slice);
-    let pass = |from, to| Rule {
-        matches: vec![Match::From(from), Match::To(to)],
-        verdict: Verdict::Accept,
-    };
+    let pass = |matches| Rule { matches, verdict: Verdict::Accept };
     Admission {
         mark: format!("orchestrator {}", wanted.mark),
-        rules: vec![pass(range, slice), pass(slice, range)],
+        rules: vec![
+            pass(vec![Match::From(range), Match::To(slice)]),
+            pass(vec![Match::From(slice)]),
+            pass(vec![Match::To(slice), Match::Expected]),
+        ],
     }
 }

@@ -7,4 +7,5 @@ pub mod machine;
 pub mod orchd;
 pub mod rig;
 pub mod servers;
+pub mod tied;
 pub mod workload;

@@ -48,6 +48,8 @@ pub struct Bridge {
     pub name: String,
     /// Its own address, by which pods leave.
     pub address: Ipv4Addr,
+    /// Its hardware address, which stays the same when it is made anew.
+    pub mac: Mac,
     /// The size of its packets.
     pub mtu: u32,
 }
@@ -142,10 +144,12 @@ impl NodeNetwork {
             }
         }
         let own = self.slice.first();
+        let gateway = self.slice.at(1).unwrap_or(own);
         KernelNetwork {
             bridge: Bridge {
                 name: format!("orcb{mark}"),
-                address: self.slice.at(1).unwrap_or(own),
+                address: gateway,
+                mac: mac(gateway),
                 mtu: if self.encrypted { WIREGUARD_MTU } else { POD_MTU },
             },
             range: self.range,
@@ -191,8 +195,8 @@ fn hash(parts: &[&str]) -> u128 {
     all ^ (all >> 64)
 }
 
-/// The hardware address of the end with an address: locally administered, and known without asking.
-fn mac(end: Ipv4Addr) -> Mac {
+/// The hardware address of what has an address: locally administered, and known without asking.
+pub(super) fn mac(end: Ipv4Addr) -> Mac {
     let [a, b, c, d] = end.octets();
     [0x0a, 0x58, a, b, c, d]
 }
@@ -250,11 +254,13 @@ mod tests {
         let mut other = network();
         (other.address, other.slice) = (Ipv4Addr::new(198, 51, 100, 3), other.peers[1].slice);
         let there = other.kernel(&scope("far"), |_| false);
-        let (ours, theirs) = (here.vxlan.expect("one"), there.vxlan.expect("one"));
+        let (ours, theirs) = (here.vxlan.clone().expect("one"), there.vxlan.expect("one"));
         assert_eq!(ours.id, theirs.id);
         assert_eq!(ours.ends[&theirs.address].mac, theirs.mac);
         assert_ne!(here.bridge.name, there.bridge.name);
-        assert!([&here.bridge.name, &ours.name].iter().all(|name| name.len() <= 15));
+        let pods = [2, 254].map(|host| here.wire(here.slice.at(host).expect("of the slice")));
+        assert_ne!(pods[0], pods[1]);
+        assert!([&here.bridge.name, &ours.name, &pods[0]].iter().all(|name| name.len() <= 15));
     }
 
     #[test]

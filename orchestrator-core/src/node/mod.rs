@@ -15,6 +15,7 @@ mod network;
 mod orphans;
 mod plan;
 mod planner;
+mod plumbing;
 mod probe;
 mod restart;
 mod spec;
@@ -42,6 +43,7 @@ pub use orphans::{
 pub use plan::{
     NodeContext, PULL_ERROR_SHOWN_MS, PodInput, PodPlan, Refusal, RuntimeOp, StopReason, plan,
 };
+pub use plumbing::{Plumbing, PlumbingError, PodWire, allot};
 pub use probe::{ProbeCheck, ProbeDue, ProbeKind, ProbeResult, READINESS_EAGER_FIRST_MS};
 pub use spec::{container_spec, sandbox_spec};
 pub use status::qos_class;

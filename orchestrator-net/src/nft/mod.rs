@@ -1,16 +1,19 @@
 //! The kernel's packet filter (nf_tables), as far as [`rules`](crate::rules) needs it: a table of our own, and rules of ours in
 //! chains of others, each known by the comment it carries.
 
+mod attributes;
 mod message;
+mod rule;
 mod socket;
+mod steps;
 
-use std::fmt;
+use std::collections::BTreeSet;
 use std::io;
 
 use nix::errno::Errno;
-use orchestrator_core::model::Cidr;
 
-use self::message::{Batch, rules_of};
+use self::message::{Batch, Found, rule_of};
+pub(crate) use self::rule::{Match, Rule, Verdict};
 use self::socket::Socket;
 
 /// The table and chains in which a container engine leaves room for others, best first. Without an engine and its firewall
@@ -22,27 +25,45 @@ const COMMENT_BYTES_MAX: usize = 120;
 /// A table of our own.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
+    pub family: Family,
     pub name: String,
     pub chains: Vec<Chain>,
+}
+
+/// Which packets a table sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// All that come out of devices.
+    Device,
+    /// Those of IPv4.
+    Ipv4,
 }
 
 /// A chain of a table of our own.
 #[derive(Clone, Debug)]
 pub(crate) struct Chain {
-    pub name: &'static str,
+    pub name: String,
     pub hook: Hook,
     pub rules: Vec<Rule>,
 }
 
 /// Which packets a chain sees, and when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hook {
-    /// What arrives, before anything is done with it.
+    /// What arrives, before it is decided where it goes.
     Arriving,
+    /// What arrives, before anything is done with it.
+    ArrivingFirst,
+    /// What comes out of a device, before anything else of the machine sees it.
+    FromDevice(String),
     /// What leaves the machine or passes through it.
     Leaving,
     /// The first packet of what leaves, whose source may be changed.
     LeavingFirst,
+    /// The first packet of what arrives, whose destination may be changed.
+    Meant,
+    /// The first packet of what the machine itself sends, whose destination may be changed.
+    MeantByUs,
 }
 
 /// Rules for chains of others.
@@ -53,97 +74,106 @@ pub(crate) struct Admission {
     pub rules: Vec<Rule>,
 }
 
-/// What to do with which packets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Rule {
-    /// All of which must hold.
-    pub matches: Vec<Match>,
-    pub verdict: Verdict,
-}
-
-/// What holds of a packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Match {
-    /// It comes from an address of a range.
-    From(Cidr),
-    /// It does not come through a device whose name begins so.
-    NotIn(&'static str),
-    /// It does not leave through a device.
-    NotOut(String),
-    /// It does not leave through a device whose name begins so.
-    NotOutAny(&'static str),
-    /// It does not go to a range.
-    NotTo(Cidr),
-    /// It goes to a range.
-    To(Cidr),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Accept,
-    Drop,
-    /// It goes on with the node's own address.
-    Masquerade,
-}
-
-/// Tells it in words, different for different rules.
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for one in &self.matches {
-            match one {
-                Match::From(cidr) => write!(f, "from {cidr} ")?,
-                Match::NotIn(device) => write!(f, "not in {device} ")?,
-                Match::NotOut(device) => write!(f, "not via {device} ")?,
-                Match::NotOutAny(device) => write!(f, "not via {device}* ")?,
-                Match::NotTo(cidr) => write!(f, "not to {cidr} ")?,
-                Match::To(cidr) => write!(f, "to {cidr} ")?,
-            }
-        }
-        match self.verdict {
-            Verdict::Accept => f.write_str("accept"),
-            Verdict::Drop => f.write_str("drop"),
-            Verdict::Masquerade => f.write_str("masquerade"),
-        }
-    }
-}
-
 fn comment(mark: &str, rule: &Rule) -> String {
     let mut comment = format!("{mark}: {rule}");
     comment.truncate(COMMENT_BYTES_MAX);
     comment
 }
 
-/// Makes a table what it should be, in one transaction, unless it is.
+/// The comments of a chain's rules.
+fn comments(chain: &Chain) -> impl Iterator<Item = String> {
+    let mark = format!("orchestrator {}", chain.name);
+    chain.rules.iter().map(move |rule| comment(&mark, rule))
+}
+
+fn make_chain(batch: &mut Batch, table: &str, chain: &Chain) {
+    batch.make_chain(table, chain);
+    for (rule, comment) in chain.rules.iter().zip(comments(chain)) {
+        batch.append_rule((table, &chain.name), rule, &comment);
+    }
+}
+
+/// Makes a table what it should be, in one transaction, unless it is. One without chains is not there.
 pub(crate) fn replace(table: &Table) -> io::Result<()> {
     let mut socket = Socket::open()?;
-    let rules = table.chains.iter().flat_map(|chain| chain.rules.iter().map(move |it| (chain, it)));
-    let wanted: Vec<_> = rules
-        .clone()
-        .map(|(chain, rule)| comment(&format!("orchestrator {}", chain.name), rule))
-        .collect();
-    let found = found(&mut socket, &table.name, None)?;
-    if found.iter().map(|(_, comment)| comment).eq(&wanted) {
+    let found = found(&mut socket, (table.family, &table.name), None)?;
+    if found.into_iter().map(|it| it.comment).eq(table.chains.iter().flat_map(comments)) {
         return Ok(());
     }
-    let mut batch = Batch::new();
+    let mut batch = Batch::new(table.family);
     // Made first, so that there is one to delete.
     batch.make_table(&table.name);
     batch.delete_table(&table.name);
-    batch.make_table(&table.name);
-    for chain in &table.chains {
-        batch.make_chain(&table.name, chain);
-    }
-    for ((chain, rule), comment) in rules.zip(&wanted) {
-        batch.append_rule((&table.name, chain.name), rule, comment);
+    if !table.chains.is_empty() {
+        make_table(&mut batch, table);
     }
     socket.commit(batch)
 }
 
-/// Removes a table if it is there.
-pub(crate) fn remove(table: &Table) -> io::Result<()> {
-    let mut batch = Batch::new();
-    batch.make_table(&table.name);
+/// Finds out whether the kernel can make a table, and leaves nothing of it.
+pub(crate) fn try_out(table: &Table) -> io::Result<()> {
+    let mut batch = Batch::new(table.family);
+    make_table(&mut batch, table);
     batch.delete_table(&table.name);
+    Socket::open()?.commit(batch)
+}
+
+fn make_table(batch: &mut Batch, table: &Table) {
+    batch.make_table(&table.name);
+    for chain in &table.chains {
+        make_chain(batch, &table.name, chain);
+    }
+}
+
+/// Makes these chains of a table what they should be, each in one transaction, unless they are. Returns the names of the
+/// table's other chains that have rules.
+pub(crate) fn ensure_chains(table: &Table) -> io::Result<BTreeSet<String>> {
+    let mut socket = Socket::open()?;
+    let found = found(&mut socket, (table.family, &table.name), None)?;
+    let mut others: BTreeSet<_> = found.iter().map(|rule| rule.chain.clone()).collect();
+    for chain in &table.chains {
+        let is_there = others.remove(&chain.name);
+        let rules = found.iter().filter(|rule| rule.chain == chain.name);
+        if rules.map(|rule| rule.comment.clone()).eq(comments(chain)) {
+            continue;
+        }
+        let mut batch = Batch::new(table.family);
+        batch.make_table(&table.name);
+        if is_there {
+            batch.delete_chain(&table.name, &chain.name);
+        }
+        make_chain(&mut batch, &table.name, chain);
+        match socket.commit(batch) {
+            // The device that it is for has just gone.
+            Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => {}
+            outcome => outcome?,
+        }
+    }
+    Ok(others)
+}
+
+/// Removes chains of a table of our own, those of them that are there.
+pub(crate) fn remove_chains(
+    (family, table): (Family, &str),
+    chains: &BTreeSet<String>,
+) -> io::Result<()> {
+    let mut socket = Socket::open()?;
+    for chain in chains {
+        let mut batch = Batch::new(family);
+        batch.delete_chain(table, chain);
+        match socket.commit(batch) {
+            Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => {}
+            outcome => outcome?,
+        }
+    }
+    Ok(())
+}
+
+/// Removes a table if it is there.
+pub(crate) fn remove((family, table): (Family, &str)) -> io::Result<()> {
+    let mut batch = Batch::new(family);
+    batch.make_table(table);
+    batch.delete_table(table);
     Socket::open()?.commit(batch)
 }
 
@@ -152,11 +182,11 @@ pub(crate) fn admit(admission: &Admission) -> io::Result<()> {
     let mut socket = Socket::open()?;
     let (table, chains) = OTHERS;
     for chain in chains {
-        let found = found(&mut socket, table, Some(chain))?;
-        let mut batch = Batch::new();
+        let found = found(&mut socket, (Family::Ipv4, table), Some(chain))?;
+        let mut batch = Batch::new(Family::Ipv4);
         for rule in &admission.rules {
             let comment = comment(&admission.mark, rule);
-            if !found.iter().any(|(_, other)| *other == comment) {
+            if !found.iter().any(|other| other.comment == comment) {
                 batch.insert_rule((table, chain), rule, &comment);
             }
         }
@@ -173,8 +203,9 @@ pub(crate) fn dismiss(admission: &Admission) -> io::Result<()> {
     let mut socket = Socket::open()?;
     let (table, chains) = OTHERS;
     for chain in chains {
-        let mut batch = Batch::new();
-        for (handle, comment) in found(&mut socket, table, Some(chain))? {
+        let mut batch = Batch::new(Family::Ipv4);
+        for Found { handle, comment, .. } in found(&mut socket, (Family::Ipv4, table), Some(chain))?
+        {
             if comment.starts_with(&admission.mark) {
                 batch.delete_rule((table, chain), handle);
             }
@@ -187,8 +218,12 @@ pub(crate) fn dismiss(admission: &Admission) -> io::Result<()> {
     Ok(())
 }
 
-/// Lists handles and comments of a table's rules, or of one chain of it; none when there is no such thing.
-fn found(socket: &mut Socket, table: &str, chain: Option<&str>) -> io::Result<Vec<(u64, String)>> {
-    let answers = socket.dump(&message::list_rules(table, chain))?;
-    Ok(answers.iter().flat_map(|answer| rules_of(answer, table, chain)).collect())
+/// Lists a table's rules, or those of one chain of it; none when there is no such thing.
+fn found(
+    socket: &mut Socket,
+    (family, table): (Family, &str),
+    chain: Option<&str>,
+) -> io::Result<Vec<Found>> {
+    let answers = socket.dump(&message::list_rules(family, table, chain))?;
+    Ok(answers.iter().filter_map(|answer| rule_of(answer, table, chain)).collect())
 }

@@ -129,7 +129,7 @@ fn a_firewall_that_drops_what_it_does_not_know_lets_pods_through() {
     let ((one, _), (_two, two_address)) = (a.pod(of_a, 2), b.pod(of_b, 2));
     assert!(one.reaches(two_address), "{:?}", a.state());
     let listed = a.sh("iptables -S DOCKER-USER").expect("iptables understands the rules");
-    assert_eq!(listed.matches("-j ACCEPT").count(), 2, "{listed}");
+    assert_eq!(listed.matches("-j ACCEPT").count(), 3, "{listed}");
     b.sh("iptables -F").expect("iptables");
     assert!(!one.reaches(two_address), "the rules were needed");
     b.sh("iptables -I FORWARD -j DOCKER-USER").expect("iptables");

@@ -6,9 +6,9 @@ use std::sync::mpsc;
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
-use orchestrator_core::node::{NetworkPeer, NodeNetwork};
+use orchestrator_core::node::{NetworkPeer, NodeNetwork, Plumbing as _, PlumbingError, PodWire};
 use orchestrator_core::runtime::Scope;
-use orchestrator_net::PodNetwork;
+use orchestrator_net::{PodNetwork, PodWires};
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -103,6 +103,71 @@ impl Machine {
         })
     }
 
+    /// Applies a network and ties pods to it, by the threads in their namespaces, as an agent that finds them at its start.
+    pub fn wire(
+        &self,
+        name: &str,
+        network: &NodeNetwork,
+        pods: &[(PodWire, i32)],
+    ) -> Result<(), PlumbingError> {
+        let pods = pods.to_vec();
+        self.wires(name, network, move |wires| async move {
+            wires.look(&pods.iter().map(|(pod, _)| pod.clone()).collect::<Vec<_>>()).await?;
+            for (pod, tid) in &pods {
+                wires.wire(pod, tid.unsigned_abs()).await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// As [`Self::wire`] with pods that are tied, and one that is new.
+    pub fn wire_new(
+        &self,
+        name: &str,
+        network: &NodeNetwork,
+        tied: &PodWire,
+        (pod, tid): (PodWire, i32),
+    ) -> Result<(), PlumbingError> {
+        let tied = tied.clone();
+        self.wires(name, network, move |wires| async move {
+            wires.look(&[tied]).await?;
+            wires.wire(&pod, tid.unsigned_abs()).await
+        })
+    }
+
+    pub fn unwire(
+        &self,
+        name: &str,
+        network: &NodeNetwork,
+        pod: &PodWire,
+    ) -> Result<(), PlumbingError> {
+        let pod = pod.clone();
+        self.wires(name, network, move |wires| async move { wires.unwire(&pod).await })
+    }
+
+    fn wires<F>(
+        &self,
+        name: &str,
+        network: &NodeNetwork,
+        work: impl FnOnce(PodWires) -> F + Send + 'static,
+    ) -> Result<(), PlumbingError>
+    where
+        F: Future<Output = Result<(), PlumbingError>>,
+    {
+        let scope = Scope { cluster: "ctest".to_owned(), node: name.to_owned() };
+        let network = network.clone();
+        self.run(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                let own = PodNetwork::open(scope.clone()).expect("netlink");
+                let kernel = own.apply(&network).await.expect("applied");
+                let wires = PodWires::open(&scope).await.expect("a kernel that has it all");
+                wires.tie_to(&kernel).await;
+                work(wires).await
+            })
+        })
+    }
+
     /// Puts a pod on the node's bridge: a namespace with an address of the slice.
     pub fn pod(&self, network: &NodeNetwork, host: u32) -> (Self, Ipv4Addr) {
         let pod = Self::new();
@@ -132,13 +197,15 @@ impl Machine {
         let links = links.lines().map(|line| {
             let words: Vec<_> = line.split_whitespace().collect();
             let is_up = words[2].split(['<', ',', '>']).any(|flag| flag == "UP");
-            format!("{} up={is_up} {}", words[1], words[3..5].join(" "))
+            let bridge = words.iter().skip_while(|word| **word != "master").nth(1).unwrap_or(&"-");
+            let name = words[1].split('@').next().expect("a name");
+            format!("{name} up={is_up} {} on={bridge}", words[3..5].join(" "))
         });
         let addresses = self.ip("-4 -o address");
         let addresses = addresses.lines().map(|line| line.split_once(' ').expect("a number").1);
         let mut lines: Vec<String> = addresses.map(str::to_owned).chain(links).collect();
         for what in ["route", "neigh show nud permanent"] {
-            lines.extend(self.ip(what).lines().map(str::to_owned));
+            lines.extend(self.ip(what).lines().map(|line| line.replace("linkdown ", "")));
         }
         lines.sort();
         lines.extend(rules.lines().map(|line| line.trim().to_owned()));

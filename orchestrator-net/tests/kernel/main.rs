@@ -11,6 +11,7 @@ mod machine;
 mod node;
 #[cfg(feature = "guest")]
 mod wireguard;
+mod wires;
 
 /// Encrypted traffic by what this machine's kernel has, or else by WireGuard in the process.
 mod encrypted_here {

@@ -20,6 +20,7 @@ mod placements;
 mod pods;
 mod report;
 mod rollout;
+mod tied;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -29,8 +30,8 @@ use crate::options::Options;
 use crate::report::Report;
 
 /// What needs an engine.
-const ON_DOCKER: [&str; 4] =
-    [daemon::READY_DOCKER, daemon::MEMORY_DOCKER, heal::ON_DOCKER, rollout::NAME];
+const ON_DOCKER: [&str; 5] =
+    [daemon::READY_DOCKER, daemon::MEMORY_DOCKER, heal::ON_DOCKER, rollout::NAME, tied::NAME];
 
 /// What a benchmark ends with when it could not be done.
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
@@ -74,6 +75,7 @@ fn run(report: &mut Report) -> Outcome {
         Some(engine) => {
             heal::run_on_docker(report, engine)?;
             rollout::run(report, engine)?;
+            tied::run(report, engine)?;
         }
         None if ON_DOCKER.iter().any(|name| report.wants(name)) => report.missing(
             "everything on Docker",

@@ -1,5 +1,6 @@
 //! Pods of different machines reach each other.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use orchestrator_core::model::{
@@ -41,28 +42,31 @@ fn f45_a_network_that_others_flush_is_put_back() {
     ClusterRig::run(&["a", "b"], async |rig| {
         put_pages(rig).await;
         everyone_reads_everyone(rig).await;
-        let before = kept(rig);
+        let (before, addresses) = (kept(rig), addresses(rig).await);
+        let wire = wires(rig).into_iter().next().expect("the pod is tied by the agent");
+        let wire = wire.split(' ').next().expect("a name").to_owned();
         for _ in 0..runs() {
-            for harm in ["iptables -F DOCKER-USER", "ip route flush proto 111", "nft flush ruleset"]
-            {
-                run(rig, harm);
-                assert_ne!(kept(rig), before, "{harm} is a harm");
-                poll(&format!("it is put back after {harm}"), || async {
-                    let now = kept(rig);
-                    // The engine's own tables are its own to put back.
-                    let is_back = before.iter().all(|line| {
-                        now.contains(line) || (harm.starts_with("nft") && line.starts_with("-A"))
-                    });
-                    if is_back { Ok(()) } else { Err(now) }
-                })
-                .await;
-                everyone_reads_everyone(rig).await;
+            for harm in [
+                "iptables -F DOCKER-USER",
+                "ip route flush proto 111",
+                &format!("ip link set {wire} nomaster"),
+                &format!("ip link del {wire}"),
+            ] {
+                is_put_back(rig, harm, &before).await;
             }
             let bridges = run(rig, "ip -o link show type bridge");
             let bridge = bridges.split([' ', ':']).find(|word| word.starts_with("orcb"));
             run(rig, &format!("ip link del {}", bridge.expect("the node's")));
             everyone_reads_everyone(rig).await;
+            rig.node("a").kill_agent();
+            run(rig, &format!("ip link del {wire}"));
+            rig.node("a").start_agent().await;
+            everyone_reads_everyone(rig).await;
         }
+        // The engine's own tables are its own to put back, so this comes last.
+        let ours: Vec<_> = before.into_iter().filter(|line| !line.starts_with("-A")).collect();
+        is_put_back(rig, "nft flush ruleset", &ours).await;
+        assert_eq!(self::addresses(rig).await, addresses, "pods keep their addresses");
     });
 }
 
@@ -159,14 +163,51 @@ fn everything(rig: &ClusterRig) -> Vec<String> {
     devices.chain(lines.map(|line| line.replace(" linkdown", ""))).collect()
 }
 
+/// Does harm on `a`, and waits until what was there before is there again.
+async fn is_put_back(rig: &ClusterRig, harm: &str, before: &[String]) {
+    run(rig, harm);
+    let missing = || {
+        let now = kept(rig);
+        before.iter().filter(|line| !now.contains(line)).cloned().collect::<Vec<_>>()
+    };
+    assert_ne!(missing(), [""; 0], "{harm} is a harm");
+    poll(&format!("it is put back after {harm}"), || async {
+        let missing = missing();
+        if missing.is_empty() { Ok(()) } else { Err(missing) }
+    })
+    .await;
+    everyone_reads_everyone(rig).await;
+}
+
+/// The addresses of pods, by the pods' uids.
+async fn addresses(rig: &ClusterRig) -> BTreeMap<String, String> {
+    let pods = rig.pods().await;
+    pods.iter().map(|pod| (pod.metadata.uid.to_string(), pod.status.pod_ip.clone())).collect()
+}
+
+/// The ends of pods' wires on `a`, and the bridges that they are on.
+fn wires(rig: &ClusterRig) -> Vec<String> {
+    let links = run(rig, "ip -o link show type veth");
+    let wire = |line: &str| {
+        let words: Vec<_> = line.split([' ', ':', '@']).filter(|word| !word.is_empty()).collect();
+        let name = words.iter().find(|word| word.starts_with("orcp"))?;
+        let bridge = words.iter().skip_while(|word| **word != "master").nth(1).unwrap_or(&"none");
+        Some(format!("{name} on {bridge}"))
+    };
+    links.lines().filter_map(wire).collect()
+}
+
 /// What the agent of `a` keeps in its machine's kernel, as other programs tell it.
 fn kept(rig: &ClusterRig) -> Vec<String> {
     let routes = run(rig, "ip route show proto 111");
-    let tables = run(rig, "nft list tables ip");
+    let tables = run(rig, "nft list tables ip") + &run(rig, "nft list tables netdev");
     let tables = tables.lines().filter(|line| line.contains("orchestrator-"));
     let rules = run(rig, "iptables-save -t filter");
-    let rules = rules.lines().filter(|line| line.starts_with("-A DOCKER-USER -s"));
-    routes.lines().chain(tables).chain(rules).map(|line| line.trim().to_owned()).collect()
+    let rules = rules
+        .lines()
+        .filter(|line| line.starts_with("-A DOCKER-USER -") && line.contains("10.64."));
+    let lines = routes.lines().chain(tables).chain(rules);
+    lines.map(|line| line.trim().to_owned()).chain(wires(rig)).collect()
 }
 
 fn run(rig: &ClusterRig, line: &str) -> String {

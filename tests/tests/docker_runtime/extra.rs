@@ -15,48 +15,50 @@ use super::DockerFixture;
 
 const FOREVER: &str = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done";
 
-fn tcp(host_port: u16, container_port: u16) -> PortMapping {
+pub(super) fn tcp(host_port: u16, container_port: u16) -> PortMapping {
     PortMapping { host_ip: None, host_port, container_port, protocol: Protocol::Tcp }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_of_the_host_leads_to_the_pod() {
-    check(DockerFixture::new().await, |bench: Arc<Bench>| async move {
-        let (outside, inside) = (bench.fixture.port(), bench.fixture.port());
-        let mut pod = bench.pod();
-        pod.ports = vec![tcp(outside, inside)];
-        bench.runtime.create_sandbox(&pod).await.expect("made");
-        bench.run(&pod.key, "web", &bench.fixture.listen("0.0.0.0", inside)).await;
-        eventually("the port answers", || async {
-            TcpStream::connect(("127.0.0.1", outside)).await.ok().map(drop)
-        })
-        .await;
+    check(DockerFixture::new().await, ports_of_the_host).await;
+}
+
+pub(super) async fn ports_of_the_host(bench: Arc<Bench>) {
+    let (outside, inside) = (bench.fixture.port(), bench.fixture.port());
+    let mut pod = bench.pod();
+    pod.ports = vec![tcp(outside, inside)];
+    bench.runtime.create_sandbox(&pod).await.expect("made");
+    bench.run(&pod.key, "web", &bench.fixture.listen("0.0.0.0", inside)).await;
+    eventually("the port answers", || async {
+        TcpStream::connect(("127.0.0.1", outside)).await.ok().map(drop)
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_taken_port_of_the_host_is_named_and_leaves_nothing() {
-    check(DockerFixture::new().await, |bench: Arc<Bench>| async move {
-        let (outside, free) = (bench.fixture.port(), bench.fixture.port());
-        let mut first = bench.pod();
-        first.ports = vec![tcp(outside, 80)];
-        bench.runtime.create_sandbox(&first).await.expect("made");
-        let mut second = bench.pod();
-        second.ports = vec![tcp(free, 81), tcp(outside, 80)];
-        for _ in 0..2 {
-            match bench.runtime.create_sandbox(&second).await {
-                Err(RuntimeError::Invalid { message }) => {
-                    assert_eq!(message, format!("host port {outside}/tcp is taken"));
-                }
-                outcome => panic!("a taken port is Invalid, not {outcome:?}"),
+    check(DockerFixture::new().await, taken_port_of_the_host).await;
+}
+
+pub(super) async fn taken_port_of_the_host(bench: Arc<Bench>) {
+    let (outside, free) = (bench.fixture.port(), bench.fixture.port());
+    let mut first = bench.pod();
+    first.ports = vec![tcp(outside, 80)];
+    bench.runtime.create_sandbox(&first).await.expect("made");
+    let mut second = bench.pod();
+    second.ports = vec![tcp(free, 81), tcp(outside, 80)];
+    for _ in 0..2 {
+        match bench.runtime.create_sandbox(&second).await {
+            Err(RuntimeError::Invalid { message }) => {
+                assert_eq!(message, format!("host port {outside}/tcp is taken"));
             }
-            assert_eq!(bench.sandbox(&second.key).await, None);
+            outcome => panic!("a taken port is Invalid, not {outcome:?}"),
         }
-        bench.runtime.remove_sandbox(&first.key).await.expect("removed");
-        bench.runtime.create_sandbox(&second).await.expect("the port is free now");
-    })
-    .await;
+        assert_eq!(bench.sandbox(&second.key).await, None);
+    }
+    bench.runtime.remove_sandbox(&first.key).await.expect("removed");
+    bench.runtime.create_sandbox(&second).await.expect("the port is free now");
 }
 
 #[tokio::test(flavor = "multi_thread")]

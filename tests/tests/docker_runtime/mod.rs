@@ -3,6 +3,7 @@
 //! The image `busybox:test` must be there, and the engine's network reachable (`tests/lib/docker-engine.sh`).
 
 mod extra;
+mod tied;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
