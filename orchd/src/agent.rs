@@ -121,7 +121,7 @@ impl Running {
         let link = HttpLink::new(&membership)?.speaking_as(id.clone());
         let (cluster, node) = (membership.cluster.clone(), membership.node.clone());
         let mut config = AgentConfig::new(Scope { cluster, node: node.clone() });
-        config.id = Some(id);
+        config.id = Some(id.clone());
         config.disk_path = path.clone();
         config.keep = Some(Arc::new(FileKeep::new(&path)));
         config.address = match args.address {
@@ -129,7 +129,7 @@ impl Running {
             None => towards(&membership.server).unwrap_or(config.address),
         };
         let scope = config.scope.clone();
-        let keeper = NetworkKeeper::new(&link, scope.clone(), &runtime, &path).await?;
+        let keeper = NetworkKeeper::new((&link, id), scope.clone(), &runtime, &path).await?;
         if let Some(keeper) = &keeper {
             config.annotations.insert(NETWORK_KEY_ANNOTATION.to_owned(), keeper.public_key());
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use orchestrator_core::model::Revision;
+use orchestrator_core::model::{AgentId, Revision};
 use orchestrator_core::node::{KernelNetwork, NetworkAt, NodeLink as _, NodeNetwork, Plumbing};
 use orchestrator_core::runtime::Scope;
 use orchestrator_docker::{DockerRuntime, PodBridge};
@@ -13,6 +13,7 @@ use orchestrator_http::{HttpLink, write_private};
 use orchestrator_net::{
     NetError, NodeKey, PodNetwork, PodWires, Privilege, privilege, wire_privilege,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::out;
 use crate::runtime::RunningRuntime;
@@ -38,6 +39,8 @@ pub struct NetworkKeeper {
     /// What ties pods to it; `None` when the engine does that.
     wires: Option<Arc<PodWires>>,
     file: PathBuf,
+    /// Whose network it is.
+    agent: AgentId,
     public_key: String,
     /// What is wrong, so that it is told once.
     told: Option<String>,
@@ -48,11 +51,21 @@ pub struct NetworkKeeper {
     awaited_until: Option<Instant>,
 }
 
+/// What is in the file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    /// The agent that kept it; earlier versions did not say.
+    #[serde(default)]
+    agent: Option<String>,
+    #[serde(flatten)]
+    network: NodeNetwork,
+}
+
 impl NetworkKeeper {
     /// Prepares to keep it; `None` where there is nothing to keep: pods that are processes have addresses of their machine,
     /// and without the right to change the network pods are reached from their own node alone.
     pub async fn new(
-        link: &HttpLink,
+        (link, agent): (&HttpLink, AgentId),
         scope: Scope,
         runtime: &RunningRuntime,
         dir: &Path,
@@ -83,6 +96,7 @@ impl NetworkKeeper {
             own,
             wires,
             file,
+            agent,
             public_key,
             told: None,
             scope,
@@ -98,7 +112,7 @@ impl NetworkKeeper {
 
     /// Does so until dropped.
     pub async fn run(mut self) {
-        let mut network = read(&self.file);
+        let mut network = own(read(&self.file), &self.agent);
         let mut asking = Box::pin(ask(self.link.clone(), None));
         if let Some(known) = &network {
             self.apply(known).await;
@@ -121,7 +135,7 @@ impl NetworkKeeper {
                     self.tell(outcome.err().map(anyhow::Error::from));
                 }
                 network = news.network;
-                if let Err(error) = keep(&self.file, network.as_ref()) {
+                if let Err(error) = keep(&self.file, &self.agent, network.as_ref()) {
                     let error = out::chain(&error);
                     tracing::warn!(error, "the network is not known to a start without the server");
                 }
@@ -233,7 +247,7 @@ async fn wires(scope: &Scope, docker: &DockerRuntime, dir: &Path) -> Option<Arc<
 /// Removes what was kept on a node whose pods have all ended.
 pub async fn remove_network(scope: Scope, dir: &Path) -> anyhow::Result<()> {
     let file = dir.join(FILE);
-    let Some(network) = read(&file) else { return Ok(()) };
+    let Some(Kept { network, .. }) = read(&file) else { return Ok(()) };
     let own = PodNetwork::open(scope).context("cannot reach the kernel's network")?;
     own.remove(&network).await.context("cannot remove the network between pods")
 }
@@ -276,11 +290,50 @@ async fn ask(link: HttpLink, after: Option<Revision>) -> NetworkAt {
     }
 }
 
-fn read(file: &Path) -> Option<NodeNetwork> {
+fn read(file: &Path) -> Option<Kept> {
     serde_json::from_slice(&std::fs::read(file).ok()?).ok()
 }
 
-fn keep(file: &Path, network: Option<&NodeNetwork>) -> anyhow::Result<()> {
-    let bytes = serde_json::to_vec(&network)?;
+/// What was kept, unless it is of a copy: the addresses of another machine's pods would lead to this one.
+fn own(kept: Option<Kept>, agent: &AgentId) -> Option<NodeNetwork> {
+    let Kept { agent: keeper, network } = kept?;
+    let keeper: Option<AgentId> = keeper.and_then(|keeper| keeper.parse().ok());
+    keeper.is_none_or(|keeper| keeper.is_same_installation(agent)).then_some(network)
+}
+
+fn keep(file: &Path, agent: &AgentId, network: Option<&NodeNetwork>) -> anyhow::Result<()> {
+    let agent = Some(agent.to_string());
+    let kept = network.map(|network| Kept { agent, network: network.clone() });
+    let bytes = serde_json::to_vec(&kept)?;
     write_private(file, &bytes).with_context(|| format!("cannot write {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_installation_kept_is_not_used() {
+        let [agent, booted, copy] = [("0a", "01"), ("0a", "02"), ("0b", "01")]
+            .map(|(installation, boot)| AgentId::new(installation, boot).expect("hexadecimal"));
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join(FILE);
+        let network = NodeNetwork {
+            address: "10.0.0.1".parse().expect("an address"),
+            encrypted: false,
+            peers: Vec::new(),
+            range: "10.64.0.0/10".parse().expect("a range"),
+            slice: "10.64.1.0/24".parse().expect("a range"),
+        };
+        keep(&file, &agent, Some(&network)).expect("written");
+        for (who, expected) in [(&agent, Some(&network)), (&booted, Some(&network)), (&copy, None)]
+        {
+            assert_eq!(own(read(&file), who).as_ref(), expected, "{who}");
+        }
+        // As earlier versions wrote it.
+        std::fs::write(&file, serde_json::to_vec(&network).expect("JSON")).expect("written");
+        assert_eq!(own(read(&file), &agent), Some(network));
+        keep(&file, &agent, None).expect("written");
+        assert_eq!(own(read(&file), &agent), None);
+    }
 }

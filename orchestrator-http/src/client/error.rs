@@ -3,6 +3,7 @@
 use std::io;
 
 use http::StatusCode;
+use rustls::CertificateError;
 use serde_json::Value;
 
 use crate::causes::causes;
@@ -44,10 +45,8 @@ pub enum ClientError {
         /// Why not.
         source: io::Error,
     },
-    /// The server's certificate was not signed by the authority in the kubeconfig.
-    #[error(
-        "{server} is not the server of this kubeconfig ({source}); its data directory may have been made anew, use the kubeconfig there"
-    )]
+    /// The server's certificate does not lead to the authority that is trusted, or is not one of this server.
+    #[error("{server} is not to be trusted ({source}): {}", distrust(.source))]
     Untrusted {
         /// The server's URL.
         server: String,
@@ -73,6 +72,30 @@ pub enum ClientError {
     /// What the client was told of the server cannot be used.
     #[error("{0}")]
     Config(String),
+}
+
+/// What is wrong with a server, by what TLS says of it, and what to do.
+fn distrust(source: &io::Error) -> &'static str {
+    let error = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match error {
+        // The authorities of all clusters have one name.
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        )) => {
+            "it is not a server of the cluster that the kubeconfig or the join token is of, or its data directory was made anew; \
+             use the kubeconfig there, or a token made there"
+        }
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => "it goes by other names; start it with `--name` and this one, or use one that it has",
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. },
+        )) => "compare the clocks of both machines",
+        Some(_) | None => "look whether the URL is that of an orchd",
+    }
 }
 
 impl ClientError {

@@ -197,7 +197,10 @@ async fn what_is_no_good_token_lets_nobody_in() {
     let stranger = Pki::open(&served.directory.path().join("other"), 1_790_000_000).expect("made");
     let strange = JoinToken::new(stranger.ca_pem(), JoinRole::Agent).expect("made");
     match served.join(&strange, "n1").await {
-        Err(JoinError::Client(ClientError::Untrusted { .. })) => {}
+        Err(JoinError::Client(error @ ClientError::Untrusted { .. })) => {
+            let said = error.to_string();
+            assert!(said.contains("not a server of the cluster that"), "{said}");
+        }
         other => panic!("{other:?}"),
     }
     assert!(cluster.world().all::<Node>(None).next().is_none());

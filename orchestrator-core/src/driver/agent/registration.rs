@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::submit::chain;
 use super::core::{Core, LINK_TIMEOUT_MS, Retry};
 use super::machine::Facts;
 use super::tasks::{Event, limited, limited_link};
@@ -53,11 +54,14 @@ impl Registration {
 
     /// Says why the node is not registered, once.
     fn tell(&mut self, error: &LinkError) {
-        let message = error.to_string();
+        let message = chain(error);
         if self.told == message {
-            tracing::debug!(%error, "the node was not registered");
+            tracing::debug!(error = %message, "the node was not registered");
         } else {
-            tracing::warn!(%error, "the node was not registered; it is tried again, and its pods run on");
+            tracing::warn!(
+                error = %message,
+                "the node was not registered; it is tried again, and its pods run on"
+            );
             self.told = message;
         }
     }
