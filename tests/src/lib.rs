@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod engine;
+pub mod faults;
 pub mod kubectl;
 pub mod machine;
 pub mod orchd;

@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use orchestrator_core::model::{Key, Kind, Lease};
-use orchestrator_http::{Client, ClientError};
+use orchestrator_http::{Client, ClientError, WriteParams};
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::orchd::{command, run};
@@ -24,6 +26,8 @@ use crate::rig::poll;
 pub const SERVERS: usize = 3;
 /// The server at which the agent joins.
 pub const AGENT_JOINED_AT: usize = SERVERS - 1;
+/// What says where a server is reached, on its own lease.
+const URL_ANNOTATION: &str = "orchestrator.dev/url";
 /// How long anything may take to become ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long something may take to end.
@@ -33,6 +37,7 @@ const END_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Servers {
     etcd: Vec<Option<Child>>,
+    etcd_options: Vec<String>,
     members: Vec<Member>,
     servers: Vec<Option<Process>>,
     agent: Option<Process>,
@@ -79,15 +84,26 @@ impl Servers {
     /// # Panics
     /// When something does not become ready.
     pub async fn start() -> Self {
+        Self::start_on(&[]).await
+    }
+
+    /// As [`Self::start`], on an etcd whose members have these options too.
+    ///
+    /// # Panics
+    /// When something does not become ready.
+    pub async fn start_on(etcd_options: &[&str]) -> Self {
+        let etcd_options: Vec<_> = etcd_options.iter().map(|it| (*it).to_owned()).collect();
         let dir = tempfile::tempdir().expect("a directory");
         let hosts: Vec<_> = (0..SERVERS).map(|_| free_host()).collect();
         let members: Vec<_> = hosts.iter().copied().map(Member::on).collect();
-        let etcd = (0..SERVERS).map(|n| Some(start_member(dir.path(), &members, n))).collect();
+        let start = |n| Some(start_member(dir.path(), &members, n, &etcd_options));
+        let etcd = (0..SERVERS).map(start).collect();
         let endpoints: Vec<_> = members.iter().map(|member| member.client.to_string()).collect();
         let store = format!("etcd://{}", endpoints.join(","));
         let addresses = hosts.iter().map(|host| free_address(*host)).collect();
         let mut servers = Self {
             etcd,
+            etcd_options,
             members,
             servers: (0..SERVERS).map(|_| None).collect(),
             agent: None,
@@ -174,7 +190,70 @@ impl Servers {
     /// # Panics
     /// When there is no etcd.
     pub fn start_member(&mut self, n: usize) {
-        self.etcd[n] = Some(start_member(self.dir.path(), &self.members, n));
+        let member = start_member(self.dir.path(), &self.members, n, &self.etcd_options);
+        self.etcd[n] = Some(member);
+    }
+
+    /// Starts every member of etcd anew, one after the other, with other options.
+    ///
+    /// # Panics
+    /// When one does not run, or does not answer again.
+    pub async fn restart_members(&mut self, options: &[&str]) {
+        self.etcd_options = options.iter().map(|it| (*it).to_owned()).collect();
+        for n in 0..SERVERS {
+            self.kill_member(n).await;
+            self.start_member(n);
+            poll("the member answers", || self.ask_member(n, "/v3/kv/range", r#"{"key": "AA=="}"#))
+                .await;
+        }
+    }
+
+    /// Sends a member of etcd a signal.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn signal_member(&self, n: usize, signal: Signal) {
+        let child = self.etcd[n].as_ref().expect("it runs");
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).expect("it runs");
+        nix::sys::signal::kill(Pid::from_raw(pid), signal).expect("it is ours");
+    }
+
+    /// Takes back every alarm of etcd's members, as their operator does who has made room.
+    ///
+    /// # Panics
+    /// When that takes two minutes.
+    pub async fn disarm_members(&self) {
+        let alarm = async |body: Value| {
+            let answer = self.ask_member(0, "/v3/maintenance/alarm", &body.to_string()).await?;
+            serde_json::from_str::<Value>(&answer).map_err(|error| error.to_string())
+        };
+        poll("no member raises an alarm", || async {
+            let found = alarm(json!({ "action": "GET" })).await?;
+            let raised = found["alarms"].as_array().cloned().unwrap_or_default();
+            for mut one in raised.clone() {
+                one["action"] = "DEACTIVATE".into();
+                alarm(one).await?;
+            }
+            if raised.is_empty() { Ok(()) } else { Err(format!("{raised:?}")) }
+        })
+        .await;
+    }
+
+    async fn ask_member(&self, n: usize, path: &str, body: &str) -> Result<String, String> {
+        let address = self.members[n].client;
+        let ask = async {
+            let mut stream = TcpStream::connect(address).await?;
+            let head = format!("POST {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: ");
+            stream.write_all(format!("{head}{}\r\n\r\n{body}", body.len()).as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            Ok::<_, std::io::Error>(answer)
+        };
+        let answer = ask.await.map_err(|error| error.to_string())?;
+        match answer.split_once("\r\n\r\n") {
+            Some((head, body)) if head.starts_with("HTTP/1.0 200") => Ok(body.to_owned()),
+            Some(_) | None => Err(answer),
+        }
     }
 
     /// The URL of a server.
@@ -202,6 +281,27 @@ impl Servers {
         .await
     }
 
+    /// Says that a server leads, whoever does: writes its name into both objects that say it.
+    ///
+    /// # Errors
+    /// When somebody else writes them at the same time, or no server of that number is known.
+    pub async fn hand_lead_to(&self, n: usize, by: &Client) -> Result<(), ClientError> {
+        let url = self.url(n);
+        let all = by.list(Kind::Lease, Some("kube-system"), &Default::default()).await?;
+        let all = all["items"].as_array().cloned().unwrap_or_default();
+        let record = all.iter().find(|it| it["metadata"]["annotations"][URL_ANNOTATION] == *url);
+        let Some(record) = record else { return Ok(()) };
+        for name in ["orchestrator-lead", "orchestrator-leader"] {
+            let key = Key::new(Kind::Lease, "kube-system", name);
+            let mut lease = by.get(&key).await?;
+            let number = lease["spec"]["leaseTransitions"].as_i64().unwrap_or_default();
+            lease["spec"]["leaseTransitions"] = (number + 1).into();
+            lease["spec"]["holderIdentity"] = record["spec"]["holderIdentity"].clone();
+            by.replace(&key, &lease, WriteParams::default()).await?;
+        }
+        Ok(())
+    }
+
     async fn led_by(&self, client: &Client) -> Result<Option<usize>, ClientError> {
         let lease =
             client.get(&Key::new(Kind::Lease, "kube-system", "orchestrator-leader")).await?;
@@ -211,7 +311,7 @@ impl Servers {
         let records = all.into_iter().filter_map(|it| serde_json::from_value::<Lease>(it).ok());
         let mut urls = records
             .filter(|record| record.spec.holder_identity.as_deref() == holder.as_str())
-            .filter_map(|record| record.metadata.annotations.get("orchestrator.dev/url").cloned());
+            .filter_map(|record| record.metadata.annotations.get(URL_ANNOTATION).cloned());
         let url = urls.next();
         Ok((0..SERVERS).find(|n| Some(self.url(*n)) == url))
     }
@@ -276,7 +376,7 @@ impl Member {
     }
 }
 
-fn start_member(dir: &Path, members: &[Member], n: usize) -> Child {
+fn start_member(dir: &Path, members: &[Member], n: usize, options: &[String]) -> Child {
     let program = std::env::var_os("ORCH_TEST_ETCD").expect("$ORCH_TEST_ETCD: use tests/run");
     let all = members.iter().enumerate().map(|(n, member)| format!("m{n}=http://{}", member.peer));
     let all = all.collect::<Vec<_>>().join(",");
@@ -290,6 +390,7 @@ fn start_member(dir: &Path, members: &[Member], n: usize) -> Child {
         .arg(dir.join(format!("etcd-{n}")))
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+        .args(options)
         .stdin(Stdio::null())
         .stdout(output.try_clone().expect("a descriptor"))
         .stderr(output)

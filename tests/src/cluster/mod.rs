@@ -7,6 +7,7 @@
 mod capture;
 mod engine_proxy;
 mod image;
+mod keeper;
 mod node;
 mod oracle;
 mod record;
@@ -17,8 +18,10 @@ mod wire;
 
 pub use capture::Capture;
 pub use engine_proxy::{EngineFault, EngineProxy};
+pub use keeper::Keeper;
 pub use node::Node;
-pub use oracle::{Writer, judge, lost};
+pub use oracle::{Writer, judge, lost, unseen};
 pub use record::{Happened, Record, Run};
 pub use rig::{ClusterRig, Running};
 pub use server::ServerMachine;
+pub use wire::Way;

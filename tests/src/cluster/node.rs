@@ -17,6 +17,11 @@ use crate::engine::TestEngine;
 use crate::orchd::program;
 use crate::rig::poll;
 
+/// What the labels of every container of ours begin with.
+const OURS: &str = "orchestrator.dev/";
+/// The label that says which pod a container is of.
+const POD_UID: &str = "orchestrator.dev/pod-uid";
+
 /// A machine with a Docker engine and an agent, each of which may be there or not.
 #[derive(Debug)]
 pub struct Node {
@@ -65,16 +70,31 @@ impl Node {
         self.engine().kill_process(container).await;
     }
 
-    /// The containers of pods of whatever cluster, other than these (by uid), whatever state they are in.
+    /// The containers of pods of whatever cluster, other than these (by uid), whatever state they are in; and what has a label of ours
+    /// and says of no pod that it is its own.
     pub async fn strays(&self, wanted: &BTreeSet<String>) -> Vec<String> {
-        let (code, list) = self.engine().call("GET", "/containers/json?all=true").await;
-        assert_eq!(code, 200, "{list}");
+        let list = self.containers("all=true").await;
         let stray = |it: &&Value| {
-            let uid = it["Labels"]["orchestrator.dev/pod-uid"].as_str();
-            uid.is_some_and(|uid| !wanted.contains(uid))
+            let labels = it["Labels"].as_object();
+            let is_ours = labels.is_some_and(|them| them.keys().any(|it| it.starts_with(OURS)));
+            let uid = it["Labels"][POD_UID].as_str();
+            is_ours && uid.is_none_or(|uid| !wanted.contains(uid))
         };
-        let strays = list.as_array().into_iter().flatten().filter(stray);
+        let strays = list.iter().filter(stray);
         strays.map(|it| format!("on {}: {} {}", self.name(), it["Names"], it["State"])).collect()
+    }
+
+    /// The ids of the containers of pods that run.
+    pub async fn running(&self) -> BTreeSet<String> {
+        let list = self.containers("all=false").await;
+        let ours = list.iter().filter(|it| it["Labels"][POD_UID].is_string());
+        ours.filter_map(|it| it["Id"].as_str()).map(str::to_owned).collect()
+    }
+
+    async fn containers(&self, which: &str) -> Vec<Value> {
+        let (code, list) = self.engine().call("GET", &format!("/containers/json?{which}")).await;
+        assert_eq!(code, 200, "{list}");
+        list.as_array().cloned().unwrap_or_default()
     }
 
     /// What stands between agent and engine.
@@ -222,6 +242,23 @@ impl Node {
         said
     }
 
+    /// Runs another agent on this machine, and waits until it says, among other things, each of these. It is killed then.
+    ///
+    /// # Panics
+    /// When it ends, or does not say it in time.
+    pub async fn until_said(&mut self, command: &mut Command, says: &[&str]) {
+        let path = self.machine.dir().join("other.log");
+        command.stdout(Stdio::null()).stderr(File::create(&path).expect("a file"));
+        let process = self.machine.spawn(command).expect("orchd runs");
+        poll(&format!("it says {says:?}"), || async {
+            assert!(process.ended().is_none(), "it has ended");
+            let said = std::fs::read_to_string(&path).unwrap_or_default();
+            if says.iter().all(|it| said.contains(it)) { Ok(()) } else { Err(said) }
+        })
+        .await;
+        process.kill();
+    }
+
     /// Cuts the machine off, both ways.
     pub fn cut(&self) {
         self.cut_way(Way::In);
@@ -238,9 +275,9 @@ impl Node {
         self.cut_way(Way::Out);
     }
 
-    /// Cuts the machine off from one other.
-    pub fn cut_from(&self, other: &Machine) {
-        wire::cut_from(&self.machine, other.address());
+    /// Cuts the machine and its pods off from others, by an address or a range, one way.
+    pub fn cut_from(&self, way: Way, others: &str) {
+        wire::cut_from(&self.machine, way, others);
     }
 
     /// Loses so many percent of the machine's packets, both ways.

@@ -51,10 +51,25 @@ fn clash(other: &Run, run: &Run) -> Option<String> {
     }
 }
 
-/// Finds what the audit log says was acknowledged to a user in the namespace `default` and is not there. `there` has
-/// `resource/namespace/name`.
-pub fn lost(audit_log: &str, there: &BTreeSet<String>) -> Vec<String> {
-    let mut acknowledged = BTreeSet::new();
+/// Finds containers that run of which the record does not know that they were started: then it is no witness of the others either.
+pub fn unseen(happened: &[Happened], running: &BTreeSet<String>) -> Vec<String> {
+    let started = happened.iter().filter_map(|it| match it {
+        Happened::Started(run) => Some(&run.id),
+        Happened::Ended(_)
+        | Happened::Meant { .. }
+        | Happened::EngineStarted { .. }
+        | Happened::NodeRemoved { .. }
+        | Happened::MachineLost { .. } => None,
+    });
+    let started: BTreeSet<_> = started.collect();
+    let unseen = running.iter().filter(|id| !started.contains(id));
+    unseen.map(|id| format!("the record has missed the start of {id}")).collect()
+}
+
+/// Finds what the audit log says was acknowledged to a user in the namespace `default` and is not there, or is another of that name.
+/// `there` has the uid of each by `resource/namespace/name`.
+pub fn lost(audit_log: &str, there: &BTreeMap<String, String>) -> Vec<String> {
+    let mut acknowledged = BTreeMap::new();
     for line in audit_log.lines() {
         let Ok(entry) = serde_json::from_str::<Value>(line) else { continue };
         let text = |field: &str| entry[field].as_str().unwrap_or_default();
@@ -67,22 +82,31 @@ pub fn lost(audit_log: &str, there: &BTreeSet<String>) -> Vec<String> {
         }
         let place = format!("{}/{}/{}", text("resource"), text("namespace"), text("name"));
         match text("verb") {
-            "create" | "patch" | "update" => drop(acknowledged.insert(place)),
+            "create" | "patch" | "update" => {
+                drop(acknowledged.insert(place, text("uid").to_owned()));
+            }
             "delete" => drop(acknowledged.remove(&place)),
             _ => {}
         }
     }
-    acknowledged
-        .difference(there)
-        .map(|it| format!("S2: {it} was acknowledged, and is not there"))
-        .collect()
+    let wrong = |(place, uid): (String, String)| match there.get(&place) {
+        None => Some(format!("S2: {place} was acknowledged, and is not there")),
+        Some(found) if *found != uid => {
+            Some(format!("S5: {place} was acknowledged as {uid:?}, and is now {found:?}"))
+        }
+        Some(_) => None,
+    };
+    acknowledged.into_iter().filter_map(wrong).collect()
 }
 
-/// Creates config maps, one after the other, whatever happens meanwhile.
+/// How often a [`Writer`] writes an object: once to make it, and then to change it.
+const WRITES_EACH: u64 = 2;
+
+/// Creates config maps and changes them, one write after the other, whatever happens meanwhile.
 #[derive(Debug)]
 pub struct Writer {
     stop: watch::Sender<bool>,
-    task: JoinHandle<Vec<String>>,
+    task: JoinHandle<BTreeMap<String, u64>>,
 }
 
 impl Writer {
@@ -91,42 +115,43 @@ impl Writer {
         let (stop, told) = watch::channel(false);
         let prefix = prefix.to_owned();
         let task = tokio::spawn(async move {
-            let mut acknowledged = Vec::new();
+            let mut acknowledged = BTreeMap::new();
             let mut number = 0;
             while !*told.borrow() {
-                let name = format!("{prefix}-{number}");
-                number += 1;
+                let name = format!("{prefix}-{}", number / WRITES_EACH);
                 let object = json!({
                     "apiVersion": "v1", "kind": "ConfigMap",
-                    "metadata": { "name": name, "namespace": "default" }, "data": { "is": "here" },
+                    "metadata": { "name": name, "namespace": "default" },
+                    "data": { "number": number.to_string() },
                 });
-                let written = client.create(
-                    Kind::ConfigMap,
-                    Some("default"),
-                    &object,
-                    WriteParams::default(),
-                );
-                match written.await {
-                    Ok(_) => acknowledged.push(name),
-                    // Not acknowledged: it may be there or not.
+                let key = Key::new(Kind::ConfigMap, "default", &name);
+                match client.apply(&key, &object, WriteParams::default()).await {
+                    Ok(_) => drop(acknowledged.insert(name, number)),
+                    // Not acknowledged: it may be done or not.
                     Err(_) => tokio::time::sleep(super::rig::POLL).await,
                 }
+                number += 1;
             }
             acknowledged
         });
         Self { stop, task }
     }
 
-    /// Ends, and checks that everything that was acknowledged is there. Returns how much that is.
+    /// Ends, and checks that everything that was acknowledged is there, or what was written over it. Returns how much that is.
     ///
     /// # Panics
     /// When something is lost.
     pub async fn assert_nothing_lost(self, client: &Client) -> usize {
         let _ = self.stop.send(true);
         let acknowledged = self.task.await.expect("no panic");
-        for name in &acknowledged {
+        for (name, number) in &acknowledged {
             let found = client.get(&Key::new(Kind::ConfigMap, "default", name)).await;
-            assert!(found.is_ok(), "S2: {name} was acknowledged, and is not there: {found:?}");
+            let kept = found.as_ref().ok().and_then(|it| it["data"]["number"].as_str());
+            let kept = kept.and_then(|text| text.parse::<u64>().ok());
+            assert!(
+                kept.is_some_and(|kept| kept >= *number),
+                "S2: {number} was acknowledged of {name}, and what is there is {found:?}"
+            );
         }
         acknowledged.len()
     }

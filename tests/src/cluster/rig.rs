@@ -8,12 +8,14 @@ use orchestrator_core::model::{Key, Kind, Object, Pod};
 use orchestrator_http::{Client, ClientError, DeleteParams, Selector, WriteParams};
 use serde_json::{Value, json};
 
+use super::keeper::Keeper;
 use super::node::Node;
-use super::oracle::{Writer, judge, lost};
+use super::oracle::{Writer, judge, lost, unseen};
 use super::record::{Happened, Record};
 use super::server::ServerMachine;
-use super::stage::Stage;
-use crate::orchd::command;
+use super::stage::{Stage, Stages};
+use super::wire::Way;
+use crate::faults::Runs;
 use crate::rig::poll;
 use crate::workload::{container, sleepers};
 
@@ -33,6 +35,8 @@ pub struct ClusterRig {
     pub client: Client,
     /// What happened so far.
     pub record: Record,
+    /// What is being played, by which its progress is told.
+    pub(super) scenario: String,
     lan: Lan,
 }
 
@@ -56,20 +60,26 @@ impl ClusterRig {
         Stage::new(nodes).play(scenario);
     }
 
-    /// As [`Self::run`], on a cluster of nodes `a`, `b` and `c` that scenarios share, one after the other. A scenario leaves no
+    /// As [`Self::run`], on a cluster of nodes `a`, `b` and `c` that other scenarios have before or after. A scenario leaves no
     /// machine off and no fault behind; its deployments and pods are deleted for it.
     ///
     /// # Panics
     /// As [`Self::run`].
     pub fn share(scenario: impl AsyncFnOnce(&mut Self) + Send + 'static) {
-        Stage::shared().play(scenario);
+        Stages::play(scenario);
+    }
+
+    /// How often the scenario is to do its faults, with each run told as it begins when there are several.
+    pub fn runs(&self) -> Runs {
+        Runs::of(&self.scenario)
     }
 
     pub(super) async fn start(lan: Lan, names: &[&str]) -> Self {
-        let server = ServerMachine::start(&lan).await;
+        let server = ServerMachine::start(&lan, "server").await;
         let client = Client::from_kubeconfig(&server.kubeconfig()).expect("a kubeconfig");
         let record = Record::default();
-        let mut rig = Self { server, nodes: BTreeMap::new(), client, record, lan };
+        let (nodes, scenario) = (BTreeMap::new(), String::new());
+        let mut rig = Self { server, nodes, client, record, scenario, lan };
         for name in names {
             rig.boot_node(name).await;
         }
@@ -101,12 +111,12 @@ impl ClusterRig {
 
     /// Makes a token to join with.
     pub async fn token(&self, options: &[&str]) -> String {
-        let kubeconfig = self.server.kubeconfig();
-        let mut command = command(&["token", "create"]);
-        command.args(options).arg("--kubeconfig").arg(kubeconfig);
-        let output = command.output().await.expect("orchd runs");
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        self.server.orchd(&[&["token", "create"], options].concat()).await
+    }
+
+    /// Boots a machine with a server of another cluster.
+    pub async fn boot_stranger(&self) -> ServerMachine {
+        ServerMachine::start(&self.lan, "stranger").await
     }
 
     /// A node.
@@ -186,23 +196,37 @@ impl ClusterRig {
     /// # Errors
     /// What the server says.
     pub async fn try_create_pod(&self, name: &str, node: &str) -> Result<(), ClientError> {
-        let mut pod = json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": { "name": name, "namespace": "default" },
-            "spec": { "nodeName": node, "terminationGracePeriodSeconds": 5 },
-        });
-        pod["spec"]["containers"] = json!([container("bare")]);
-        pod["spec"]["tolerations"] = ["not-ready", "unreachable"]
-            .map(|it| {
-                json!({
-                    "key": format!("node.kubernetes.io/{it}"), "operator": "Exists",
-                    "effect": "NoExecute", "tolerationSeconds": 2,
-                })
-            })
-            .to_vec()
-            .into();
+        let mut pod = bare_pod(name);
+        pod["spec"]["nodeName"] = node.into();
         let params = WriteParams::default();
         self.client.create(Kind::Pod, Some("default"), &pod, params).await.map(drop)
+    }
+
+    /// Begins to want a pod of a name, wherever it is, and whoever has the name.
+    pub fn keeper(&self, name: &str) -> Keeper {
+        Keeper::start(self.client.clone(), bare_pod(name))
+    }
+
+    /// Waits until a pod is marked for deletion.
+    pub async fn until_leaving(&self, name: &str) {
+        poll(&format!("{name} is to go"), || async {
+            let pods = self.try_pods().await?;
+            let leaving = |pod: &Pod| pod.metadata.name == name && pod.metadata.is_deleting();
+            if pods.iter().any(leaving) { Ok(()) } else { Err(told(&pods)) }
+        })
+        .await;
+    }
+
+    /// Deletes a pod, and waits until it is gone.
+    pub async fn remove_pod(&self, name: &str) {
+        let key = Key::new(Kind::Pod, "default", name);
+        self.client.delete(&key, &DeleteParams::default()).await.expect("deleted");
+        poll(&format!("{name} is gone"), || async {
+            let pods = self.try_pods().await?;
+            let is_there = pods.iter().any(|pod| pod.metadata.name == name);
+            if is_there { Err(told(&pods)) } else { Ok(()) }
+        })
+        .await;
     }
 
     /// Every pod of the namespace `default`.
@@ -271,6 +295,25 @@ impl ClusterRig {
         poll(&format!("{name} is heard of"), || self.client.raw(&path)).await;
     }
 
+    /// Cuts a node and its pods off from another and its, in some ways, as the first one sees it.
+    pub async fn cut_between(&self, one: &str, ways: &[Way], other: &str) {
+        let pods = self.node_value(other).await["spec"]["podCIDR"].take();
+        let pods = pods.as_str().expect("every node has one").to_owned();
+        let machine = self.nodes[other].machine.address().to_string();
+        for way in ways {
+            self.nodes[one].cut_from(*way, &machine);
+            self.nodes[one].cut_from(*way, &pods);
+        }
+    }
+
+    /// Cuts a node off from the server.
+    pub fn cut_from_server(&self, name: &str) {
+        let server = self.server.machine.address().to_string();
+        for way in [Way::In, Way::Out] {
+            self.nodes[name].cut_from(way, &server);
+        }
+    }
+
     /// The boot id that a node tells.
     pub async fn boot_id(&self, name: &str) -> String {
         let id = self.node_value(name).await["status"]["nodeInfo"]["bootID"].take();
@@ -291,7 +334,7 @@ impl ClusterRig {
         .await
     }
 
-    /// Waits until every engine that runs has exactly the containers of the pods bound to its node (S18).
+    /// Waits until every engine that runs has the containers of the pods bound to its node, running, and no others (S18).
     ///
     /// # Panics
     /// When that does not come about in time.
@@ -306,6 +349,12 @@ impl ClusterRig {
                     .map(|pod| pod.metadata.uid.to_string())
                     .collect();
                 wrongs.extend(node.strays(&wanted).await);
+                let there = node.running().await;
+                let bound = pods.iter().filter(|pod| pod.node_name == node.name());
+                let told = bound.flat_map(|pod| &pod.status.container_statuses);
+                let ids = told.map(|it| it.container_id.trim_start_matches("docker://"));
+                let absent = ids.filter(|id| !there.contains(*id));
+                wrongs.extend(absent.map(|id| format!("on {}: {id} does not run", node.name())));
             }
             wrongs.extend(pods.iter().filter(|pod| !pod.is_ready()).map(told_of));
             if wrongs.is_empty() { Ok(()) } else { Err(wrongs.join("\n")) }
@@ -354,12 +403,18 @@ impl ClusterRig {
         let wanted = pods.iter().filter(|pod| !pod.metadata.is_deleting());
         let wanted: BTreeSet<_> = wanted.map(|pod| pod.metadata.uid.to_string()).collect();
         let mut wrongs = judge(&self.record.entries(), &wanted);
-        let mut there = BTreeSet::new();
+        let mut running = BTreeSet::new();
+        for node in self.nodes.values().filter(|node| node.has_engine()) {
+            running.extend(node.running().await);
+        }
+        wrongs.extend(unseen(&self.record.entries(), &running));
+        let mut there = BTreeMap::new();
         for (kind, resource) in [(Kind::ConfigMap, "configmaps"), (Kind::Deployment, "deployments")]
         {
             for object in self.list(kind).await.expect("listed") {
-                let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-                there.insert(format!("{resource}/default/{name}"));
+                let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+                let place = format!("{resource}/default/{}", text("name"));
+                there.insert(place, text("uid").to_owned());
             }
         }
         let audit_log = std::fs::read_to_string(self.server.data_dir().join("audit.log"));
@@ -380,6 +435,26 @@ impl ClusterRig {
         };
         files.filter_map(tail).collect()
     }
+}
+
+/// A pod that nobody manages, and that is given up as soon as those of deployments.
+fn bare_pod(name: &str) -> Value {
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": name, "namespace": "default" },
+        "spec": { "terminationGracePeriodSeconds": 5 },
+    });
+    pod["spec"]["containers"] = json!([container("bare")]);
+    pod["spec"]["tolerations"] = ["not-ready", "unreachable"]
+        .map(|it| {
+            json!({
+                "key": format!("node.kubernetes.io/{it}"), "operator": "Exists",
+                "effect": "NoExecute", "tolerationSeconds": 2,
+            })
+        })
+        .to_vec()
+        .into();
+    pod
 }
 
 fn running(pods: &[Pod]) -> BTreeMap<String, Running> {

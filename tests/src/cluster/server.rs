@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 use orchd_machines::{Lan, Machine, Process};
 
-use crate::orchd::program;
+use crate::orchd::{command, program};
 use crate::rig::poll;
 
 /// A machine with an `orchd server`.
@@ -19,8 +19,8 @@ pub struct ServerMachine {
 }
 
 impl ServerMachine {
-    pub(super) async fn start(lan: &Lan) -> Self {
-        let machine = lan.boot(program(), "server").expect("a machine boots");
+    pub(super) async fn start(lan: &Lan, name: &str) -> Self {
+        let machine = lan.boot(program(), name).expect("a machine boots");
         let mut server = Self { machine, process: None };
         server.start_again().await;
         server
@@ -39,6 +39,18 @@ impl ServerMachine {
     /// The file with which clients reach it.
     pub fn kubeconfig(&self) -> PathBuf {
         self.data_dir().join("kubeconfig")
+    }
+
+    /// Runs orchd as its administrator; returns what it prints.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub async fn orchd(&self, arguments: &[&str]) -> String {
+        let mut command = command(arguments);
+        command.env("KUBECONFIG", self.kubeconfig());
+        let output = command.output().await.expect("orchd runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
     /// Kills it with KILL.

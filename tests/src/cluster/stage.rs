@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use orchd_machines::Lan;
@@ -44,29 +44,75 @@ impl Stage {
         Self { jobs: Some(jobs), thread: Some(thread) }
     }
 
-    /// The cluster of whoever else plays a scenario just now or waits for it; or else a new one.
-    pub(super) fn shared() -> Arc<Self> {
-        static SHARED: Mutex<Weak<Stage>> = Mutex::new(Weak::new());
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.upgrade().unwrap_or_else(|| {
-            let stage = Arc::new(Self::new(&SHARED_NODES));
-            *shared = Arc::downgrade(&stage);
-            stage
-        })
-    }
-
-    /// Plays a scenario, in its turn.
+    /// Plays a scenario.
     ///
     /// # Panics
     /// When it fails, with what the cluster's programs have said.
     pub(super) fn play(&self, scenario: impl AsyncFnOnce(&mut ClusterRig) + Send + 'static) {
         let (done, outcome) = channel();
+        // The test's, by which its progress is told.
+        let name = std::thread::current().name().unwrap_or_default().to_owned();
         let job: Job = Box::new(move |cast| {
-            let _ = done.send(cast.play(scenario));
+            let _ = done.send(cast.play(name, scenario));
         });
         self.jobs.as_ref().expect("not dropped").send(job).expect("the stage's thread runs");
         if let Err(why) = outcome.recv().expect("the stage's thread runs") {
             panic!("{why}");
+        }
+    }
+}
+
+/// The clusters that scenarios share: as many as there are scenarios at a time, each with one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Stages {
+    idle: Vec<Stage>,
+    /// How many scenarios are being played.
+    playing: usize,
+}
+
+static STAGES: Mutex<Stages> = Mutex::new(Stages { idle: Vec::new(), playing: 0 });
+
+impl Stages {
+    /// Plays a scenario on a cluster that nobody else has just now, or else on a new one.
+    ///
+    /// # Panics
+    /// When it fails, with what the cluster's programs have said.
+    pub(super) fn play(scenario: impl AsyncFnOnce(&mut ClusterRig) + Send + 'static) {
+        // Also after a scenario that fails.
+        let lent = Lent(Some(Self::take()));
+        lent.0.as_ref().expect("it has one").play(scenario);
+    }
+
+    fn take() -> Stage {
+        let mut stages = Self::lock();
+        stages.playing += 1;
+        let idle = stages.idle.pop();
+        drop(stages);
+        idle.unwrap_or_else(|| Stage::new(&SHARED_NODES))
+    }
+
+    fn give_back(stage: Stage) {
+        let mut stages = Self::lock();
+        stages.playing -= 1;
+        stages.idle.push(stage);
+        // Nobody is there who would say when the last one has ended.
+        let over = if stages.playing == 0 { std::mem::take(&mut stages.idle) } else { Vec::new() };
+        drop(stages);
+        drop(over);
+    }
+
+    fn lock() -> MutexGuard<'static, Self> {
+        STAGES.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stage that goes back to the others.
+struct Lent(Option<Stage>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(stage) = self.0.take() {
+            Stages::give_back(stage);
         }
     }
 }
@@ -81,7 +127,11 @@ impl Drop for Stage {
 }
 
 impl Cast {
-    fn play(&mut self, scenario: impl AsyncFnOnce(&mut ClusterRig)) -> Result<(), String> {
+    fn play(
+        &mut self,
+        name: String,
+        scenario: impl AsyncFnOnce(&mut ClusterRig),
+    ) -> Result<(), String> {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let (rig, runtime) = self.cluster.get_or_insert_with(|| {
                 let runtime = enter();
@@ -89,6 +139,7 @@ impl Cast {
                 let rig = runtime.1.block_on(ClusterRig::start(runtime.0, &nodes));
                 (rig, runtime.1)
             });
+            rig.scenario = name;
             runtime.block_on(async {
                 scenario(rig).await;
                 rig.judge().await;

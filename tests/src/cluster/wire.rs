@@ -1,6 +1,5 @@
 //! What can happen to a machine's network: cuts, one-way cuts, losses, a slow line.
 
-use std::net::Ipv4Addr;
 use std::process::Command;
 
 use orchd_machines::Machine;
@@ -24,11 +23,13 @@ pub fn cut(machine: &Machine, way: Way) {
     rule(machine, way, &[]);
 }
 
-/// Drops every packet between a machine and another, both ways.
-pub fn cut_from(machine: &Machine, other: Ipv4Addr) {
-    let other = other.to_string();
-    rule(machine, Way::In, &["-s", &other]);
-    rule(machine, Way::Out, &["-d", &other]);
+/// Drops every packet between a machine and others, by an address or a range, that goes a way.
+pub fn cut_from(machine: &Machine, way: Way, others: &str) {
+    let side = match way {
+        Way::In => "-s",
+        Way::Out => "-d",
+    };
+    rule(machine, way, &[side, others]);
 }
 
 /// Drops some of a machine's packets, both ways.

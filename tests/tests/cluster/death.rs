@@ -2,7 +2,7 @@
 
 use orchestrator_tests::cluster::ClusterRig;
 
-use super::{REPLICAS, all_but_on, assert_untouched, elsewhere, runs};
+use super::{REPLICAS, all_but_on, assert_untouched, elsewhere};
 
 /// How often the server is killed in one rollout.
 const KILLS: u32 = 3;
@@ -11,7 +11,7 @@ const KILLS: u32 = 3;
 fn f21_what_an_engine_that_is_killed_ran_runs_again() {
     ClusterRig::share(async |rig| {
         let before = rig.deployed("web", REPLICAS).await;
-        for _ in 0..runs() {
+        for _ in rig.runs() {
             rig.node("a").kill_engine();
             rig.node("a").start_engine().await;
             rig.settle().await;
@@ -25,7 +25,7 @@ fn f21_what_an_engine_that_is_killed_ran_runs_again() {
 fn f33_an_agent_that_is_killed_leaves_its_pods_running_and_takes_them_over() {
     ClusterRig::share(async |rig| {
         let before = rig.deployed("web", REPLICAS).await;
-        for _ in 0..runs() {
+        for _ in rig.runs() {
             rig.node("a").kill_agent();
             rig.node("a").start_agent().await;
             rig.settle().await;
@@ -38,7 +38,7 @@ fn f33_an_agent_that_is_killed_leaves_its_pods_running_and_takes_them_over() {
 fn f33_an_agent_that_is_killed_while_it_starts_and_ends_pods_doubles_and_forgets_none() {
     ClusterRig::share(async |rig| {
         rig.deployed("web", REPLICAS).await;
-        for run in 0..runs() {
+        for run in rig.runs() {
             rig.deploy("web", &format!("killed-{run}"), REPLICAS).await;
             // In the middle of its work, by what the engine has begun.
             rig.node("a").until_started(1).await;
@@ -54,7 +54,7 @@ fn f33_an_agent_that_is_killed_while_it_starts_and_ends_pods_doubles_and_forgets
 fn f35_a_machine_that_boots_again_has_its_pods_again_or_lost_them_to_others() {
     ClusterRig::share(async |rig| {
         let before = rig.deployed("web", REPLICAS).await;
-        for run in 0..runs() {
+        for run in rig.runs() {
             let boot = rig.boot_id("a").await;
             rig.node("a").switch_off();
             if run % 2 == 0 {
@@ -76,7 +76,7 @@ fn f35_a_machine_that_boots_again_has_its_pods_again_or_lost_them_to_others() {
 fn f36_a_machine_that_is_gone_for_ever_is_taken_out_and_another_of_its_name_comes() {
     ClusterRig::share(async |rig| {
         rig.deployed("web", REPLICAS).await;
-        for _ in 0..runs() {
+        for _ in rig.runs() {
             rig.node("c").switch_off();
             rig.until("pods elsewhere", |pods| all_but_on("c", pods)).await;
             rig.remove_node("c").await;
@@ -93,7 +93,7 @@ fn f36_a_machine_that_is_gone_for_ever_is_taken_out_and_another_of_its_name_come
 fn f37_a_server_that_is_killed_during_rollouts_loses_nothing_and_goes_on() {
     ClusterRig::share(async |rig| {
         rig.deployed("web", REPLICAS).await;
-        for run in 0..runs() {
+        for run in rig.runs() {
             let writer = rig.writer(&format!("f37-{run}"));
             for kill in 0..KILLS {
                 let version = format!("{run}-{kill}");

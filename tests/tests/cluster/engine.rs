@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use orchestrator_tests::cluster::{ClusterRig, EngineFault};
 
-use super::{REPLICAS, runs};
+use super::REPLICAS;
 
 #[test]
 fn f22_a_call_that_hangs_holds_up_neither_other_pods_nor_the_node() {
     ClusterRig::share(async |rig| {
-        for run in 0..runs() {
+        for run in rig.runs() {
             rig.node("a").proxy().strike("/start", EngineFault::Hang, 1);
             rig.deploy("web", &format!("{run}"), REPLICAS).await;
             let others = REPLICAS as usize - 1;
@@ -29,7 +29,7 @@ fn f22_a_call_that_hangs_holds_up_neither_other_pods_nor_the_node() {
 fn f22_an_engine_that_stands_still_for_a_while_loses_nothing() {
     ClusterRig::share(async |rig| {
         let before = rig.deployed("web", REPLICAS).await;
-        for run in 0..runs() {
+        for run in rig.runs() {
             rig.node("a").pause_engine();
             // Something that takes its time, elsewhere.
             let name = format!("other-{run}");
@@ -54,7 +54,7 @@ fn f23_an_engine_that_fails_is_asked_again_until_it_does_not() {
             ("/containers/json", EngineFault::Torn(200)),
             ("/start", late),
         ];
-        for run in 0..runs() {
+        for run in rig.runs() {
             for (number, (call, fault)) in faults.into_iter().enumerate() {
                 rig.node("a").proxy().strike(call, fault, 2);
                 rig.deploy("web", &format!("{run}-{number}"), REPLICAS).await;
@@ -69,7 +69,7 @@ fn f23_an_engine_that_fails_is_asked_again_until_it_does_not() {
 #[test]
 fn f24_what_an_engine_did_without_confirming_it_is_not_done_twice() {
     ClusterRig::share(async |rig| {
-        for run in 0..runs() {
+        for run in rig.runs() {
             for (number, call) in ["/containers/create", "/start"].into_iter().enumerate() {
                 rig.node("a").proxy().strike(call, EngineFault::AnswerLost, 3);
                 rig.deploy("web", &format!("{run}-{number}"), REPLICAS).await;

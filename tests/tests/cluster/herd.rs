@@ -8,8 +8,6 @@ use orchestrator_core::testkit::sim_runtime::SimRuntime;
 use orchestrator_http::{HttpLink, Membership};
 use orchestrator_tests::cluster::ClusterRig;
 
-use super::runs;
-
 /// How many agents come back, beside those of the machines; on simulated runtimes, but over real connections.
 const HERD: usize = 40;
 
@@ -30,7 +28,7 @@ fn f40_a_server_that_comes_back_is_found_again_by_all_agents_at_once() {
             link.ready().await;
             herd.push((name, agent));
         }
-        for _ in 0..runs() {
+        for _ in rig.runs() {
             rig.server.kill();
             rig.server.start_again().await;
             for (name, _) in &herd {

@@ -15,18 +15,8 @@ use std::collections::BTreeMap;
 
 use orchestrator_tests::cluster::Running;
 
-/// How often each fault is done to a cluster; `tests/run --long` says more.
-const RUNS_VARIABLE: &str = "ORCH_TEST_FAULT_RUNS";
 /// The pods of most scenarios, on three nodes.
 const REPLICAS: i32 = 6;
-
-/// How often each fault is to be done.
-fn runs() -> u32 {
-    match std::env::var(RUNS_VARIABLE) {
-        Ok(text) => text.parse().expect("a number of runs"),
-        Err(_) => 1,
-    }
-}
 
 /// Whether all pods run, and none on a node.
 fn all_but_on(node: &str, pods: &BTreeMap<String, Running>) -> bool {

@@ -1,8 +1,8 @@
 //! The oracle of the fault tests itself: it finds what it is there for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use orchestrator_tests::cluster::{ClusterRig, Happened, Run, judge, lost};
+use orchestrator_tests::cluster::{ClusterRig, Happened, Run, judge, lost, unseen};
 
 fn run(node: &str, id: &str, uid: &str) -> Run {
     let pod = ("default".to_owned(), "db-0".to_owned());
@@ -43,16 +43,27 @@ fn a_container_that_ended_for_nothing_is_found() {
 fn a_write_that_was_acknowledged_and_is_not_there_is_found() {
     let line = |verb: &str, code: u16, user: &str| {
         format!(
-            r#"{{"verb":"{verb}","code":{code},"user":"{user}","resource":"configmaps","namespace":"default","name":"x"}}"#
+            r#"{{"verb":"{verb}","code":{code},"user":"{user}","resource":"configmaps","namespace":"default","name":"x","uid":"u"}}"#
         )
     };
-    let none = BTreeSet::new();
+    let there = |uid: &str| BTreeMap::from([("configmaps/default/x".to_owned(), uid.to_owned())]);
+    let none = BTreeMap::new();
     let created = line("create", 201, "admin");
     assert!(lost(&created, &none)[0].starts_with("S2"));
-    assert_eq!(lost(&created, &BTreeSet::from(["configmaps/default/x".to_owned()])), [""; 0]);
+    assert_eq!(lost(&created, &there("u")), [""; 0]);
+    assert!(lost(&created, &there("another"))[0].starts_with("S5"));
+    assert_eq!(lost(&line("create", 201, "system:node:a"), &none), [""; 0]);
     assert_eq!(lost(&line("create", 409, "admin"), &none), [""; 0]);
     let deleted = format!("{created}\n{}", line("delete", 200, "admin"));
     assert_eq!(lost(&deleted, &none), [""; 0]);
+}
+
+#[test]
+fn a_record_that_misses_what_happened_is_no_witness() {
+    let running = BTreeSet::from(["1".to_owned(), "2".to_owned()]);
+    let happened = [Happened::Started(run("a", "1", "u"))];
+    let found = unseen(&happened, &running);
+    assert_eq!(found, ["the record has missed the start of 2"]);
 }
 
 #[test]
@@ -73,6 +84,7 @@ fn an_orphan_and_a_double_on_a_real_engine_are_found() {
         assert!(!node.strays(&none).await.is_empty(), "containers of a pod that is not wanted");
         node.engine().remove_container(&double).await;
         node.resume_agent();
+        rig.remove("web").await;
         rig.record.forget();
     });
 }

@@ -9,11 +9,9 @@ use orchestrator_core::model::{
 };
 use orchestrator_core::runtime::{Runtime as _, Scope};
 use orchestrator_http::{DeleteParams, WriteParams};
-use orchestrator_tests::cluster::{Capture, ClusterRig};
+use orchestrator_tests::cluster::{Capture, ClusterRig, Way};
 use orchestrator_tests::rig::{cluster_id, poll};
 use orchestrator_tests::workload::container;
-
-use super::runs;
 
 const NODES: [&str; 3] = ["a", "b", "c"];
 const PORT: u16 = 8080;
@@ -29,10 +27,45 @@ fn a_page_of_a_pod_is_fetched_from_pods_on_every_other_node_before_and_after_a_r
     ClusterRig::run(&NODES, async |rig| {
         put_pages(rig).await;
         everyone_reads_everyone(rig).await;
-        for _ in 0..runs() {
+        for _ in rig.runs() {
             rig.node("b").switch_off();
             rig.node("b").switch_on().await;
             everyone_reads_everyone(rig).await;
+        }
+    });
+}
+
+#[test]
+fn f30_pods_of_nodes_that_do_not_reach_each_other_meet_again_and_all_else_goes_on() {
+    ClusterRig::run(&NODES, async |rig| {
+        put_pages(rig).await;
+        everyone_reads_everyone(rig).await;
+        let before = rig.running().await;
+        for _ in rig.runs() {
+            for ways in [&[Way::In, Way::Out][..], &[Way::In], &[Way::Out]] {
+                rig.cut_between("a", ways, "b").await;
+                until_apart(rig, &[("a", "b"), ("b", "a")]).await;
+                for name in NODES {
+                    rig.until_ready(name, true).await;
+                }
+                assert_eq!(rig.running().await, before, "nothing was started anew");
+                rig.node("a").heal();
+                everyone_reads_everyone(rig).await;
+            }
+            // Of the server only: pods go on serving each other, also when nobody hears of their nodes.
+            NODES.iter().for_each(|name| rig.cut_from_server(name));
+            for name in NODES {
+                rig.until_ready(name, false).await;
+            }
+            everyone_reads_everyone(rig).await;
+            for node in rig.nodes.values() {
+                node.heal();
+            }
+            for name in NODES {
+                rig.until_ready(name, true).await;
+            }
+            everyone_reads_everyone(rig).await;
+            rig.until("nothing was started anew", |pods| *pods == before).await;
         }
     });
 }
@@ -45,7 +78,7 @@ fn f45_a_network_that_others_flush_is_put_back() {
         let (before, addresses) = (kept(rig), addresses(rig).await);
         let wire = wires(rig).into_iter().next().expect("the pod is tied by the agent");
         let wire = wire.split(' ').next().expect("a name").to_owned();
-        for _ in 0..runs() {
+        for _ in rig.runs() {
             for harm in [
                 "iptables -F DOCKER-USER",
                 "ip route flush proto 111",
@@ -244,6 +277,24 @@ async fn everyone_reads_everyone(rig: &ClusterRig) {
                 let page = read(rig, reader, address).await?;
                 if page != page_of(served) {
                     return Err(format!("{reader} got from {served} at {address}: {page:?}"));
+                }
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// Waits until some do not get the pages of others, while everybody else reads everybody.
+async fn until_apart(rig: &ClusterRig, apart: &[(&str, &str)]) {
+    poll("some are apart, and nobody else", || async {
+        for pod in rig.pods().await {
+            for reader in rig.nodes.keys().filter(|reader| **reader != pod.node_name) {
+                let served = &*pod.node_name;
+                let page = read(rig, reader, &pod.status.pod_ip).await?;
+                let is_read = page == page_of(served);
+                if is_read == apart.contains(&(&**reader, served)) {
+                    return Err(format!("{reader} got from {served}: {page:?}"));
                 }
             }
         }

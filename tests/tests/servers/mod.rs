@@ -1,9 +1,12 @@
 //! Three servers over three etcds: whichever dies, nothing that was acknowledged is lost, nothing that runs is disturbed, and another
 //! leads.
 
+mod etcd;
+mod lead;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use orchestrator_core::model::{Deployment, Key, Kind, Object, Pod};
@@ -13,69 +16,7 @@ use orchestrator_tests::servers::{AGENT_JOINED_AT, SERVERS, Servers};
 use orchestrator_tests::workload::sleepers;
 use serde_json::{Value, json};
 
-/// How often the leader is killed; `tests/run --long` says more.
-const RUNS_VARIABLE: &str = "ORCH_TEST_FAULT_RUNS";
-const KILLS: u32 = 2;
 const REPLICAS: i32 = 4;
-
-#[tokio::test(flavor = "multi_thread")]
-async fn f37_l7_a_leader_killed_in_a_rollout_loses_nothing_and_is_followed() {
-    let mut servers = Servers::start().await;
-    apply(&servers.client(0), 0).await;
-    settled(&servers.client(0), 0).await;
-    let said = std::env::var(RUNS_VARIABLE).ok();
-    let kills = said.map_or(KILLS, |text| text.parse().expect("a number of runs"));
-    let mut written = 0;
-    for kill in 1..=kills {
-        let victim = servers.leader(0).await;
-        let (witness, writer) = ((victim + 1) % SERVERS, (victim + 2) % SERVERS);
-        let writing = Writing::start(servers.client(victim), servers.client(writer), kill);
-        let before = pods(&servers.client(witness)).await;
-        apply(&servers.client(witness), kill).await;
-        // The fault of this test: moments of a rollout that differ from kill to kill.
-        tokio::time::sleep(Duration::from_millis(u64::from(kill * 37 % 400))).await;
-        servers.kill(victim).await;
-        let killed = Instant::now();
-        tell(&format!("kill {kill}: server {victim} led, {} pods", before.len()));
-        let client = servers.client(witness);
-        poll("another leads", || async {
-            match servers.leader(witness).await {
-                leader if leader == victim => Err("the one that was killed"),
-                leader => Ok(leader),
-            }
-        })
-        .await;
-        tell(&format!("another leads after {:?}", killed.elapsed()));
-        settled(&client, kill).await;
-        tell(&format!("rolled out after {:?}", killed.elapsed()));
-        written += writing.check(&client).await;
-        servers.start_server(victim).await;
-        // It has caught up before it answers.
-        let there = maps(&servers.client(victim)).await.len();
-        assert!(there >= written, "{there} of {written} after kill {kill}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn f11_a_leader_that_was_paused_writes_nothing_when_it_wakes() {
-    let servers = Servers::start().await;
-    apply(&servers.client(0), 0).await;
-    settled(&servers.client(0), 0).await;
-    let victim = servers.leader(0).await;
-    let witness = (victim + 1) % SERVERS;
-    servers.signal(victim, Signal::SIGSTOP);
-    apply(&servers.client(witness), 1).await;
-    poll("another leads", || async {
-        if servers.leader(witness).await == victim { Err("the one that is paused") } else { Ok(()) }
-    })
-    .await;
-    servers.signal(victim, Signal::SIGCONT);
-    settled(&servers.client(witness), 1).await;
-    let leader = servers.leader(witness).await;
-    assert_ne!(leader, victim);
-    // It goes on as one that follows.
-    settled(&servers.client(victim), 1).await;
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_goes_on_with_another_server_when_its_own_stands_still() {
@@ -91,51 +32,6 @@ async fn an_agent_goes_on_with_another_server_when_its_own_stands_still() {
     let params = LogParams::default();
     poll("its streams are found at the new one", || other.logs(&pod, &params)).await;
     servers.signal(AGENT_JOINED_AT, Signal::SIGCONT);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn f13_servers_say_that_etcd_has_no_majority_and_go_on_once_it_has() {
-    let mut servers = Servers::start().await;
-    let clients: Vec<_> = (0..SERVERS).map(|n| servers.client(n)).collect();
-    apply(&clients[0], 0).await;
-    settled(&clients[0], 0).await;
-    servers.kill_member(0).await;
-    poll("one member of three is missed by nobody", || try_apply(&clients[1], 1)).await;
-    settled(&clients[1], 1).await;
-
-    servers.kill_member(1).await;
-    for client in &clients {
-        poll("it says that it is not ready", || async {
-            match client.raw("/readyz").await {
-                Err(error) if error.code() == Some(500) => Ok(()),
-                answer => Err(format!("{answer:?}")),
-            }
-        })
-        .await;
-        client.raw("/livez").await.expect("it need not be started anew");
-        let refused = pods_refused(client).await;
-        assert!(refused.contains("the store does not answer"), "{refused}");
-    }
-
-    for member in [0, 1] {
-        servers.start_member(member);
-    }
-    for client in &clients {
-        poll("it is ready again", || client.raw("/readyz")).await;
-    }
-    poll("somebody leads, and writes", || try_apply(&clients[2], 2)).await;
-    // What ran meanwhile was not started anew.
-    settled(&clients[2], 2).await;
-}
-
-async fn pods_refused(client: &Client) -> String {
-    poll("nothing is read that may be old", || async {
-        match try_pods(client).await {
-            Err(error) if error.code() == Some(503) => Ok(error.to_string()),
-            answer => Err(format!("{answer:?}")),
-        }
-    })
-    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
