@@ -12,6 +12,7 @@ use tokio::sync::futures::Notified;
 
 use crate::engine::EngineStats;
 use crate::model::{Kind, Pod, Resource as _, Revision};
+use crate::node::concerns_network;
 use crate::world::{ObjectChange, World, Written};
 
 /// How many commits are kept for watchers.
@@ -43,6 +44,52 @@ struct Ring {
     bytes: usize,
     /// Every commit after this revision is in the ring.
     base: Revision,
+    /// What of the kept commits the agent of each node has to hear of, in order. Each of a thousand agents would else look through
+    /// what concerns all the others.
+    by_node: BTreeMap<String, VecDeque<Arc<ObjectChange>>>,
+    /// The newest commit that made a difference to the network between nodes; not older than the first world.
+    network: Revision,
+}
+
+impl Ring {
+    fn after(world: &World) -> Self {
+        Self { base: world.revision(), network: world.revision(), ..Self::default() }
+    }
+
+    fn push(&mut self, commit: Commit) {
+        for change in &commit.changes {
+            for node in nodes_concerned(change) {
+                let known = self.by_node.entry(node.to_owned()).or_default();
+                // A pod that was and is on the node is one change.
+                if !known.back().is_some_and(|newest| Arc::ptr_eq(newest, change)) {
+                    known.push_back(Arc::clone(change));
+                }
+            }
+            if concerns_network(change) {
+                self.network = commit.revision;
+            }
+        }
+        self.bytes += commit.bytes;
+        self.commits.push_back(commit);
+        while self.commits.len() > CHANGES_KEPT_MAX || self.bytes > CHANGES_BYTES_MAX {
+            let Some(oldest) = self.commits.pop_front() else { break };
+            self.forget(&oldest);
+        }
+    }
+
+    fn forget(&mut self, oldest: &Commit) {
+        self.bytes -= oldest.bytes;
+        self.base = oldest.revision;
+        for node in oldest.changes.iter().flat_map(|change| nodes_concerned(change)) {
+            let Some(known) = self.by_node.get_mut(node) else { continue };
+            while known.front().is_some_and(|change| change.revision <= oldest.revision) {
+                known.pop_front();
+            }
+            if known.is_empty() {
+                self.by_node.remove(node);
+            }
+        }
+    }
 }
 
 /// The newest world, and what led to it.
@@ -55,6 +102,8 @@ pub(super) struct History {
     published: Notify,
     /// As `published`, but only of what was committed: who follows changes sleeps through what is heard of nodes.
     committed: Notify,
+    /// Told when the network between nodes may have become another, and when a node is no more.
+    networked: Notify,
     /// Whom a change of a node's pods, or the node's end, is told. Each of a thousand agents waits here for its own node, and
     /// would else look at every commit.
     agents: Mutex<BTreeMap<String, Arc<Notify>>>,
@@ -66,12 +115,12 @@ pub(super) struct History {
 
 impl History {
     pub(super) fn new(world: World) -> Self {
-        let ring = Ring { base: world.revision(), ..Ring::default() };
         Self {
-            ring: RwLock::new(ring),
+            ring: RwLock::new(Ring::after(&world)),
             newest: RwLock::new(world),
             published: Notify::new(),
             committed: Notify::new(),
+            networked: Notify::new(),
             agents: Mutex::default(),
             closed: AtomicBool::new(false),
             stats: Mutex::default(),
@@ -88,35 +137,29 @@ impl History {
     pub(super) fn publish(&self, world: World, commits: Vec<Commit>) {
         let has_changed = !commits.is_empty();
         let nodes = self.agents_concerned(&commits);
+        let changes = commits.iter().flat_map(|commit| &commit.changes);
+        let is_networked =
+            changes.into_iter().any(|change| concerns_network(change) || is_end_of_node(change));
         if has_changed {
             let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
-            for commit in commits {
-                ring.bytes += commit.bytes;
-                ring.commits.push_back(commit);
-            }
-            while ring.commits.len() > CHANGES_KEPT_MAX || ring.bytes > CHANGES_BYTES_MAX {
-                let Some(oldest) = ring.commits.pop_front() else { break };
-                ring.bytes -= oldest.bytes;
-                ring.base = oldest.revision;
-            }
+            commits.into_iter().for_each(|commit| ring.push(commit));
         }
         self.show(world);
         if has_changed {
             self.committed.notify_waiters();
+        }
+        if is_networked {
+            self.networked.notify_waiters();
         }
         nodes.iter().for_each(|agent| agent.notify_waiters());
     }
 
     /// Publishes a world that was loaded anew: what led to it is not known.
     pub(super) fn restart(&self, world: World) {
-        {
-            let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
-            ring.commits.clear();
-            ring.bytes = 0;
-            ring.base = world.revision();
-        }
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Ring::after(&world);
         self.show(world);
         self.committed.notify_waiters();
+        self.networked.notify_waiters();
         self.lock_agents().values().for_each(|agent| agent.notify_waiters());
     }
 
@@ -163,6 +206,34 @@ impl History {
         let mut agents = self.lock_agents();
         let told = Arc::clone(agents.entry(node.to_owned()).or_default());
         AgentWait { history: self, node, told }
+    }
+
+    /// What has changed for a node after a revision, in order; and up to which revision.
+    pub(super) fn changes_of(
+        &self,
+        node: &str,
+        after: Revision,
+    ) -> Result<(Revision, Vec<Arc<ObjectChange>>), Compacted> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        if after < ring.base {
+            return Err(Compacted { oldest: ring.base });
+        }
+        let newest = ring.commits.back().map_or(ring.base, |commit| commit.revision);
+        let Some(known) = ring.by_node.get(node) else {
+            return Ok((newest.max(after), Vec::new()));
+        };
+        let first = known.partition_point(|change| change.revision <= after);
+        Ok((newest.max(after), known.range(first..).cloned().collect()))
+    }
+
+    /// Begins to wait until the network between nodes may have become another, or a node is no more.
+    pub(super) fn networked(&self) -> Notified<'_> {
+        self.networked.notified()
+    }
+
+    /// The newest revision that made a difference to the network between nodes, as far as is known.
+    pub(super) fn network(&self) -> Revision {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner).network
     }
 
     /// Those who wait for what some of the commits have changed.
@@ -246,12 +317,15 @@ impl Drop for AgentWait<'_> {
 
 /// The nodes whose agents have to hear of a change: the one that a pod was or is on, and one that is no more.
 fn nodes_concerned(change: &ObjectChange) -> impl Iterator<Item = &str> {
-    let is_over = change.key.kind == Kind::Node && change.after.is_none();
-    let over = is_over.then_some(&*change.key.name);
+    let over = is_end_of_node(change).then_some(&*change.key.name);
     let on = [&change.before, &change.after].into_iter().flatten().filter_map(|object| {
         Pod::from_object(object).filter(|pod| pod.is_bound()).map(|pod| pod.node_name.as_str())
     });
     on.chain(over)
+}
+
+fn is_end_of_node(change: &ObjectChange) -> bool {
+    change.key.kind == Kind::Node && change.after.is_none()
 }
 
 /// A commit's revision and what it changed.
@@ -315,5 +389,79 @@ impl Changes {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Key, Node, Object, ObjectMeta};
+
+    fn pod(name: &str, node: &str) -> Object {
+        Pod { node_name: node.to_owned(), ..Pod::new(name, "image") }.into()
+    }
+
+    fn commit(revision: u64, before: Option<Object>, after: Option<Object>) -> Commit {
+        let key = after.as_ref().or(before.as_ref()).expect("a side").key();
+        let revision = Revision(revision);
+        let change = ObjectChange { key, revision, before, after };
+        Commit { revision, changes: vec![Arc::new(change)], bytes: 1 }
+    }
+
+    fn told(history: &History, node: &str, after: u64) -> Result<Vec<u64>, Compacted> {
+        let (_, changes) = history.changes_of(node, Revision(after))?;
+        Ok(changes.iter().map(|change| change.revision.0).collect())
+    }
+
+    #[test]
+    fn a_node_is_told_what_concerns_it_and_nothing_else() {
+        let history = History::new(World::default());
+        let commits = vec![
+            commit(1, None, Some(pod("a", ""))),
+            commit(2, Some(pod("a", "")), Some(pod("a", "one"))),
+            commit(3, None, Some(pod("b", "two"))),
+            commit(4, Some(pod("a", "one")), Some(pod("a", "one"))),
+            commit(5, Some(pod("a", "one")), None),
+        ];
+        history.publish(World::default(), commits);
+        assert_eq!(told(&history, "one", 0), Ok(vec![2, 4, 5]));
+        assert_eq!(told(&history, "one", 2), Ok(vec![4, 5]));
+        assert_eq!(told(&history, "two", 0), Ok(vec![3]));
+        assert_eq!(told(&history, "three", 0), Ok(vec![]));
+        assert_eq!(history.changes_of("two", Revision(3)).map(|(at, _)| at), Ok(Revision(5)));
+    }
+
+    #[test]
+    fn what_is_forgotten_of_all_is_forgotten_of_each_node() {
+        let history = History::new(World::default());
+        let newest = CHANGES_KEPT_MAX as u64 + 2;
+        let node = |revision| if revision % 2 == 0 { "even" } else { "odd" };
+        let commits = (1..=newest).map(|at| commit(at, None, Some(pod("a", node(at)))));
+        history.publish(World::default(), commits.collect());
+        assert_eq!(told(&history, "odd", 1), Err(Compacted { oldest: Revision(2) }));
+        assert_eq!(told(&history, "odd", 2).map(|told| told[0]), Ok(3));
+        assert_eq!(told(&history, "even", 2).map(|told| told[0]), Ok(4));
+        let ring = history.ring.read().expect("no panic");
+        assert_eq!(ring.by_node.values().map(VecDeque::len).sum::<usize>(), CHANGES_KEPT_MAX);
+    }
+
+    #[test]
+    fn the_network_is_another_only_when_what_nodes_know_of_one_another_changes() {
+        let history = History::new(World::default());
+        let mut node = Node { metadata: ObjectMeta::named("", "n"), ..Node::default() };
+        let without: Object = node.clone().into();
+        node.spec.pod_cidr = "10.0.1.0/24".to_owned();
+        node.status.addresses = vec![crate::model::NodeAddress {
+            kind: "InternalIP".to_owned(),
+            address: "192.0.2.1".to_owned(),
+            ..Default::default()
+        }];
+        let with: Object = node.into();
+        assert_eq!(with.key(), Key::node("n"));
+        history.publish(World::default(), vec![commit(1, None, Some(without.clone()))]);
+        assert_eq!(history.network(), Revision(0));
+        history.publish(World::default(), vec![commit(2, Some(without), Some(with.clone()))]);
+        history.publish(World::default(), vec![commit(3, Some(with.clone()), Some(with))]);
+        assert_eq!(history.network(), Revision(2));
     }
 }

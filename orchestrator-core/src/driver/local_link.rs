@@ -7,12 +7,12 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::control::Command;
-use super::history::{Changes, Compacted};
+use super::history::Compacted;
 use super::submit::{Submitter, not_leading};
 use super::transfer::epoch;
 use crate::api::{Caller, DeleteOptions, Preconditions, Rejection, Request, WriteOptions};
 use crate::model::{Key, Kind, Node, Object, Part, Pod, PodStatus, Resource, Revision, Uid};
-use crate::node::{Assignments, LinkError, NetworkAt, NodeLink, StatusOutcome, concerns_network};
+use crate::node::{Assignments, LinkError, NetworkAt, NodeLink, StatusOutcome};
 use crate::world::{EventNote, NodeUsage, Signal, World};
 
 /// Lets an agent reach the control plane. Every write goes through the verbs, with the
@@ -75,13 +75,14 @@ impl LocalLink {
     }
 
     /// Gathers what has changed for this node; `None` if nothing has.
-    fn gather(&self, changes: &mut Changes) -> Result<Option<Assignments>, Compacted> {
+    fn gather(&self, after: Revision) -> Result<Option<Assignments>, Compacted> {
+        let (revision, changes) = self.submitter.history.changes_of(&self.node, after)?;
         let (mut changed, mut removed): (Vec<Arc<Pod>>, Vec<(Key, Uid)>) = (Vec::new(), Vec::new());
         let ours = |object: &Option<Object>| match object {
             Some(Object::Pod(pod)) if pod.node_name == self.node => Some(Arc::clone(pod)),
             Some(_) | None => None,
         };
-        while let Some(change) = changes.try_next()? {
+        for change in changes {
             match (ours(&change.before), ours(&change.after)) {
                 (_, Some(pod)) => {
                     changed.retain(|known| known.key() != change.key);
@@ -94,7 +95,6 @@ impl LocalLink {
                 (None, None) => {}
             }
         }
-        let revision = changes.position();
         let has_changed = !changed.is_empty() || !removed.is_empty();
         Ok(has_changed.then_some(Assignments::Changes { revision, changed, removed }))
     }
@@ -148,11 +148,10 @@ impl NodeLink for LocalLink {
         self.known().await?;
         let Some(after) = after else { return self.snapshot().await };
         let agent = self.submitter.history.agent_of(&self.node);
-        let mut changes = Changes::new(Arc::clone(&self.submitter.history), after);
         loop {
             // From here on nothing is missed.
             let told = agent.told();
-            match self.gather(&mut changes) {
+            match self.gather(after) {
                 Ok(Some(difference)) => return Ok(difference),
                 Ok(None) => told.await,
                 Err(Compacted { .. }) => return self.snapshot().await,
@@ -214,13 +213,15 @@ impl NodeLink for LocalLink {
     async fn network(&self, after: Option<Revision>) -> Result<NetworkAt, LinkError> {
         self.known().await?;
         if let Some(after) = after {
-            let mut changes = Changes::new(Arc::clone(&self.submitter.history), after);
-            // Behind what is remembered of changes is as good as changed.
-            while let Ok(change) = changes.next().await {
-                self.known().await?;
-                if concerns_network(&change) {
+            let history = &self.submitter.history;
+            loop {
+                // From here on nothing is missed.
+                let told = history.networked();
+                if history.network() > after {
                     break;
                 }
+                told.await;
+                self.known().await?;
             }
         }
         Ok(NetworkAt::of(&self.submitter.history.world(), &self.node))
