@@ -14,7 +14,7 @@ use super::local_link::LocalLink;
 use super::nodes::{Nodes, OwnNode};
 use super::set_up::set_up;
 use super::standing::Standing;
-use super::submit::{Submitter, Uids};
+use super::submit::{NodeTurns, Submitter, Uids};
 use crate::api::Rejection;
 use crate::controller::{Controller, built_in};
 use crate::model::Uid;
@@ -185,7 +185,8 @@ impl ClusterBuilder {
         );
         let control = tokio::spawn(control.run());
         let (clock, uids) = (Arc::clone(&self.clock), self.uids.clone());
-        let submitter = Submitter { clock, uids, store, history, commands, standing };
+        let node_turns = NodeTurns::default();
+        let submitter = Submitter { clock, uids, store, history, commands, standing, node_turns };
         let id = match set_up(&submitter).await {
             Ok(id) => id,
             Err(rejection) => {

@@ -105,7 +105,7 @@ enum Settled {
 enum Event {
     Batches(Vec<Batch>),
     Commands(Vec<Command>),
-    Committed(Settled),
+    Committed(Vec<Settled>),
     Lost,
     Timeout,
 }
@@ -242,7 +242,7 @@ impl Control {
                         break;
                     }
                 }
-                Event::Committed(settled) => self.settled(settled),
+                Event::Committed(settled) => settled.into_iter().for_each(|it| self.settled(it)),
                 Event::Lost => {
                     reader.abort();
                     if !self.reload().await {
@@ -255,6 +255,9 @@ impl Control {
                         engine.handle_timeout(self.clock.now());
                     }
                 }
+            }
+            if self.obey_waiting().is_break() {
+                break;
             }
         }
         reader.abort();
@@ -324,11 +327,12 @@ impl Control {
             count = batches.recv_many(&mut new, BATCHES_PER_TURN_MAX) => {
                 if count == 0 { Event::Lost } else { Event::Batches(new) }
             }
-            Some(done) = self.commits.join_next() => match done {
-                Ok(settled) => Event::Committed(settled),
-                // The task panicked or was aborted; the ticket's key is held until a reload.
-                Err(_) => Event::Lost,
-            },
+            Some(done) = self.commits.join_next() => {
+                let more = std::iter::from_fn(|| self.commits.try_join_next());
+                let settled: Result<_, _> = std::iter::once(done).chain(more).collect();
+                // A task that panicked or was aborted: the ticket's key is held until a reload.
+                settled.map_or(Event::Lost, Event::Committed)
+            }
             _ = self.commands.recv_many(&mut commands, COMMANDS_PER_TURN_MAX) => Event::Commands(commands),
             () = timeout => Event::Timeout,
             () = tokio::time::sleep(LOOK_AROUND) => Event::Timeout,
@@ -337,12 +341,12 @@ impl Control {
     }
 
     fn take_in(&mut self, batches: &[Batch]) {
-        let mut written = self.history.written();
         let take = |batch: &Batch| Commit {
             revision: batch.revision,
+            // Held for one batch at a time: requests wait for it.
             changes: self
                 .mind
-                .handle_batch(batch, &mut written)
+                .handle_batch(batch, &mut self.history.written())
                 .into_iter()
                 .map(Arc::new)
                 .collect(),
@@ -354,8 +358,15 @@ impl Control {
                 .sum(),
         };
         let commits = batches.iter().map(take).collect();
-        drop(written);
         self.history.publish(self.mind.world().clone(), commits);
+    }
+
+    /// Takes in the commands that wait: in a rollout there is always something committed, and what is heard of nodes must not
+    /// wait for an end of that.
+    fn obey_waiting(&mut self) -> ControlFlow<()> {
+        let waiting = std::iter::from_fn(|| self.commands.try_recv().ok());
+        let waiting: Vec<_> = waiting.take(COMMANDS_PER_TURN_MAX).collect();
+        if waiting.is_empty() { ControlFlow::Continue(()) } else { self.obey(waiting) }
     }
 
     /// Takes commands in; breaks when one says to stop, and when there can be none any more.

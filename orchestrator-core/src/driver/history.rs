@@ -454,7 +454,6 @@ mod tests {
         node.status.addresses = vec![crate::model::NodeAddress {
             kind: "InternalIP".to_owned(),
             address: "192.0.2.1".to_owned(),
-            ..Default::default()
         }];
         let with: Object = node.into();
         assert_eq!(with.key(), Key::node("n"));

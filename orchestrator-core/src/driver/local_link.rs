@@ -64,7 +64,7 @@ impl LocalLink {
 
     async fn submit(&self, request: &Request) -> Result<Object, Rejection> {
         let caller = Caller::Node { name: self.node.clone() };
-        self.submitter.submit(&caller, request).await.map(|effect| effect.reply)
+        self.submitter.submit_of_node(&caller, request).await.map(|effect| effect.reply)
     }
 
     /// Every pod of the node. What another server has told its agent must be in it: what is not, is taken for gone (S19).

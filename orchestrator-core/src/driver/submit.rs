@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::clock::Clock;
 use super::control::{Command, newest};
@@ -17,6 +17,9 @@ use crate::world::{Proposal, World};
 
 /// How often a request is decided anew when others write to the same object meanwhile.
 const ATTEMPTS_MAX: usize = 32;
+/// How many writes of nodes are decided and committed at a time; others wait for their turn, first come first served. What is heard of
+/// nodes would else stand behind as many writes as a thousand agents have.
+const NODE_WRITES_AT_ONCE_MAX: usize = 128;
 /// How long a request waits for the store to say what became of a commit, and for the world to show it.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(30);
 
@@ -46,9 +49,32 @@ pub(super) struct Submitter {
     pub(super) history: Arc<History>,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) standing: Arc<Standing>,
+    pub(super) node_turns: NodeTurns,
+}
+
+/// Whose turn it is of those nodes that write.
+#[derive(Clone, Debug)]
+pub(super) struct NodeTurns(Arc<Semaphore>);
+
+impl Default for NodeTurns {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(NODE_WRITES_AT_ONCE_MAX)))
+    }
 }
 
 impl Submitter {
+    /// Decides and commits what a node's agent asks for, when it is its turn.
+    pub(super) async fn submit_of_node(
+        &self,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<Effect, Rejection> {
+        let turn = self.node_turns.0.acquire().await;
+        let submitted = self.submit(caller, request).await;
+        drop(turn);
+        submitted
+    }
+
     /// Decides a request and commits what it comes to. When this returns, the world shows it.
     pub(super) async fn submit(
         &self,

@@ -24,8 +24,9 @@ use crate::world::EventNote;
 
 /// How long a call of the link may take, in milliseconds.
 pub(super) const LINK_TIMEOUT_MS: u64 = 15_000;
-/// How many status writes fly together.
-pub(super) const STATUS_WRITES_MAX_IN_FLIGHT: usize = 16;
+/// How many status writes fly together. Each has a connection of its own, of which the link keeps a few; more of them at once are not
+/// sooner done where a thousand agents write.
+pub(super) const STATUS_WRITES_MAX_IN_FLIGHT: usize = 4;
 /// How many checks are done at a time.
 pub(super) const PROBES_MAX_IN_FLIGHT: usize = 64;
 /// How many notes to people wait at most; the oldest are dropped.
