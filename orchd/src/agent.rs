@@ -12,6 +12,7 @@ use orchestrator_core::model::NETWORK_KEY_ANNOTATION;
 use orchestrator_core::node::NodeStreams;
 use orchestrator_core::runtime::Scope;
 use orchestrator_http::{ClientError, HttpLink, Membership, serve_streams, write_private};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::agent_id::agent_id;
@@ -80,7 +81,7 @@ pub async fn agent(args: AgentArgs) -> anyhow::Result<()> {
         _ = signals.any() => return Ok(()),
     };
     let ready = tokio::select! {
-        () = running.link.ready() => true,
+        () = running.ready() => true,
         _ = signals.any() => false,
     };
     if ready {
@@ -100,6 +101,8 @@ struct Running {
     node: String,
     runtime: RunningRuntime,
     tasks: JoinSet<()>,
+    /// Becomes true when nothing passes in clear that must not; `None` where there is no network to keep.
+    sealed: Option<watch::Receiver<bool>>,
     scope: Scope,
     dir: PathBuf,
     /// Held as long as the agent runs.
@@ -133,6 +136,7 @@ impl Running {
         if let Some(keeper) = &keeper {
             config.annotations.insert(NETWORK_KEY_ANNOTATION.to_owned(), keeper.public_key());
         }
+        let sealed = keeper.as_ref().map(NetworkKeeper::sealed);
         let agent = Agent::spawn(config, runtime.shared(), Arc::new(link.clone()));
         let mut tasks = JoinSet::new();
         if let Some(keeper) = keeper {
@@ -141,7 +145,16 @@ impl Running {
         tasks.spawn(reach(link.clone(), agent.streams()));
         tasks.spawn(renew(link.clone(), path.clone()));
         tasks.spawn(keep_servers(link.clone(), path.clone()));
-        Ok(Self { agent, link, node, runtime, tasks, scope, dir: path, _lock: lock })
+        Ok(Self { agent, link, node, runtime, tasks, sealed, scope, dir: path, _lock: lock })
+    }
+
+    /// Waits until the node is ready, and its traffic encrypted if it is to be.
+    async fn ready(&self) {
+        self.link.ready().await;
+        if let Some(mut sealed) = self.sealed.clone() {
+            // The keeper lives as long as its task, and that as long as this.
+            let _ = sealed.wait_for(|sealed| *sealed).await;
+        }
     }
 
     async fn stop(mut self, stop_pods: bool) {

@@ -14,6 +14,7 @@ use orchestrator_net::{
     NetError, NodeKey, PodNetwork, PodWires, Privilege, privilege, wire_privilege,
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::out;
 use crate::runtime::RunningRuntime;
@@ -49,6 +50,10 @@ pub struct NetworkKeeper {
     bridge: Option<u32>,
     /// Until when new pods wait for the network.
     awaited_until: Option<Instant>,
+    /// Whether what must not pass in clear is known not to.
+    sealed: watch::Sender<bool>,
+    /// Whether the kernel was seen to send what is for other nodes' pods to WireGuard, the last time.
+    is_encrypted: bool,
 }
 
 /// What is in the file.
@@ -102,6 +107,8 @@ impl NetworkKeeper {
             scope,
             bridge: None,
             awaited_until,
+            sealed: watch::Sender::new(false),
+            is_encrypted: false,
         }))
     }
 
@@ -110,9 +117,16 @@ impl NetworkKeeper {
         self.public_key.clone()
     }
 
+    /// Is told once the node may say that it is ready: when the cluster encrypts nothing or, where it does, when the kernel was seen to send what
+    /// is for other nodes' pods to WireGuard.
+    pub fn sealed(&self) -> watch::Receiver<bool> {
+        self.sealed.subscribe()
+    }
+
     /// Does so until dropped.
     pub async fn run(mut self) {
         let mut network = own(read(&self.file), &self.agent);
+        let mut is_told = false;
         let mut asking = Box::pin(ask(self.link.clone(), None));
         if let Some(known) = &network {
             self.apply(known).await;
@@ -125,6 +139,9 @@ impl NetworkKeeper {
                         self.apply(network).await;
                     }
                     self.await_no_longer();
+                    if is_told {
+                        self.seal(network.as_ref());
+                    }
                     continue;
                 }
             };
@@ -146,6 +163,8 @@ impl NetworkKeeper {
             if network.is_none() && !news.is_expected {
                 self.do_without();
             }
+            self.seal(network.as_ref());
+            is_told = true;
         }
     }
 
@@ -164,15 +183,29 @@ impl NetworkKeeper {
         self.docker.use_own_networks();
     }
 
+    /// Says so when what must not pass in clear is known not to. Without a network pods of this node reach none of others.
+    fn seal(&self, network: Option<&NodeNetwork>) {
+        let is_sealed = match network {
+            Some(network) => !network.encrypted || self.is_encrypted,
+            None => self.awaited_until.is_none(),
+        };
+        if is_sealed {
+            self.sealed.send_replace(true);
+        }
+    }
+
     async fn apply(&mut self, network: &NodeNetwork) {
+        self.is_encrypted = false;
         let outcome = match self.own.apply(network).await {
             Ok(kernel) => {
                 let pods = self.tie_pods(&kernel).await;
                 let (bridge, slice) = (kernel.bridge.clone(), kernel.slice);
                 self.docker.use_bridge(PodBridge { bridge, slice });
                 self.awaited_until = None;
+                let checked = self.own.check_encrypted(&kernel).await;
+                self.is_encrypted = network.encrypted && checked.is_ok();
                 let put = self.put_pods_on_bridge(&kernel).await;
-                put.map_err(anyhow::Error::from).and(pods)
+                checked.and(put).map_err(anyhow::Error::from).and(pods)
             }
             Err(error) => {
                 // Pods run, and are reached from their own node.

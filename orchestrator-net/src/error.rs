@@ -4,6 +4,17 @@
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NetError {
+    /// What is to be encrypted would go another way. The packet filter drops it there.
+    #[error(
+        "what is for {pod}, a pod of another node, would leave through interface {interface:?} and not through WireGuard, and so is dropped; \
+         a route or rule of somebody else is in the way (`ip route get {pod}`)"
+    )]
+    Astray {
+        /// The address of a pod.
+        pod: std::net::Ipv4Addr,
+        /// The device that it would leave through.
+        interface: String,
+    },
     /// A device of the wanted name exists and is something else.
     #[error("interface {name:?} exists and is no {wanted}; it was made by somebody else")]
     Foreign {

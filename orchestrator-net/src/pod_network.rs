@@ -98,6 +98,17 @@ impl PodNetwork {
         wireguard.map(|_| wanted)
     }
 
+    /// Asks the kernel, for each other node, whether it sends what is for that one's pods to WireGuard; does nothing when traffic is not to be
+    /// encrypted. It proves that routes and rules, also those of others, lead there now. It does not prove that the other end answers.
+    ///
+    /// # Errors
+    /// [`NetError::Astray`] when one would be sent another way; and what the kernel refuses to tell.
+    pub async fn check_encrypted(&self, kernel: &KernelNetwork) -> Result<(), NetError> {
+        let Some(wireguard) = &kernel.wireguard else { return Ok(()) };
+        let links = Links::read(&self.handle).await?;
+        route::check(&self.handle, &links, kernel, &wireguard.name).await
+    }
+
     /// The number of the node's bridge; another one when somebody has removed it and [`Self::apply`] has made it again.
     ///
     /// # Errors

@@ -13,9 +13,12 @@ use orchestrator_core::node::{KernelNetwork, NextHop};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use crate::error::{NetError, is_errno};
+use crate::link::Links;
 
 /// Marks our routes; of the numbers that nobody has been given.
 pub(crate) const PROTOCOL: RouteProtocol = RouteProtocol::Other(0x6f);
+/// Where the first pod of a slice is: after the bridge.
+const POD: u32 = 2;
 pub(crate) const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// How a slice is reached, as the kernel has it.
@@ -91,6 +94,37 @@ pub(crate) async fn apply(
         };
         let outcome = handle.route().add(message.build()).replace().execute().await;
         outcome.map_err(NetError::netlink(format!("making the route to {to}")))?;
+    }
+    Ok(())
+}
+
+/// Asks the kernel where it would send what is for pods of other nodes, and takes no answer but the one device. Others' rules and routes
+/// have a say in that, and only the kernel knows them all.
+pub(crate) async fn check(
+    handle: &Handle,
+    links: &Links,
+    wanted: &KernelNetwork,
+    device: &str,
+) -> Result<(), NetError> {
+    for slice in wanted.routes.keys() {
+        let pod = slice.at(POD).unwrap_or(slice.first());
+        let question = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(pod, 32)
+            .source_prefix(wanted.bridge.address, 32)
+            .build();
+        let answers = handle.route().get(question).execute();
+        let answers: Vec<RouteMessage> = answers
+            .try_collect()
+            .await
+            .map_err(NetError::netlink(format!("asking for the route to {pod}")))?;
+        let interface = answers.iter().flat_map(|it| &it.attributes).find_map(|it| match it {
+            RouteAttribute::Oif(index) => links.name(*index),
+            _ => None,
+        });
+        if interface != Some(device) {
+            let interface = interface.unwrap_or("?").to_owned();
+            return Err(NetError::Astray { pod, interface });
+        }
     }
     Ok(())
 }

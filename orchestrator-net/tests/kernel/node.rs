@@ -74,7 +74,7 @@ impl Node {
         }];
     }
 
-    /// Applies its network, as its agent does every few seconds; starts that first.
+    /// Applies and checks its network, as its agent does every few seconds; starts that first.
     pub fn apply(&mut self) -> Result<(), String> {
         let (own, runtime) = self.agent.get_or_insert_with(|| {
             let scope = Scope { cluster: "ctest".to_owned(), node: self.name.to_owned() };
@@ -91,8 +91,11 @@ impl Node {
         });
         let (own, runtime, network) = (Arc::clone(own), Arc::clone(runtime), self.network.clone());
         self.machine.run(move || {
-            let applied = runtime.block_on(own.apply(&network));
-            applied.map(drop).map_err(|error| format!("{error}: {error:?}"))
+            let applied = runtime.block_on(async {
+                let kernel = own.apply(&network).await?;
+                own.check_encrypted(&kernel).await
+            });
+            applied.map_err(|error| format!("{error}: {error:?}"))
         })
     }
 

@@ -130,18 +130,20 @@ fn what_passes_between_pods_is_encrypted_when_asked_for_and_otherwise_does_not_p
         let capture = Capture::of(&[CANARY]);
         everyone_reads_everyone(rig).await;
 
-        // Fails closed: WireGuard ends with the agent, and others' routes to it lead nowhere else.
+        // Fails closed: without WireGuard, which ends with the agent unless it is the kernel's, routes lead nowhere else.
         rig.node("a").kill_agent();
+        if let Some(device) = wireguard(rig) {
+            run(rig, &format!("ip link del {device}"));
+        }
         let pods = rig.pods().await;
         for (reader, served) in [("a", "b"), ("b", "a")] {
             let pod = pods.iter().find(|pod| pod.node_name == served).expect("there");
             let page = read(rig, reader, &pod.status.pod_ip).await.expect("it runs");
             assert!(!page.contains(CANARY), "{reader}: {page}");
         }
-        rig.node("a").start_agent().await;
+        is_ready_only_when_nothing_would_go_another_way(rig).await;
         everyone_reads_everyone(rig).await;
-        let links = run(rig, "ip -o link show type tun");
-        let device = links.split(": ").nth(1).expect("WireGuard's");
+        let device = wireguard(rig).expect("it is back");
         run(rig, &format!("ip link del {device}"));
         everyone_reads_everyone(rig).await;
         assert_eq!(capture.stop(), [0], "nothing of a page was on the line");
@@ -177,6 +179,50 @@ fn l12_pods_that_come_and_go_leave_no_device_address_route_or_rule() {
         })
         .await;
     });
+}
+
+/// Starts the agent of `a`, which was killed, while a route of somebody else leads what is for pods of `b` away from WireGuard.
+async fn is_ready_only_when_nothing_would_go_another_way(rig: &mut ClusterRig) {
+    until_ready_is(rig, "a", false).await;
+    let node = rig.client.get(&Key::cluster(Kind::Node, "b")).await.expect("it has joined");
+    let slice = node["spec"]["podCIDR"].as_str().expect("a slice").to_owned();
+    let (first, to) = (slice.trim_end_matches("/24"), rig.nodes["b"].machine.address());
+    run(rig, &format!("ip route add {first}/25 via {to}"));
+    rig.node("a").launch_agent();
+    until_ready_is(rig, "a", true).await;
+    let dir = rig.nodes["a"].machine.dir().to_owned();
+    let said = |file: &str| std::fs::read_to_string(dir.join(file)).unwrap_or_default();
+    poll("it says what is wrong", || async {
+        let log = said("agent.log");
+        if log.contains("and so is dropped") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    assert_eq!(said("agent.out"), "", "it is not ready");
+    run(rig, &format!("ip route del {first}/25 via {to}"));
+    poll("the agent is ready", || async {
+        let out = said("agent.out");
+        if out.starts_with("ready ") { Ok(()) } else { Err(out) }
+    })
+    .await;
+}
+
+/// Waits until the server has it that a node is ready, or is not.
+async fn until_ready_is(rig: &ClusterRig, node: &str, wanted: bool) {
+    poll(&format!("{node} is ready: {wanted}"), || async {
+        let node = rig.client.get(&Key::cluster(Kind::Node, node)).await.expect("it has joined");
+        let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
+        let is_ready = ready.is_some_and(|condition| condition["status"] == "True");
+        if is_ready == wanted { Ok(()) } else { Err(conditions) }
+    })
+    .await;
+}
+
+/// The device of machine `a` for WireGuard, if there is one.
+fn wireguard(rig: &ClusterRig) -> Option<String> {
+    let links = run(rig, "ip -o link");
+    let mut words = links.split([' ', ':']);
+    words.find(|word| word.starts_with("orcw")).map(str::to_owned)
 }
 
 /// All that the network of machine `a` is made of, but for counters, and for states that the kernel tells a moment late.
