@@ -50,6 +50,14 @@ pub(crate) fn write(dir: &Path, host_name: &str, address: Ipv4Addr) -> io::Resul
     Ok(())
 }
 
+/// Writes them unless they are there: what containers have changed in them stays.
+pub(crate) fn write_missing(dir: &Path, host_name: &str, address: Ipv4Addr) -> io::Result<()> {
+    match [HOSTS, RESOLVER].iter().all(|file| dir.join(file).exists()) {
+        true => Ok(()),
+        false => write(dir, host_name, address),
+    }
+}
+
 /// Removes them.
 pub(crate) fn remove(dir: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(dir) {
@@ -112,6 +120,9 @@ mod tests {
             .expect("written");
         let text = std::fs::read_to_string(own.join(HOSTS)).expect("there");
         assert!(text.ends_with("10.64.0.7\tweb-1\n"), "{text}");
+        std::fs::write(own.join(RESOLVER), "changed").expect("written");
+        write_missing(&own, "web-1", Ipv4Addr::new(10, 64, 0, 7)).expect("nothing is missing");
+        assert_eq!(std::fs::read_to_string(own.join(RESOLVER)).expect("there"), "changed");
         let shown = &mounts(&own)[0];
         assert_eq!(shown.source.as_deref(), own.join(HOSTS).to_str());
         assert_eq!(shown.target.as_deref(), Some("/etc/hosts"));

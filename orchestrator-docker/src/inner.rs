@@ -145,6 +145,13 @@ impl Inner {
                 let found = self.adopt(name, &labels, error).await?;
                 let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
                 let tied = labels.and_then(Tied::read);
+                if let Some(tied) = &tied {
+                    let outcome = self.ties.complete(tied, &translate::host_name(&spec.name)).await;
+                    outcome.map_err(|error| RuntimeError::Backend {
+                        action: action(),
+                        source: error.into(),
+                    })?;
+                }
                 (observe::detail(found).phase, tied)
             }
             Err(error) if is_image_missing(&error) => {

@@ -120,16 +120,28 @@ impl Ties {
         Ok(tied)
     }
 
-    /// Takes note of what has become of one that was begun: which sandbox is there now, if any.
+    /// Takes note of what has become of one that was begun: which sandbox is there now, if that is known. When it is not, the
+    /// one that was begun may be there: its files stay until a listing shows that it is not.
     pub(crate) async fn settle(&self, begun: &Tied, there: Option<&Tied>) {
         let mut known = self.known.lock().await;
         known.coming.remove(&begun.wire.address);
-        if let (Some(in_use), Some(there)) = (&mut known.in_use, there) {
+        let Some(there) = there else {
+            known.in_use = None;
+            return;
+        };
+        if let Some(in_use) = &mut known.in_use {
             in_use.insert(there.wire.address);
         }
-        if there != Some(begun) {
+        if there != begun {
             remove_files(begun);
         }
+    }
+
+    /// Sees to it that a sandbox that was found has its files: it may have come when it was thought not to.
+    pub(crate) async fn complete(&self, tied: &Tied, host_name: &str) -> std::io::Result<()> {
+        // Not while files of sandboxes that are gone are looked for.
+        let _known = self.known.lock().await;
+        files::write_missing(&tied.files, host_name, tied.wire.address)
     }
 
     /// Has the next address be chosen by a new listing.

@@ -299,7 +299,11 @@ fn who_has_no_good_token_or_name_or_directory_does_not_join() {
 
     let stranger = start_server("127.0.0.1:0", temp());
     let strange = token(&stranger);
-    refused(&mut joining(&server, &strange, "b", dir.path()), 1, "it is not a server of the cluster");
+    refused(
+        &mut joining(&server, &strange, "b", dir.path()),
+        1,
+        "it is not a server of the cluster",
+    );
     drop(stranger);
 
     let listed = server.done(&["token", "list"]);

@@ -115,8 +115,8 @@ impl ClusterRig {
     }
 
     /// Boots a machine with a server of another cluster.
-    pub async fn boot_stranger(&self) -> ServerMachine {
-        ServerMachine::start(&self.lan, "stranger").await
+    pub async fn boot_stranger(&self, name: &str) -> ServerMachine {
+        ServerMachine::start(&self.lan, name).await
     }
 
     /// A node.

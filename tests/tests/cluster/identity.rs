@@ -120,7 +120,7 @@ fn f42_a_token_that_was_used_and_the_certificate_of_a_node_that_was_removed_are_
 fn f42_a_token_that_was_changed_revoked_or_made_elsewhere_lets_nobody_in_and_says_why() {
     ClusterRig::share(async |rig| {
         let before = rig.deployed("web", REPLICAS).await;
-        let stranger = rig.boot_stranger().await;
+        let stranger = rig.boot_stranger("elsewhere").await;
         for run in rig.runs() {
             let url = rig.server.url();
             let good = rig.token(&[]).await;
@@ -191,7 +191,7 @@ fn f42_an_agent_whose_certificate_is_over_comes_back_for_thirty_days_and_is_then
 fn f42_a_server_that_another_authority_vouches_for_is_told_nothing() {
     ClusterRig::share(async |rig| {
         let before = rig.deployed("web", REPLICAS).await;
-        let stranger = rig.boot_stranger().await;
+        let stranger = rig.boot_stranger("astray").await;
         for run in rig.runs() {
             // An agent that is led to another cluster's server: by its own will, and by what is in a copied directory.
             let copy = rig.node("c").machine.dir().join(format!("led-astray-{run}"));
