@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use orchestrator_core::model::is_dns_subdomain;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 /// Reads a whole number within bounds.
@@ -48,6 +49,17 @@ pub fn url(text: &str) -> Result<String, String> {
     }
 }
 
+/// Reads the name of a node.
+///
+/// # Errors
+/// What can be none, with an example.
+pub fn node_name(text: &str) -> Result<String, String> {
+    match is_dns_subdomain(text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("{text:?} can be no name of a node, such as node-1")),
+    }
+}
+
 /// Reads a log filter: levels, for everything or for a module.
 ///
 /// # Errors
@@ -74,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_number_no_address_or_no_filter_is_refused_with_what_would_be() {
+    fn what_is_no_number_address_name_or_filter_is_refused_with_what_would_be() {
         assert_eq!(number("3", 0..=i32::MAX), Ok(3));
         for text in ["-1", "1.5", "", "2147483648", "x"] {
             let message = number(text, 0..=i32::MAX).expect_err(text);
@@ -89,6 +101,11 @@ mod tests {
         for text in ["10.0.0.1:6443", "http://a:1", "https://a", "https://:1", "https://a/b:1"] {
             let message = url(text).expect_err(text);
             assert!(message.contains("such as https://10.0.0.1:6443"), "{message}");
+        }
+        assert_eq!(node_name("node-1"), Ok("node-1".to_owned()));
+        for text in ["", "A", "a b", "a/b", "-a"] {
+            let message = node_name(text).expect_err(text);
+            assert!(message.contains("such as node-1"), "{message}");
         }
         for text in ["", "warn", "DEBUG", "off", "info,orchestrator_core=trace", "a::b=error"] {
             assert!(log_filter(text).is_ok(), "{text}");

@@ -12,7 +12,7 @@ use super::get::{GetArgs, Output, get};
 use super::session::{ClientArgs, Session};
 use super::wait::{Outcome, Verdict, until};
 use super::{duration, text_at};
-use crate::arguments::number;
+use crate::arguments::{node_name, number};
 use crate::out::{Stop, line, remark};
 
 pub const EXAMPLES: &str = "\
@@ -38,6 +38,7 @@ pub enum NodeVerb {
     /// Give a node no new pods; those it has stay
     Cordon {
         /// The node
+        #[arg(value_parser = node_name)]
         name: String,
         #[command(flatten)]
         client: ClientArgs,
@@ -45,6 +46,7 @@ pub enum NodeVerb {
     /// Let a node have new pods again
     Uncordon {
         /// The node
+        #[arg(value_parser = node_name)]
         name: String,
         #[command(flatten)]
         client: ClientArgs,
@@ -52,6 +54,7 @@ pub enum NodeVerb {
     /// Give a node no new pods and move those it has elsewhere, as their disruption budgets allow
     Drain {
         /// The node
+        #[arg(value_parser = node_name)]
         name: String,
         /// Evict pods too that nobody will make anew elsewhere
         #[arg(long)]
@@ -68,6 +71,7 @@ pub enum NodeVerb {
     /// Take a node out of the cluster: its agent is refused from then on, and its pods are made anew elsewhere
     Remove {
         /// The node
+        #[arg(value_parser = node_name)]
         name: String,
         /// Also one that still has pods
         #[arg(long)]

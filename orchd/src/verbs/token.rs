@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use orchestrator_core::model::{Kind, Time, is_dns_subdomain};
+use orchestrator_core::model::{Kind, Time};
 use orchestrator_http::{
     DeleteParams, JOIN_TOKEN_NAMESPACE, JOIN_TOKEN_PREFIX, JOIN_TOKEN_TYPE, JoinRole, JoinToken,
     Selector, WriteParams, brief_duration, join_token_key,
@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::columns::Columns;
 use super::session::{ClientArgs, Session};
 use super::{duration, json, text_at};
+use crate::arguments::node_name;
 use crate::clock::seconds_now;
 use crate::out::{line, text, usage};
 
@@ -43,7 +44,7 @@ pub enum TokenVerb {
         #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "1h")]
         ttl: Duration,
         /// The only node name that it is good for [default: any that is free]
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", value_parser = node_name)]
         node: Option<String>,
         #[command(flatten)]
         client: ClientArgs,
@@ -88,9 +89,6 @@ async fn create(
 ) -> anyhow::Result<()> {
     if ttl.is_zero() || ttl > TTL_MAX {
         return Err(usage("--ttl: more than nothing and at most 24h is needed"));
-    }
-    if let Some(node) = node.filter(|node| !is_dns_subdomain(node)) {
-        return Err(usage(format!("--node: {node:?} can be no name of a node, such as node-1")));
     }
     line(new_token(session, role, ttl, node).await?.reveal())
 }

@@ -275,6 +275,9 @@ fn a_node_is_drained_closed_opened_and_taken_out() {
     assert_eq!(server.done(&["node", "list", "-o", "name"]), "node/b\n");
     let said = server.refused(1, &["node", "remove", "a"]);
     assert!(said.contains("orchd get nodes"), "{said}");
+    let said = server.refused(2, &["node", "remove", ""]);
+    assert!(said.contains("can be no name of a node"), "{said}");
+    assert_eq!(server.done(&["node", "list", "-o", "name"]), "node/b\n", "not all of them");
     // Its agent is of the cluster no more, whatever it keeps in its directory, until it joins anew.
     let dir = a.kill();
     let kept = server.kubeconfig.clone();

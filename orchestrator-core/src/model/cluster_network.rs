@@ -1,5 +1,7 @@
 //! `ClusterNetwork`: the setting of the network between pods, a ConfigMap that the first server records.
 
+use std::net::Ipv4Addr;
+
 use super::cidr::Cidr;
 use super::config_map::ConfigMap;
 use super::ids::{Key, Kind};
@@ -20,6 +22,13 @@ const POD_CIDR: &str = "podCIDR";
 const ENCRYPTED: &str = "encrypted";
 /// In place of a range: pods are reached from their own node alone.
 const NONE: &str = "none";
+
+/// Addresses that no machine on a network can have: "this network", loopback, multicast and what is reserved.
+const NOBODYS: [Cidr; 3] = [
+    Cidr::around(Ipv4Addr::UNSPECIFIED, 8),
+    Cidr::around(Ipv4Addr::LOCALHOST, 8),
+    Cidr::around(Ipv4Addr::BROADCAST, 3),
+];
 
 /// How pods of different nodes reach each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +53,7 @@ impl ClusterNetwork {
         Key::new(Kind::ConfigMap, NAMESPACE, NAME)
     }
 
-    /// Checks that a range has room for slices.
+    /// Checks that a range has room for slices, and is of addresses that machines may have.
     ///
     /// # Errors
     /// What would be right.
@@ -52,6 +61,12 @@ impl ClusterNetwork {
         if range.prefix() < 8 || range.prefix() > SLICE_PREFIX {
             return Err(format!(
                 "{range} must have a size from /8 to /{SLICE_PREFIX}: each node gets a /{SLICE_PREFIX} of it"
+            ));
+        }
+        if NOBODYS.into_iter().any(|nobodys| range.overlaps(nobodys)) {
+            return Err(format!(
+                "{range} must be of addresses that machines may have, such as {POD_CIDR_DEFAULT}: not of \"this network\", loopback, multicast or \
+                 what is reserved"
             ));
         }
         Ok(())
@@ -111,9 +126,15 @@ mod tests {
         let map = setting.to_config_map();
         assert_eq!(ClusterNetwork::read(&map), Ok(Some(setting)));
         assert_eq!(ClusterNetwork::read(&ClusterNetwork::none()), Ok(None));
-        for (field, value) in
-            [(POD_CIDR, "10.0.0.0/25"), (POD_CIDR, "x"), (ENCRYPTED, "yes"), (ENCRYPTED, "")]
-        {
+        for (field, value) in [
+            (POD_CIDR, "10.0.0.0/25"),
+            (POD_CIDR, "127.0.0.0/8"),
+            (POD_CIDR, "0.0.0.0/16"),
+            (POD_CIDR, "239.0.0.0/8"),
+            (POD_CIDR, "x"),
+            (ENCRYPTED, "yes"),
+            (ENCRYPTED, ""),
+        ] {
             let mut map = map.clone();
             map.data.insert(field.to_owned(), value.to_owned());
             let error = ClusterNetwork::read(&map).expect_err(value).to_string();

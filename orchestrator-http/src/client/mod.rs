@@ -103,7 +103,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::is_not_found`] when there is none; else as every request.
     pub async fn get(&self, key: &Key) -> Result<Value, ClientError> {
-        self.json(self.request(Method::GET, &object_path(key), &[])).await.map(|reply| reply.value)
+        self.json(self.request(Method::GET, &object_path(key)?, &[])).await.map(|reply| reply.value)
     }
 
     /// Lists objects of one namespace, or with `None` of all; every page of them.
@@ -201,7 +201,7 @@ impl Client {
         object: &Value,
         params: WriteParams,
     ) -> Result<Reply, ClientError> {
-        let path = object_path(key);
+        let path = object_path(key)?;
         self.json(self.with_body(Method::PUT, &path, &params.query(), "application/json", object))
             .await
     }
@@ -218,7 +218,7 @@ impl Client {
         params: WriteParams,
     ) -> Result<Reply, ClientError> {
         let media_type = crate::negotiate::THREE_WAY_TYPE;
-        let path = object_path(key);
+        let path = object_path(key)?;
         self.json(self.with_body(Method::PATCH, &path, &params.query(), media_type, manifest)).await
     }
 
@@ -233,7 +233,7 @@ impl Client {
         params: WriteParams,
     ) -> Result<Reply, ClientError> {
         let media_type = "application/merge-patch+json";
-        let path = object_path(key);
+        let path = object_path(key)?;
         self.json(self.with_body(Method::PATCH, &path, &params.query(), media_type, patch)).await
     }
 
@@ -242,7 +242,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn scale(&self, key: &Key, replicas: i32) -> Result<Reply, ClientError> {
-        let path = format!("{}/scale", object_path(key));
+        let path = format!("{}/scale", object_path(key)?);
         let patch = json!({ "spec": { "replicas": replicas } });
         let media_type = "application/merge-patch+json";
         self.json(self.with_body(Method::PATCH, &path, &[], media_type, &patch)).await
@@ -253,7 +253,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::is_not_found`] when there is none; else as every request.
     pub async fn delete(&self, key: &Key, params: &DeleteParams) -> Result<Reply, ClientError> {
-        let path = object_path(key);
+        let path = object_path(key)?;
         self.json(self.with_body(Method::DELETE, &path, &[], "application/json", &params.body()))
             .await
     }
@@ -312,7 +312,7 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn logs(&self, pod: &Key, params: &LogParams) -> Result<ByteStream, ClientError> {
-        let path = format!("{}/log", object_path(pod));
+        let path = format!("{}/log", object_path(pod)?);
         let response = self.send(self.request(Method::GET, &path, &params.query())).await?;
         Ok(ByteStream::new(response.into_body(), self.server().to_owned()))
     }

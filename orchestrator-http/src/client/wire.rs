@@ -3,6 +3,7 @@
 use http::HeaderValue;
 use orchestrator_core::model::{Key, Kind};
 
+use super::ClientError;
 use crate::query::percent_encode;
 
 /// Takes the text out of `299 - "text"`.
@@ -31,9 +32,13 @@ pub(super) fn collection_path(kind: Kind, namespace: Option<&str>) -> String {
     }
 }
 
-pub(super) fn object_path(key: &Key) -> String {
+/// The path of an object. Without a name it would be that of all the objects there are.
+pub(super) fn object_path(key: &Key) -> Result<String, ClientError> {
+    if key.name.is_empty() {
+        return Err(ClientError::Config(format!("the name of a {} must not be empty", key.kind)));
+    }
     let collection = collection_path(key.kind, Some(&key.namespace));
-    format!("{collection}/{}", percent_encode(&key.name))
+    Ok(format!("{collection}/{}", percent_encode(&key.name)))
 }
 
 #[cfg(test)]
@@ -42,11 +47,18 @@ mod tests {
 
     #[test]
     fn paths_are_those_of_kubernetes() {
+        let path = |key: Key| object_path(&key).expect("it has a name");
         let key = Key::new(Kind::Deployment, "default", "web");
-        assert_eq!(object_path(&key), "/apis/apps/v1/namespaces/default/deployments/web");
-        assert_eq!(object_path(&Key::node("n1")), "/api/v1/nodes/n1");
-        assert_eq!(object_path(&Key::pod("x", "../y")), "/api/v1/namespaces/x/pods/..%2Fy");
+        assert_eq!(path(key), "/apis/apps/v1/namespaces/default/deployments/web");
+        assert_eq!(path(Key::node("n1")), "/api/v1/nodes/n1");
+        assert_eq!(path(Key::pod("x", "../y")), "/api/v1/namespaces/x/pods/..%2Fy");
         assert_eq!(collection_path(Kind::Pod, None), "/api/v1/pods");
+    }
+
+    #[test]
+    fn an_object_without_a_name_is_not_taken_for_all_there_are() {
+        let refused = object_path(&Key::node("")).expect_err("no name");
+        assert_eq!(refused.to_string(), "the name of a Node must not be empty");
     }
 
     #[test]
