@@ -1,6 +1,8 @@
 //! `DataDir`: the directory in which an orchd, or an agent, keeps everything; refused when it is somebody else's.
 
+use std::fs::TryLockError;
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -36,6 +38,8 @@ const BESIDE: [&str; 9] =
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    /// The mark that a state is being restored, which is locked while it is.
+    filling: Option<std::fs::File>,
 }
 
 /// The directory used when none is given: `$XDG_DATA_HOME/orchd`, `~/.local/share/orchd`, or `/var/lib/orchd`.
@@ -82,14 +86,44 @@ impl DataDir {
         }
     }
 
-    /// Takes a directory to restore a state into: one that has none, or in which that was interrupted.
+    /// Takes a directory to restore a state into: one that has none, or in which that was interrupted. Nobody else does so meanwhile.
     pub fn begin_filling(path: &Path) -> anyhow::Result<Self> {
-        let begun = Self::open_as(path, DATABASE)?;
-        let has_state = [DATABASE, STORE].iter().any(|name| path.join(name).exists());
-        if has_state && !path.join(FILLING).exists() {
-            bail!("{} holds a state already; restore into another directory", path.display());
+        let mut begun = Self::open_as(path, DATABASE)?;
+        let mark = path.join(FILLING);
+        let refuse_state = |is_begun: bool| {
+            let has_state = [DATABASE, STORE].iter().any(|name| path.join(name).exists());
+            match has_state && !is_begun {
+                true => bail!(
+                    "{} holds a state already; restore into another directory",
+                    path.display()
+                ),
+                false => Ok(()),
+            }
+        };
+        refuse_state(mark.exists())?;
+        let failed = || format!("cannot write {}", mark.display());
+        let mut options = std::fs::File::options();
+        options.create(true).append(true).mode(0o600);
+        let mut file = options.open(&mark).with_context(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                bail!("another restore into {} is under way", path.display())
+            }
+            Err(TryLockError::Error(error)) => return Err(error).with_context(failed),
         }
-        begun.write(FILLING, "a state is being restored")?;
+        // The other one may have come to its end since.
+        let is_new = file.metadata().with_context(failed)?.len() == 0;
+        if let Err(refused) = refuse_state(!is_new && mark.exists()) {
+            begun.remove(FILLING)?;
+            return Err(refused);
+        }
+        if is_new {
+            let written =
+                file.write_all(b"a state is being restored\n").and_then(|()| file.sync_all());
+            written.with_context(failed)?;
+        }
+        begun.filling = Some(file);
         Ok(begun)
     }
 
@@ -113,7 +147,7 @@ impl DataDir {
                     .with_context(|| format!("cannot read the data directory {}", path.display()));
             }
         }
-        Ok(Self { path: path.to_owned() })
+        Ok(Self { path: path.to_owned(), filling: None })
     }
 
     /// The place for the state in the directory itself.
@@ -325,6 +359,23 @@ mod tests {
             let error = data.store(asked).expect_err("elsewhere").to_string();
             assert!(error.contains("--store etcd://a,b`"), "{error}");
         }
+    }
+
+    #[test]
+    fn one_restore_at_a_time_goes_into_a_directory() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let begin = || DataDir::begin_filling(dir.path());
+        let one = begin().expect("an empty directory is fine");
+        let error = begin().expect_err("another one is under way").to_string();
+        assert!(error.contains("another restore"), "{error}");
+        drop(one);
+        let again = begin().expect("it was interrupted");
+        assert!(DataDir::open(dir.path()).is_err(), "and no server starts meanwhile");
+        std::fs::write(dir.path().join("cluster.db"), "").expect("written");
+        again.is_filled().expect("filled");
+        let error = begin().expect_err("there is a state").to_string();
+        assert!(error.contains("holds a state already"), "{error}");
+        DataDir::open(dir.path()).expect("no mark is left");
     }
 
     #[test]
