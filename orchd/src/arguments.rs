@@ -1,7 +1,7 @@
 //! Values of flags: read strictly, and refused with what would be right.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -45,6 +45,20 @@ pub fn url(text: &str) -> Result<String, String> {
         }
         Some(_) | None => {
             Err("a URL with a port is needed, such as https://10.0.0.1:6443".to_owned())
+        }
+    }
+}
+
+/// Reads a name or an address by which a server is reached.
+///
+/// # Errors
+/// What can be none, with examples.
+pub fn host(text: &str) -> Result<String, String> {
+    match is_dns_subdomain(&text.to_ascii_lowercase()) || text.parse::<IpAddr>().is_ok() {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("a host name or an IP address is needed, such as orchd.example.com or 192.0.2.1"
+                .to_owned())
         }
     }
 }
@@ -101,6 +115,13 @@ mod tests {
         for text in ["10.0.0.1:6443", "http://a:1", "https://a", "https://:1", "https://a/b:1"] {
             let message = url(text).expect_err(text);
             assert!(message.contains("such as https://10.0.0.1:6443"), "{message}");
+        }
+        for text in ["orchd.example.com", "Orchd", "192.0.2.1", "2001:db8::1"] {
+            assert_eq!(host(text), Ok(text.to_owned()));
+        }
+        for text in ["", "bad name", "https://a", "a:6443", "-a"] {
+            let message = host(text).expect_err(text);
+            assert!(message.contains("such as orchd.example.com"), "{message}");
         }
         assert_eq!(node_name("node-1"), Ok("node-1".to_owned()));
         for text in ["", "A", "a b", "a/b", "-a"] {

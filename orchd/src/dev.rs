@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 
-use crate::arguments::address;
+use crate::arguments::{address, host};
 use crate::control_plane::Endpoint;
 use crate::data_dir::default_data_dir;
 use crate::instance::{Instance, Options};
@@ -22,7 +22,7 @@ pub struct DevArgs {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443", value_parser = address)]
     listen: SocketAddr,
     /// A host name by which clients reach it, beside those of this machine; may be repeated
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = host)]
     name: Vec<String>,
     /// What runs pods [default: docker when an engine answers, else process; an existing data directory keeps its own]
     #[arg(long, value_enum)]

@@ -8,7 +8,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use orchestrator_http::{join_as_server, refuse_stranger, sealing_keys_of_peers};
 use orchestrator_seal::KeyRing;
 
-use crate::arguments::{address, url};
+use crate::arguments::{address, host, url};
 use crate::clock::seconds_now;
 use crate::control_plane::{ControlPlane, Endpoint};
 use crate::data_dir::{DataDir, PKI, default_data_dir};
@@ -40,7 +40,7 @@ pub struct ServerArgs {
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:6443", value_parser = address)]
     listen: SocketAddr,
     /// A host name or address by which agents and clients reach the server, beside those of this machine; may be repeated
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = host)]
     name: Vec<String>,
     /// Where the state lies: sqlite:PATH or etcd://HOST:PORT,…/PREFIX [default: cluster.db in the data directory]
     #[arg(long, value_name = "URL", value_parser = StoreUrl::parse)]
@@ -161,8 +161,13 @@ async fn catch_up_on_keys(
 /// The URL by which other servers reach this one; none where the state can have no other.
 fn url_among(args: &ServerArgs, store: &StoreUrl) -> anyhow::Result<Option<String>> {
     let StoreUrl::Etcd(etcd) = store else {
-        return match &args.advertise {
-            Some(_) => Err(out::usage("--advertise: only a state in etcd has other servers")),
+        if args.advertise.is_some() {
+            return Err(out::usage("--advertise: only a state in etcd has other servers"));
+        }
+        return match args.etcd.first_given() {
+            Some(flag) => Err(out::usage(format!(
+                "{flag}: the state is not in an etcd; --store etcd://… says in which"
+            ))),
             None => Ok(None),
         };
     };

@@ -95,6 +95,13 @@ pub struct EtcdArgs {
 }
 
 impl EtcdArgs {
+    /// The first of these flags that is given and stands for itself: the others go with it.
+    pub fn first_given(&self) -> Option<&'static str> {
+        let given =
+            [("--etcd-ca", self.etcd_ca.is_some()), ("--etcd-user", self.etcd_user.is_some())];
+        given.into_iter().find_map(|(flag, is_given)| is_given.then_some(flag))
+    }
+
     fn options(&self, url: &str) -> anyhow::Result<EtcdOptions> {
         let mut options = EtcdOptions::from_url(url)?;
         if let Some(ca) = &self.etcd_ca {

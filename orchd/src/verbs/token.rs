@@ -43,7 +43,7 @@ pub enum TokenVerb {
         /// How long it is good, such as 10m; at most 24h
         #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "1h")]
         ttl: Duration,
-        /// The only node name that it is good for [default: any that is free]
+        /// The only node that it is good for, or server [default: any name that is free]
         #[arg(long, value_name = "NAME", value_parser = node_name)]
         node: Option<String>,
         #[command(flatten)]

@@ -1,6 +1,6 @@
 //! S40: what a node may do, as a matrix of (verb, object, field) against a predicate written down independently.
 
-use crate::model::AGENT_ANNOTATION;
+use crate::model::{AGENT_ANNOTATION, NETWORK_KEY_ANNOTATION, Node};
 use crate::world::Signal;
 
 use super::*;
@@ -74,9 +74,16 @@ fn may_without(
 ) -> bool {
     let holds = |of: Rule, what: bool| rule == Some(of) || what;
     let is_own = relation != Relation::Other;
-    let is_reportable =
-        ["", "annotation agent", "label arch", "label os", "label hostname", "status"]
-            .contains(&field);
+    let is_reportable = [
+        "",
+        "annotation agent",
+        "annotation key",
+        "label arch",
+        "label os",
+        "label hostname",
+        "status",
+    ]
+    .contains(&field);
     match verb {
         Verb::Create | Verb::UpdateMain | Verb::MergeMain => {
             holds(Rule::OnlyTheNode, kind == Kind::Node)
@@ -96,10 +103,11 @@ fn may_without(
     }
 }
 
-const FIELDS: [(&str, &str, &str); 14] = [
+const FIELDS: [(&str, &str, &str); 15] = [
     ("", "/metadata/name", ""),
     ("annotation", "/metadata/annotations", r#"{ "a": "b" }"#),
     ("annotation agent", "/metadata/annotations", r#"{ "orchestrator.dev/agent": "0a.1b" }"#),
+    ("annotation key", "/metadata/annotations", r#"{ "orchestrator.dev/network-key": "k" }"#),
     ("label", "/metadata/labels", r#"{ "tier": "gold" }"#),
     ("label arch", "/metadata/labels", r#"{ "kubernetes.io/arch": "arm64" }"#),
     ("label os", "/metadata/labels", r#"{ "kubernetes.io/os": "plan9" }"#),
@@ -292,6 +300,24 @@ fn a_node_creates_itself_and_nothing_else() {
         let expected = may(Verb::Create, kind, Relation::Other, "");
         check(&mut bench, &create(kind, "default", sent), expected, &format!("Create {kind}"));
     }
+}
+
+#[test]
+fn a_node_says_its_key_of_the_network_changes_it_and_takes_it_back() {
+    let (mut bench, _) = world();
+    let says = |node: &str, key: Value| {
+        let annotations = json!({ NETWORK_KEY_ANNOTATION: key });
+        merge(&Key::node(node), json!({ "metadata": { "annotations": annotations } }))
+    };
+    let told = |bench: &Bench| {
+        let node = bench.world.at::<Node>(&Key::node(ME)).expect("it is there");
+        node.metadata.annotations.get(NETWORK_KEY_ANNOTATION).cloned()
+    };
+    for key in [Some("one"), Some("two"), None] {
+        bench.submit(&says(ME, json!(key))).expect("its own");
+        assert_eq!(told(&bench).as_deref(), key);
+    }
+    bench.submit(&says("n2", json!("one"))).expect_err("another's");
 }
 
 #[test]
