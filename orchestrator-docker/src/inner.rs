@@ -107,8 +107,11 @@ impl Inner {
                 Some(bridge) if self.ties.are_ours() => {
                     let begun = self.ties.begin(spec, bridge.slice).await?;
                     let outcome = self.make_at(spec, name, &Place::Tied(begun.clone())).await;
-                    let there = outcome.as_ref().ok().and_then(Option::as_ref);
-                    self.ties.settle(&begun, there).await;
+                    match &outcome {
+                        Ok(there) => self.ties.settle(&begun, there.as_ref()).await,
+                        Err(Vain::Again(_)) => self.ties.settle(&begun, None).await,
+                        Err(Vain::Failed(_)) => self.ties.doubt(&begun).await,
+                    }
                     outcome
                 }
                 bridge => {

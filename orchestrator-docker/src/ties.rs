@@ -87,7 +87,7 @@ impl Ties {
         self.means.get().is_some()
     }
 
-    /// Gives a sandbox an address of a slice, and makes its files. Ends with [`Self::settle`].
+    /// Gives a sandbox an address of a slice, and makes its files. Ends with [`Self::settle`] or [`Self::doubt`].
     pub(crate) async fn begin(
         &self,
         spec: &SandboxSpec,
@@ -120,21 +120,23 @@ impl Ties {
         Ok(tied)
     }
 
-    /// Takes note of what has become of one that was begun: which sandbox is there now, if that is known. When it is not, the
-    /// one that was begun may be there: its files stay until a listing shows that it is not.
+    /// Takes note of what has become of one that was begun: which sandbox is there now, if any.
     pub(crate) async fn settle(&self, begun: &Tied, there: Option<&Tied>) {
         let mut known = self.known.lock().await;
         known.coming.remove(&begun.wire.address);
-        let Some(there) = there else {
-            known.in_use = None;
-            return;
-        };
-        if let Some(in_use) = &mut known.in_use {
+        if let (Some(in_use), Some(there)) = (&mut known.in_use, there) {
             in_use.insert(there.wire.address);
         }
-        if there != begun {
+        if there != Some(begun) {
             remove_files(begun);
         }
+    }
+
+    /// As [`Self::settle`] when it is not known whether it is there: its files stay until a listing shows that it is not.
+    pub(crate) async fn doubt(&self, begun: &Tied) {
+        let mut known = self.known.lock().await;
+        known.coming.remove(&begun.wire.address);
+        known.in_use = None;
     }
 
     /// Sees to it that a sandbox that was found has its files: it may have come when it was thought not to.
