@@ -19,6 +19,9 @@ use crate::usage;
 const OUTPUT_BYTES_MAX: usize = 1024;
 /// How often to ask again for the exit code of a program whose output has ended, in milliseconds.
 const CODE_POLL_MS: u64 = 10;
+/// How often, and how many milliseconds apart, it is looked whether a program has begun that is to be killed.
+const LATE_LOOKS_MAX: u32 = 50;
+const LATE_POLL_MS: u64 = 200;
 /// The exit code of a program that was killed.
 const KILLED: i32 = 137;
 
@@ -79,16 +82,42 @@ pub(crate) async fn exit_code(engine: &Engine, exec: &str) -> Result<i32, Engine
     }
 }
 
-/// Kills a program that runs too long, with its children: each run leads a process group.
+/// Kills a program that runs too long, with its children: each run leads a process group. One that the engine has not begun yet
+/// is killed when it begins, soon.
 pub(crate) async fn end(engine: &Engine, container: &str, exec: &str) {
-    let Ok((None, Some(pid))) = engine.inspect_exec(exec).await else { return };
-    let Ok(pid) = i32::try_from(pid) else { return };
-    if pid > 1 && usage::is_in_container(pid.unsigned_abs(), container) {
+    if is_ended(engine, container, exec).await {
+        return;
+    }
+    let (engine, container, exec) = (engine.clone(), container.to_owned(), exec.to_owned());
+    tokio::spawn(async move {
+        for _ in 0..LATE_LOOKS_MAX {
+            tokio::time::sleep(Duration::from_millis(LATE_POLL_MS)).await;
+            if is_ended(&engine, &container, &exec).await {
+                return;
+            }
+        }
+        tracing::debug!(
+            container,
+            exec,
+            "a timed-out program did not begin, or is not on this machine and runs on"
+        );
+    });
+}
+
+/// Kills a program if it runs; whether it runs no more.
+async fn is_ended(engine: &Engine, container: &str, exec: &str) -> bool {
+    let pid = match engine.inspect_exec(exec).await {
+        Ok((Some(_), _)) => return true,
+        Ok((None, pid)) => pid.and_then(|pid| i32::try_from(pid).ok()),
+        Err(error) => return error.is_not_found(),
+    };
+    let Some(pid) = pid.filter(|pid| *pid > 1) else { return false };
+    let is_ours = usage::is_in_container(pid.unsigned_abs(), container);
+    if is_ours {
         // It may have ended by itself just now.
         let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
-    } else {
-        tracing::debug!(container, pid, "a timed-out program is not on this machine; it runs on");
     }
+    is_ours
 }
 
 /// Makes text of the output, cut to the limit between characters.

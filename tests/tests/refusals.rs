@@ -34,12 +34,7 @@ async fn dev(dir: &Path) -> Ended {
 async fn refused(dir: &Path, says: &[&str]) {
     let before = contents(dir);
     let ended = dev(dir).await;
-    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
-    for text in says {
-        assert!(ended.stderr.contains(text), "{text:?} is not in {ended:?}");
-    }
-    assert!(ended.stderr.contains(&dir.display().to_string()), "the directory is named: {ended:?}");
-    assert_eq!(ended.stdout, "", "it was never ready");
+    assert_refusal(dir, says, &ended);
     let names = |contents: &[(PathBuf, u32, Vec<u8>)]| -> Vec<PathBuf> {
         contents.iter().map(|(path, ..)| path.clone()).collect()
     };
@@ -48,6 +43,15 @@ async fn refused(dir: &Path, says: &[&str]) {
     for (before, after) in before.iter().zip(&after) {
         assert!(before == after, "{} was changed: {}", before.0.display(), ended.stderr);
     }
+}
+
+fn assert_refusal(dir: &Path, says: &[&str], ended: &Ended) {
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    for text in says {
+        assert!(ended.stderr.contains(text), "{text:?} is not in {ended:?}");
+    }
+    assert!(ended.stderr.contains(&dir.display().to_string()), "the directory is named: {ended:?}");
+    assert_eq!(ended.stdout, "", "it was never ready");
 }
 
 fn set_header(database: &Path, at: usize, number: u32) {
@@ -187,8 +191,8 @@ async fn a_directory_in_use_is_refused() {
     let dir = parent.path().join("data");
     let orchd = Orchd::start_in(&dir, "process", "").await;
     let holder = format!("process {}", orchd.pid());
-    refused(&dir, &["in use", &holder]).await;
-    // The one that has it goes on.
+    assert_refusal(&dir, &["in use", &holder], &dev(&dir).await);
+    // The one that has it goes on, and so what is in the directory is not what it was.
     orchd.client.raw("/readyz").await.expect("it answers");
     assert_eq!(orchd.stop().await.code(), Some(0));
 }
