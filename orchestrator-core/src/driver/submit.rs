@@ -69,10 +69,8 @@ impl Submitter {
         caller: &Caller,
         request: &Request,
     ) -> Result<Effect, Rejection> {
-        let turn = self.node_turns.0.acquire().await;
-        let submitted = self.submit(caller, request).await;
-        drop(turn);
-        submitted
+        let _turn = self.node_turns.0.acquire().await;
+        self.submit(caller, request).await
     }
 
     /// Decides a request and commits what it comes to. When this returns, the world shows it.

@@ -94,6 +94,32 @@ pub enum PlumbingError {
 }
 
 /// Ties pods to the network of their node. What is there is found again in the kernel, so another process can go on.
+///
+/// # Contract
+/// - **PL1** What is tied already is repaired by [`Self::wire`], and otherwise left as it is.
+/// - **PL2** No two pods have one address or one port of the node: the second is refused by [`PlumbingError::AddressTaken`] or
+///   [`PlumbingError::PortTaken`], and the first goes on.
+/// - **PL3** What is not there is taken away by [`Self::unwire`] without an error.
+/// - **PL4** After [`Self::look`] nothing is left of pods that it was not told of, whoever tied them; those that it returns have no
+///   wire, and all others have theirs.
+/// - **PL5** A pod sends from its own address and hardware address alone.
+///
+/// # Example
+/// ```
+/// use orchestrator_core::node::{Plumbing, PlumbingError, PodWire};
+///
+/// /// Ties those again that others have cut off; `pid` says which process holds a pod's network.
+/// async fn look_after(
+///     plumbing: &dyn Plumbing,
+///     pods: &[PodWire],
+///     pid: impl Fn(&PodWire) -> u32,
+/// ) -> Result<(), PlumbingError> {
+///     for pod in plumbing.look(pods).await? {
+///         plumbing.wire(&pod, pid(&pod)).await?;
+///     }
+///     Ok(())
+/// }
+/// ```
 #[async_trait]
 pub trait Plumbing: Debug + Send + Sync + 'static {
     /// Ties a pod, whose network namespace is that of a process. Done again it repairs, and changes nothing else.

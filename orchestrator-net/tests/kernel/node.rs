@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use orchestrator_core::node::{NetworkPeer, NodeNetwork};
@@ -22,6 +23,8 @@ const TRY: Duration = Duration::from_millis(200);
 const TRIES_MAX: u32 = 50;
 /// As many as it takes to see that nothing gets through.
 const TRIES_WITHOUT_HOPE: u32 = 4;
+/// How often a pod has said something.
+static SAID: AtomicU64 = AtomicU64::new(0);
 /// Every protocol, in the order of bytes that the kernel wants (`ETH_P_ALL`).
 const ALL: u16 = 0x0003_u16.to_be();
 
@@ -161,10 +164,17 @@ impl Node {
     fn says_to(&self, other: &Self) -> bool {
         let [(_, from, _), (_, to, address)] =
             [self, other].map(|it| it.pod.as_ref().expect("it has begun"));
+        // One that comes late is not taken for the next.
+        let word = format!("{CANARY}{:08}", SAID.fetch_add(1, Ordering::Relaxed));
         // What is refused at once is not heard either.
-        let _ = from.send_to(CANARY.as_bytes(), (*address, PORT));
-        let mut heard = [0; CANARY.len()];
-        matches!(to.recv(&mut heard), Ok(length) if heard[..length] == *CANARY.as_bytes())
+        let _ = from.send_to(word.as_bytes(), (*address, PORT));
+        let mut heard = vec![0; word.len()];
+        while to.recv(&mut heard).is_ok() {
+            if heard == word.as_bytes() {
+                return true;
+            }
+        }
+        false
     }
 }
 
