@@ -12,6 +12,7 @@ mod proposal;
 mod rhythm;
 mod signal;
 mod subjects;
+mod tally;
 mod written;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use crate::store::{Batch, Page, Quarantined, RecordChange};
 
 use owners::OwnerIndex;
 use subjects::SubjectIndex;
+use tally::Tallies;
 
 pub use change::{Change, ObjectChange};
 pub use codec::{CodecError, SCHEMA_VERSION, decode_main, decode_status, encode};
@@ -36,6 +38,7 @@ pub use note::EventNote;
 pub use proposal::{ObjectWrite, Proposal};
 pub use rhythm::Rhythm;
 pub use signal::{ContainerUsage, NodeSignal, NodeUsage, Signal};
+pub use tally::{PodTally, PodsAlike};
 pub use written::Written;
 
 /// An object together with the revisions of its records.
@@ -58,6 +61,7 @@ pub struct World {
     counts: RedBlackTreeMapSync<Kind, usize>,
     owners: OwnerIndex,
     pods_by_node: RedBlackTreeMapSync<String, RedBlackTreeSetSync<Key>>,
+    tallies: Tallies,
     signals: RedBlackTreeMapSync<String, NodeSignal>,
     subjects: SubjectIndex,
     quarantine: RedBlackTreeMapSync<String, String>,
@@ -279,6 +283,16 @@ impl World {
         self.pods_by_node.get(node).into_iter().flatten().filter_map(|key| self.at::<Pod>(key))
     }
 
+    /// How the pods that an owner manages in a namespace stand, the nil uid for those that nobody does; `None` if there are none.
+    pub fn tally(&self, owner: Uid, namespace: &str) -> Option<&PodTally> {
+        self.tallies.of(owner, namespace)
+    }
+
+    /// Lists how the pods of a namespace stand, by the uid of who manages them.
+    pub fn tallies<'w>(&'w self, namespace: &'w str) -> impl Iterator<Item = (Uid, &'w PodTally)> {
+        self.tallies.within(namespace)
+    }
+
     /// Lists the bindings (of a kind of them) in a namespace that name a user or a group, in key order; cluster role bindings
     /// are in no namespace.
     pub fn bindings_of<'w, T: Resource>(
@@ -361,6 +375,7 @@ impl World {
         }
         self.owners.replace(key, objects.0, objects.1);
         self.subjects.replace(key, objects.0, objects.1);
+        self.tallies.replace(key, objects.0, objects.1);
         if let Some(node) = old.as_ref().and_then(|stored| node_of(&stored.object)) {
             remove_from(&mut self.pods_by_node, &node, key);
         }

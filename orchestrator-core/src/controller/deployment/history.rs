@@ -39,7 +39,7 @@ impl Run<'_> {
             Some(*index) != current
                 && member.is_editable()
                 && member.wanted() == 0
-                && member.pods == 0
+                && member.counts.pods() == 0
                 && member.set.status.observed_generation >= member.set.metadata.generation
         });
         spent.sort_by_key(|(_, member)| (member.revision(), member.age()));

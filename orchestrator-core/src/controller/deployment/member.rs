@@ -2,9 +2,8 @@
 
 use std::cmp::Reverse;
 
-use crate::controller::ownership::children;
 use crate::controller::pod_counts::PodCounts;
-use crate::model::{Pod, REVISION_ANNOTATION, ReplicaSet, Time, Timestamp};
+use crate::model::{REVISION_ANNOTATION, ReplicaSet, Time, Timestamp};
 use crate::world::{Stored, World};
 
 /// The annotation that remembers how many pods the deployment wanted when the replica set was last sized.
@@ -20,8 +19,6 @@ pub(super) struct Member<'w> {
     pub set: &'w ReplicaSet,
     /// How its pods stand.
     pub counts: PodCounts,
-    /// Pods of any state.
-    pub pods: usize,
     /// The set as it shall be, if it is to change.
     edit: Option<ReplicaSet>,
 }
@@ -34,10 +31,9 @@ impl<'w> Member<'w> {
         world: &'w World,
         now: Timestamp,
     ) -> Self {
-        let pods: Vec<_> = children::<Pod>(world, &set.metadata).map(|(_, pod)| pod).collect();
         let labels = &set.spec.template.metadata.labels;
-        let counts = PodCounts::of(pods.iter().copied(), labels, min_ready_seconds, now);
-        Self { stored, set, counts, pods: pods.len(), edit: None }
+        let counts = PodCounts::of(world, &set.metadata, labels, min_ready_seconds, now);
+        Self { stored, set, counts, edit: None }
     }
 
     /// The set as it shall be.

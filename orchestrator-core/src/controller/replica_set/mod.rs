@@ -13,6 +13,7 @@ use slots::{SlotState, ended_at, slot_of, slot_state};
 use status::put_status;
 
 use super::ownership::{adopt, children, create_in_namespace, refusal, release};
+use super::pod_counts::PodCounts;
 use super::{Change, Controller, Decision, TimerReason};
 use crate::model::admit::REPLICAS_MAX;
 use crate::model::{
@@ -21,7 +22,7 @@ use crate::model::{
 };
 use crate::mutants::{self, Mutant};
 use crate::store::{Expect, Guard, RecordKey};
-use crate::world::{EventNote, ObjectWrite, Stored, World, graceful_delete};
+use crate::world::{EventNote, ObjectWrite, PodTally, Stored, World, graceful_delete};
 
 pub use slots::{SLOT_ATTEMPTS_MAX, SLOT_BACKOFF_MS, SLOT_BACKOFF_MS_MAX};
 
@@ -123,8 +124,8 @@ struct Run<'w> {
     set: &'w ReplicaSet,
     world: &'w World,
     now: Timestamp,
-    /// The pods it owns, in key order.
-    pods: Vec<(&'w Stored, &'w Pod)>,
+    /// How the pods it owns stand.
+    counts: PodCounts,
     decision: Decision,
     /// Why pods that are wanted cannot be made.
     failure: Option<String>,
@@ -132,8 +133,9 @@ struct Run<'w> {
 
 impl<'w> Run<'w> {
     fn new(stored: &'w Stored, set: &'w ReplicaSet, world: &'w World, now: Timestamp) -> Self {
-        let pods = children::<Pod>(world, &set.metadata).collect();
-        Self { stored, set, world, now, pods, decision: Decision::nothing(), failure: None }
+        let labels = &set.spec.template.metadata.labels;
+        let counts = PodCounts::of(world, &set.metadata, labels, set.spec.min_ready_seconds, now);
+        Self { stored, set, world, now, counts, decision: Decision::nothing(), failure: None }
     }
 
     fn decide(mut self) -> Decision {
@@ -145,16 +147,35 @@ impl<'w> Run<'w> {
                 self.clear_finished();
             }
         }
-        put_status(&mut self.decision, self.stored, self.set, &self.pods, self.failure, self.now);
+        put_status(&mut self.decision, self.stored, self.set, self.counts, self.failure, self.now);
         self.decision
+    }
+
+    /// Lists the pods it owns, in key order. Most looks need no more than how many stand how.
+    fn pods(&self) -> impl Iterator<Item = (&'w Stored, &'w Pod)> + use<'w> {
+        children::<Pod>(self.world, &self.set.metadata)
+    }
+
+    fn active(&self) -> impl Iterator<Item = (&'w Stored, &'w Pod)> + use<'w> {
+        self.pods().filter(|(_, pod)| pod.is_active())
+    }
+
+    /// Whether an active pod that it owns does not match.
+    fn has_strays(&self) -> bool {
+        let (selector, meta) = (&self.set.spec.selector, &self.set.metadata);
+        let tally = self.world.tally(meta.uid, &meta.namespace);
+        !selector.is_empty()
+            && tally
+                .into_iter()
+                .flat_map(PodTally::alike)
+                .any(|(labels, pods)| pods.active() > 0 && !selector.matches(labels))
     }
 
     /// Releases own pods that no longer match, and adopts ownerless ones that do.
     fn claim(&mut self) {
         let selector = &self.set.spec.selector;
-        let strays = self.pods.iter().filter(|(_, pod)| {
-            pod.is_active() && !selector.is_empty() && !selector.matches(&pod.metadata.labels)
-        });
+        let active = self.has_strays().then(|| self.active()).into_iter().flatten();
+        let strays = active.filter(|(_, pod)| !selector.matches(&pod.metadata.labels));
         let releases = strays.map(|(stray, _)| release(stray, self.set.metadata.uid));
         let found = self.world.ownerless(Kind::Pod, &self.set.metadata.namespace);
         let adoptions = found
@@ -175,7 +196,7 @@ impl<'w> Run<'w> {
         if wanted > limit {
             self.failure = Some(format!("{wanted} replicas are wanted, at most {limit} are made"));
         }
-        let active = self.pods.iter().filter(|(_, pod)| pod.is_active()).count();
+        let active = usize::try_from(self.counts.replicas).unwrap_or(0);
         if active < limit {
             self.create(limit, limit - active);
         } else if active > limit {
@@ -194,8 +215,7 @@ impl<'w> Run<'w> {
             self.failure = refused;
             return;
         }
-        let active = self.pods.iter().filter(|(_, pod)| pod.is_active());
-        let busy: BTreeSet<u32> = active.filter_map(|(_, pod)| slot_of(pod)).collect();
+        let busy: BTreeSet<u32> = self.active().filter_map(|(_, pod)| slot_of(pod)).collect();
         let mut names = BTreeSet::new();
         let slots = (0..u32::try_from(wanted).unwrap_or(0)).filter(|s| !busy.contains(s));
         for slot in slots {
@@ -251,8 +271,7 @@ impl<'w> Run<'w> {
 
     /// Deletes the pods that are worth least.
     fn delete(&mut self, surplus: usize) {
-        let mut victims: Vec<_> =
-            self.pods.iter().copied().filter(|(_, pod)| pod.is_active()).collect();
+        let mut victims: Vec<_> = self.active().collect();
         victims::sort_victims_first(self.world, self.set, &mut victims);
         victims.truncate(surplus.min(REPLICA_BURST_MAX));
         for (victim, pod) in &victims {
@@ -272,17 +291,12 @@ impl<'w> Run<'w> {
     /// Deletes finished pods once they are made good; until then the latest of each slot stay to be looked at, and
     /// slow down their slot.
     fn clear_finished(&mut self) {
-        let labels = &self.set.spec.template.metadata.labels;
-        let active = self.pods.iter().map(|(_, pod)| *pod);
-        let counts = super::pod_counts::PodCounts::of(
-            active,
-            labels,
-            self.set.spec.min_ready_seconds,
-            self.now,
-        );
+        if self.counts.finished == 0 {
+            return;
+        }
         let wanted = self.set.spec.replicas.unwrap_or(1).max(0);
-        let made_good = counts.available >= wanted;
-        let mut finished: Vec<_> = self.pods.iter().filter(|(_, pod)| pod.is_finished()).collect();
+        let made_good = self.counts.available >= wanted;
+        let mut finished: Vec<_> = self.pods().filter(|(_, pod)| pod.is_finished()).collect();
         finished.sort_by_key(|(_, pod)| (slot_of(pod), std::cmp::Reverse(ended_at(pod))));
         let mut kept = (None, 0);
         for (stored, pod) in finished {

@@ -2,7 +2,7 @@
 
 use crate::controller::pod_counts::PodCounts;
 use crate::controller::{Decision, TimerReason};
-use crate::model::{Condition, ConditionStatus, Pod, ReplicaSet, Timestamp, set_condition};
+use crate::model::{Condition, ConditionStatus, ReplicaSet, Timestamp, set_condition};
 use crate::world::{Proposal, Stored};
 
 /// Proposes the set's status if it changed, and asks to be run when a ready pod will be available.
@@ -10,13 +10,10 @@ pub(super) fn put_status(
     decision: &mut Decision,
     stored: &Stored,
     set: &ReplicaSet,
-    pods: &[(&Stored, &Pod)],
+    counts: PodCounts,
     failure: Option<String>,
     now: Timestamp,
 ) {
-    let labels = &set.spec.template.metadata.labels;
-    let pods = pods.iter().map(|(_, pod)| *pod);
-    let counts = PodCounts::of(pods, labels, set.spec.min_ready_seconds, now);
     if let Some(at) = counts.next_available {
         decision.recheck(at, TimerReason::Progress);
     }
