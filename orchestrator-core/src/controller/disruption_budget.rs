@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Change, Controller, DECISION_PROPOSALS_MAX, Decision};
 use crate::model::{
     Condition, ConditionStatus, CountOrPercent, Key, Kind, Object, Pod, PodDisruptionBudget,
-    PodDisruptionBudgetSpec, Resource, Timestamp, Uid, set_condition,
+    Resource, Timestamp, Uid, set_condition,
 };
 use crate::world::{Proposal, Stored, World};
 
@@ -47,10 +47,8 @@ impl Controller for DisruptionBudgets {
         if budgets().next().is_none() {
             return decision;
         }
-        let pods = world.all::<Pod>(Some(&key.name)).map(|pod| &**pod);
-        let pods: Vec<&Pod> = pods.filter(|pod| !pod.is_finished()).collect();
         let settled = budgets()
-            .filter_map(|(stored, budget)| settle(stored, budget, &pods, world, now))
+            .filter_map(|(stored, budget)| settle(stored, budget, world, now))
             // The rest follow: each of these makes the namespace be looked at again.
             .take(DECISION_PROPOSALS_MAX);
         decision.proposals.extend(settled);
@@ -77,17 +75,14 @@ fn wanted(object: Option<&Object>) -> Option<i32> {
 fn settle(
     stored: &Stored,
     budget: &PodDisruptionBudget,
-    pods: &[&Pod],
     world: &World,
     now: Timestamp,
 ) -> Option<Proposal> {
-    let under = pods.iter().filter(|pod| budget.spec.selects(pod));
-    let pods: Vec<&Pod> = under.copied().collect();
-    let healthy = pods.iter().filter(|pod| pod.is_ready() && !pod.metadata.is_deleting()).count();
+    let under = Under::of(budget, world);
     let mut status = budget.status.clone();
     status.observed_generation = budget.metadata.generation;
-    status.current_healthy = i32::try_from(healthy).unwrap_or(i32::MAX);
-    let condition = match needs(&budget.spec, &pods, world) {
+    status.current_healthy = i32::try_from(under.healthy).unwrap_or(i32::MAX);
+    let condition = match needs(budget, &under, world) {
         Ok((expected, desired)) => {
             let spare = status.current_healthy.saturating_sub(desired).max(0);
             status.expected_pods = expected;
@@ -118,22 +113,44 @@ fn settle(
     (new.status != budget.status).then(|| Proposal::put_status(stored, new))
 }
 
+/// The pods under a budget that have not run to their end.
+#[derive(Default)]
+struct Under {
+    count: usize,
+    healthy: usize,
+    /// Who manages them, the nil uid for nobody.
+    owners: BTreeSet<Uid>,
+}
+
+impl Under {
+    fn of(budget: &PodDisruptionBudget, world: &World) -> Self {
+        let mut under = Self::default();
+        let Some(selector) = &budget.spec.selector else { return under };
+        for (owner, tally) in world.tallies(&budget.metadata.namespace) {
+            let all = tally.alike().filter(|(labels, _)| selector.matches(labels));
+            for (_, pods) in all.filter(|(_, pods)| pods.active() + pods.terminating > 0) {
+                under.count += pods.active() + pods.terminating;
+                under.healthy += pods.ready;
+                under.owners.insert(owner);
+            }
+        }
+        under
+    }
+}
+
 /// How many pods there should be, and how many must be healthy; or why nobody knows.
-fn needs(
-    spec: &PodDisruptionBudgetSpec,
-    pods: &[&Pod],
-    world: &World,
-) -> Result<(i32, i32), String> {
+fn needs(budget: &PodDisruptionBudget, under: &Under, world: &World) -> Result<(i32, i32), String> {
+    let spec = &budget.spec;
     if let Some(most) = spec.max_unavailable {
-        let expected = scale(pods, world)?;
+        let expected = scale(budget, under, world)?;
         return Ok((expected, expected.saturating_sub(most.of_ceil(expected)).max(0)));
     }
     match spec.min_available {
         Some(CountOrPercent::Count(least)) => {
-            Ok((i32::try_from(pods.len()).unwrap_or(i32::MAX), least))
+            Ok((i32::try_from(under.count).unwrap_or(i32::MAX), least))
         }
         Some(least @ CountOrPercent::Percent(_)) => {
-            let expected = scale(pods, world)?;
+            let expected = scale(budget, under, world)?;
             Ok((expected, least.of_ceil(expected)))
         }
         None => Ok((0, 0)),
@@ -141,14 +158,14 @@ fn needs(
 }
 
 /// How many pods the workloads of these pods want together.
-fn scale(pods: &[&Pod], world: &World) -> Result<i32, String> {
+fn scale(budget: &PodDisruptionBudget, under: &Under, world: &World) -> Result<i32, String> {
     let mut scales: BTreeMap<Uid, i32> = BTreeMap::new();
-    for pod in pods {
-        let (uid, replicas) = workload(pod, world).ok_or_else(|| {
+    for owner in &under.owners {
+        let (uid, replicas) = workload(*owner, world).ok_or_else(|| {
             format!(
                 "pod {:?} belongs to no deployment or replica set, so nobody knows how many there should be; use \
                  minAvailable with a number",
-                pod.metadata.name
+                stray(budget, world).unwrap_or_default()
             )
         })?;
         scales.insert(uid, replicas);
@@ -156,10 +173,19 @@ fn scale(pods: &[&Pod], world: &World) -> Result<i32, String> {
     Ok(scales.values().fold(0, |sum, replicas| sum.saturating_add(*replicas)))
 }
 
-/// The workload that a pod belongs to in the end, and how many it wants.
-fn workload(pod: &Pod, world: &World) -> Option<(Uid, i32)> {
-    let owner = pod.metadata.controller()?;
-    let owned = &world.by_uid(owner.uid)?.object;
+/// The first pod under a budget that belongs to no workload.
+fn stray<'w>(budget: &PodDisruptionBudget, world: &'w World) -> Option<&'w str> {
+    let mut pods = world.all::<Pod>(Some(&budget.metadata.namespace));
+    let stray = pods.find(|pod| {
+        let owner = pod.metadata.controller().map_or(Uid::default(), |owner| owner.uid);
+        !pod.is_finished() && budget.spec.selects(pod) && workload(owner, world).is_none()
+    });
+    stray.map(|pod| pod.metadata.name.as_str())
+}
+
+/// The workload that the pods of an owner belong to in the end, and how many it wants.
+fn workload(owner: Uid, world: &World) -> Option<(Uid, i32)> {
+    let owned = &world.by_uid(owner)?.object;
     let above = owned.meta().controller().and_then(|owner| world.by_uid(owner.uid));
     let above = above.map(|stored| &stored.object).filter(|object| object.workload().is_some());
     let workload = above.unwrap_or(owned);
@@ -170,7 +196,8 @@ fn workload(pod: &Pod, world: &World) -> Option<(Uid, i32)> {
 mod tests {
     use super::*;
     use crate::model::{
-        LabelSelector, ObjectMeta, OwnerReference, PodPhase, ReplicaSet, StringMap,
+        LabelSelector, ObjectMeta, OwnerReference, PodDisruptionBudgetSpec, PodPhase, ReplicaSet,
+        StringMap,
     };
     use crate::testkit::objects::uid_of;
     use crate::testkit::sandbox::Sandbox;
