@@ -198,9 +198,13 @@ fn may_give_up(
         return Ok(());
     }
     let window = |at: Timestamp| at.plus_millis(GIVE_UP_WINDOW_MS);
-    let (mut all, mut ahead, mut given_up) = (0, 0, Vec::new());
+    let limit = (world.count(Kind::Node) * GIVE_UP_PERCENT / 100).max(1);
+    let (mut ahead, mut given_up) = (0, Vec::new());
     for other in world.all::<Node>(None) {
-        all += 1;
+        if ahead == limit {
+            // Whoever else is ahead, and whenever others were given up: it is not this one's turn.
+            return Err(now.plus_millis(GIVE_UP_RETRY_MS));
+        }
         // What one that came back was given up for is about to be taken back.
         let Some(lost) = look(world, other, now).lost else { continue };
         let is_ahead = (lost.since, &other.metadata.name) < (since, &node.metadata.name);
@@ -210,7 +214,6 @@ fn may_give_up(
         }
     }
     given_up.sort_unstable();
-    let limit = (all * GIVE_UP_PERCENT / 100).max(1);
     // When the oldest of those that are too many is over, there is room for one.
     match (given_up.len() + ahead).checked_sub(limit) {
         None => Ok(()),
