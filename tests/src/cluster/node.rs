@@ -1,6 +1,5 @@
 //! `Node`: a machine with a Docker engine and an agent.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,11 +15,6 @@ use super::wire::{self, Way};
 use crate::engine::TestEngine;
 use crate::orchd::program;
 use crate::rig::poll;
-
-/// What the labels of every container of ours begin with.
-const OURS: &str = "orchestrator.dev/";
-/// The label that says which pod a container is of.
-const POD_UID: &str = "orchestrator.dev/pod-uid";
 
 /// A machine with a Docker engine and an agent, each of which may be there or not.
 #[derive(Debug)]
@@ -70,29 +64,9 @@ impl Node {
         self.engine().kill_process(container).await;
     }
 
-    /// The containers of pods of whatever cluster, other than these (by uid), whatever state they are in; and what has a label of ours
-    /// and says of no pod that it is its own.
-    pub async fn strays(&self, wanted: &BTreeSet<String>) -> Vec<String> {
-        let list = self.containers("all=true").await;
-        let stray = |it: &&Value| {
-            let labels = it["Labels"].as_object();
-            let is_ours = labels.is_some_and(|them| them.keys().any(|it| it.starts_with(OURS)));
-            let uid = it["Labels"][POD_UID].as_str();
-            is_ours && uid.is_none_or(|uid| !wanted.contains(uid))
-        };
-        let strays = list.iter().filter(stray);
-        strays.map(|it| format!("on {}: {} {}", self.name(), it["Names"], it["State"])).collect()
-    }
-
-    /// The ids of the containers of pods that run.
-    pub async fn running(&self) -> BTreeSet<String> {
-        let list = self.containers("all=false").await;
-        let ours = list.iter().filter(|it| it["Labels"][POD_UID].is_string());
-        ours.filter_map(|it| it["Id"].as_str()).map(str::to_owned).collect()
-    }
-
-    async fn containers(&self, which: &str) -> Vec<Value> {
-        let (code, list) = self.engine().call("GET", &format!("/containers/json?{which}")).await;
+    /// All containers of the engine, as it lists them, whatever state they are in.
+    pub async fn containers(&self) -> Vec<Value> {
+        let (code, list) = self.engine().call("GET", "/containers/json?all=true").await;
         assert_eq!(code, 200, "{list}");
         list.as_array().cloned().unwrap_or_default()
     }
@@ -198,8 +172,7 @@ impl Node {
     /// Makes it a machine that never joined: what its agent kept, and what it ran.
     pub async fn forget(&self) {
         std::fs::remove_dir_all(self.data_dir()).expect("the agent's directory");
-        let (_, list) = self.engine().call("GET", "/containers/json?all=true").await;
-        for container in list.as_array().into_iter().flatten() {
+        for container in self.containers().await {
             self.engine().remove_container(container["Id"].as_str().unwrap_or_default()).await;
         }
     }

@@ -99,6 +99,21 @@ pub fn lost(audit_log: &str, there: &BTreeMap<String, String>) -> Vec<String> {
     acknowledged.into_iter().filter_map(wrong).collect()
 }
 
+/// Finds which objects do not hold the newest number that was acknowledged of them, or one that was written over it and of which the
+/// answer was lost.
+pub fn overwritten(
+    acknowledged: &BTreeMap<String, u64>,
+    there: &BTreeMap<String, u64>,
+) -> Vec<String> {
+    let wrong = |(name, number): (&String, &u64)| {
+        let found = there.get(name);
+        let is_kept = found.is_some_and(|found| found >= number);
+        (!is_kept)
+            .then(|| format!("S2: {number} was acknowledged of {name}, and there is {found:?}"))
+    };
+    acknowledged.iter().filter_map(wrong).collect()
+}
+
 /// How often a [`Writer`] writes an object: once to make it, and then to change it.
 const WRITES_EACH: u64 = 2;
 
@@ -144,15 +159,15 @@ impl Writer {
     pub async fn assert_nothing_lost(self, client: &Client) -> usize {
         let _ = self.stop.send(true);
         let acknowledged = self.task.await.expect("no panic");
-        for (name, number) in &acknowledged {
+        let mut there = BTreeMap::new();
+        for name in acknowledged.keys() {
             let found = client.get(&Key::new(Kind::ConfigMap, "default", name)).await;
-            let kept = found.as_ref().ok().and_then(|it| it["data"]["number"].as_str());
-            let kept = kept.and_then(|text| text.parse::<u64>().ok());
-            assert!(
-                kept.is_some_and(|kept| kept >= *number),
-                "S2: {number} was acknowledged of {name}, and what is there is {found:?}"
-            );
+            let number = found.as_ref().ok().and_then(|it| it["data"]["number"].as_str());
+            let number = number.and_then(|text| text.parse().ok());
+            there.extend(number.map(|number| (name.clone(), number)));
         }
+        let wrongs = overwritten(&acknowledged, &there);
+        assert!(wrongs.is_empty(), "{}", wrongs.join("\n"));
         acknowledged.len()
     }
 }

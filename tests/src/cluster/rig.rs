@@ -12,6 +12,7 @@ use super::keeper::Keeper;
 use super::node::Node;
 use super::oracle::{Writer, judge, lost, unseen};
 use super::record::{Happened, Record};
+use super::rest::{running_ids, told_of, unsettled};
 use super::server::ServerMachine;
 use super::stage::{Stage, Stages};
 use super::wire::Way;
@@ -341,25 +342,19 @@ impl ClusterRig {
     pub async fn settle(&self) {
         poll("engines have what is wanted, and nothing else", || async {
             let pods = self.try_pods().await?;
-            let mut wrongs = Vec::new();
-            for node in self.nodes.values().filter(|node| node.has_engine()) {
-                let wanted: BTreeSet<_> = pods
-                    .iter()
-                    .filter(|pod| pod.node_name == node.name() && pod.is_active())
-                    .map(|pod| pod.metadata.uid.to_string())
-                    .collect();
-                wrongs.extend(node.strays(&wanted).await);
-                let there = node.running().await;
-                let bound = pods.iter().filter(|pod| pod.node_name == node.name());
-                let told = bound.flat_map(|pod| &pod.status.container_statuses);
-                let ids = told.map(|it| it.container_id.trim_start_matches("docker://"));
-                let absent = ids.filter(|id| !there.contains(*id));
-                wrongs.extend(absent.map(|id| format!("on {}: {id} does not run", node.name())));
-            }
-            wrongs.extend(pods.iter().filter(|pod| !pod.is_ready()).map(told_of));
+            let wrongs = unsettled(&pods, &self.engines().await);
             if wrongs.is_empty() { Ok(()) } else { Err(wrongs.join("\n")) }
         })
         .await;
+    }
+
+    /// What every engine that runs lists, by node.
+    async fn engines(&self) -> BTreeMap<String, Vec<Value>> {
+        let mut engines = BTreeMap::new();
+        for node in self.nodes.values().filter(|node| node.has_engine()) {
+            engines.insert(node.name().to_owned(), node.containers().await);
+        }
+        engines
     }
 
     /// Begins to write config maps.
@@ -403,10 +398,8 @@ impl ClusterRig {
         let wanted = pods.iter().filter(|pod| !pod.metadata.is_deleting());
         let wanted: BTreeSet<_> = wanted.map(|pod| pod.metadata.uid.to_string()).collect();
         let mut wrongs = judge(&self.record.entries(), &wanted);
-        let mut running = BTreeSet::new();
-        for node in self.nodes.values().filter(|node| node.has_engine()) {
-            running.extend(node.running().await);
-        }
+        let engines = self.engines().await;
+        let running = engines.values().flat_map(|list| running_ids(list)).collect();
         wrongs.extend(unseen(&self.record.entries(), &running));
         let mut there = BTreeMap::new();
         for (kind, resource) in [(Kind::ConfigMap, "configmaps"), (Kind::Deployment, "deployments")]
@@ -482,9 +475,4 @@ fn version_of(pod: &Pod) -> &str {
 
 fn told(pods: &[Pod]) -> String {
     pods.iter().map(told_of).collect::<Vec<_>>().join("\n")
-}
-
-fn told_of(pod: &Pod) -> String {
-    let deleted = pod.metadata.deletion_timestamp;
-    format!("{} on {:?}, deleted {deleted:?}: {:?}", pod.metadata.name, pod.node_name, pod.status)
 }
