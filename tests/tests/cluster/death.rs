@@ -53,7 +53,7 @@ fn f33_an_agent_that_is_killed_while_it_starts_and_ends_pods_doubles_and_forgets
 #[test]
 fn f35_a_machine_that_boots_again_has_its_pods_again_or_lost_them_to_others() {
     ClusterRig::share(async |rig| {
-        let before = rig.deployed("web", REPLICAS).await;
+        let mut before = rig.deployed("web", REPLICAS).await;
         for run in rig.runs() {
             let boot = rig.boot_id("a").await;
             rig.node("a").switch_off();
@@ -67,7 +67,7 @@ fn f35_a_machine_that_boots_again_has_its_pods_again_or_lost_them_to_others() {
             rig.until("all run", |pods| pods.len() == REPLICAS as usize).await;
             assert_ne!(rig.boot_id("a").await, boot, "the node tells that it was booted");
             rig.deploy("web", &format!("after-{run}"), REPLICAS).await;
-            rig.rolled_out("web", &format!("after-{run}"), REPLICAS).await;
+            before = rig.rolled_out("web", &format!("after-{run}"), REPLICAS).await;
         }
     });
 }

@@ -165,7 +165,7 @@ fn f42_a_token_that_was_changed_revoked_or_made_elsewhere_lets_nobody_in_and_say
 #[test]
 fn f42_an_agent_whose_certificate_is_over_comes_back_for_thirty_days_and_is_then_told_what_to_do() {
     ClusterRig::share(async |rig| {
-        let before = rig.deployed("web", REPLICAS).await;
+        let mut before = rig.deployed("web", REPLICAS).await;
         for run in rig.runs() {
             let kept = rig.node("a").data_dir().join("agent.json");
             rig.node("a").kill_agent();
@@ -182,7 +182,7 @@ fn f42_an_agent_whose_certificate_is_over_comes_back_for_thirty_days_and_is_then
             std::fs::write(&kept, good).expect("written");
             rig.node("a").start_agent().await;
             rig.deploy("web", &format!("again-{run}"), REPLICAS).await;
-            rig.rolled_out("web", &format!("again-{run}"), REPLICAS).await;
+            before = rig.rolled_out("web", &format!("again-{run}"), REPLICAS).await;
         }
     });
 }
