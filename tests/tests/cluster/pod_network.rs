@@ -25,12 +25,14 @@ const FETCH_MS_MAX: u64 = 10_000;
 #[test]
 fn a_page_of_a_pod_is_fetched_from_pods_on_every_other_node_before_and_after_a_reboot() {
     ClusterRig::run(&NODES, async |rig| {
-        put_pages(rig).await;
-        everyone_reads_everyone(rig).await;
         for _ in rig.runs() {
+            put_pages(rig).await;
+            everyone_reads_everyone(rig).await;
             rig.node("b").switch_off();
             rig.node("b").switch_on().await;
             everyone_reads_everyone(rig).await;
+            // A container that ended again and again would be started later and later.
+            rig.remove_pod("page-b").await;
         }
     });
 }
