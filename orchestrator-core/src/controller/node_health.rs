@@ -2,6 +2,9 @@
 //!
 //! Depends on `model` and `world`. Heartbeats are signals, so a node's silence is a matter of `now`. A node never
 //! heard is not condemned: after a start every node counts as just heard.
+//!
+//! Limits on what is made of silence: here, that nodes that fall silent together are given up a few at a time; in
+//! `taint_eviction` (`is_disrupted`), that no pods are evicted for it while more than half of the nodes are silent.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

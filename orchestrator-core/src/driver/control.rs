@@ -16,7 +16,7 @@ use super::candidate::Candidate;
 use super::clock::Clock;
 use super::history::{Commit, History};
 use super::standing::{Leader, Standing};
-use super::submit::not_leading;
+use super::submit::{chain, not_leading};
 use crate::api::{Effect, Rejection};
 use crate::controller::Controller;
 use crate::election::Lead;
@@ -186,7 +186,7 @@ impl Control {
             self.commits.spawn(async move {
                 let committed = store.commit(claim.to_txn()).await;
                 if let Err(error) = &committed {
-                    tracing::warn!(%error, "the lease could not be claimed");
+                    tracing::warn!(error = chain(error), "the lease could not be claimed");
                 }
                 Settled::Claim(matches!(committed, Ok(CommitOutcome::Committed(_))))
             });
@@ -431,7 +431,9 @@ impl Control {
         let reader = tokio::spawn(async move {
             let mut watch = match store.watch(after).await {
                 Ok(watch) => watch,
-                Err(error) => return tracing::warn!(%error, "cannot follow the store"),
+                Err(error) => {
+                    return tracing::warn!(error = chain(&error), "cannot follow the store");
+                }
             };
             loop {
                 match watch.next().await {
@@ -440,7 +442,9 @@ impl Control {
                             return;
                         }
                     }
-                    Err(error) => return tracing::warn!(%error, "the store's watch ended"),
+                    Err(error) => {
+                        return tracing::warn!(error = chain(&error), "the store's watch ended");
+                    }
                 }
             }
         });
@@ -461,7 +465,12 @@ impl Control {
                 tokio::time::sleep(STORE_RETRY).await;
                 match load(&**store).await {
                     Ok(world) => return world,
-                    Err(error) => tracing::error!(%error, "cannot load the store; trying again"),
+                    Err(error) => {
+                        tracing::error!(
+                            error = chain(&error),
+                            "cannot load the store; trying again"
+                        );
+                    }
                 }
             }
         });
@@ -497,7 +506,7 @@ async fn commit(store: Arc<dyn StateStore>, ticket: Ticket, txn: Txn) -> Settled
     let outcome = match store.commit(txn).await {
         Ok(outcome) => outcome,
         Err(error) => {
-            tracing::warn!(%error, "commit failed");
+            tracing::warn!(error = chain(&error), "commit failed");
             CommitOutcome::Unknown
         }
     };
@@ -518,7 +527,10 @@ pub(super) async fn newest(store: &dyn StateStore) -> Revision {
             Ok(revision) => return revision,
             Err(StoreError::Closed) => return Revision::ZERO,
             Err(error) => {
-                tracing::warn!(%error, "cannot read the store's revision; trying again");
+                tracing::warn!(
+                    error = chain(&error),
+                    "cannot read the store's revision; trying again"
+                );
                 tokio::time::sleep(STORE_RETRY).await;
             }
         }

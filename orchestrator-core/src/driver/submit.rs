@@ -246,13 +246,16 @@ pub(super) fn shut_down() -> Rejection {
     Rejection::Unavailable { message: "the cluster is shut down".to_owned() }
 }
 
-/// Prints an error with its sources.
+/// Prints an error with its sources, but none whose words have been said already.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
         source = error.source();
     }
     text

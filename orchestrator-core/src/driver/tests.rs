@@ -1,14 +1,23 @@
 //! Several control planes on one store, and one that is paused, in tokio's paused time.
 
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use tracing::field::{Field, Visit};
+use tracing::span;
 
 use super::{Cluster, Leader};
 use crate::api::{Caller, Request};
 use crate::election::LEASE_MS;
 use crate::mem::MemStore;
-use crate::model::{Deployment, Event, Key, Node, NodeCondition, ObjectMeta, Pod, Timestamp};
+use crate::model::{
+    Deployment, Event, Key, Kind, Node, NodeCondition, ObjectMeta, Pod, ReplicaSet, Timestamp,
+};
 use crate::node::{LinkError, NodeLink};
+use crate::store::Txn;
 use crate::testkit::clock::TokioClock;
+use crate::testkit::fault_store::{CommitFault, FaultPlan, FaultStore};
 
 async fn start(store: &MemStore, identity: &str) -> Cluster {
     let builder = Cluster::builder().store(store.clone()).elect_as(identity);
@@ -155,5 +164,70 @@ async fn a_pause_of_the_control_plane_is_no_silence_of_nodes() {
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert_eq!(missed(&cluster), 1);
     assert!(cluster.world().node("n1").is_some_and(|node| node.is_missed()));
+    cluster.shutdown(false).await;
+}
+
+/// The first commit of a ReplicaSet fails.
+struct FailsOnce(bool);
+
+impl FaultPlan for FailsOnce {
+    fn commit(&mut self, txn: &Txn) -> CommitFault {
+        let is_it = txn.writes.iter().any(|write| write.key().object.kind == Kind::ReplicaSet);
+        match is_it && std::mem::take(&mut self.0) {
+            true => CommitFault::Error,
+            false => CommitFault::None,
+        }
+    }
+}
+
+/// Puts down every line of the log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = Line::default();
+        event.record(&mut line);
+        self.0.lock().expect("no panic").push(line.0);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[derive(Default)]
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.0.push_str(&format!("{field}={value:?} "));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_failed_is_tried_again_and_the_log_says_why() {
+    let log = Log::default();
+    let _listening = tracing::subscriber::set_default(log.clone());
+    let store = FaultStore::new(Arc::new(MemStore::new()), FailsOnce(true));
+    let cluster = Cluster::builder().store(store).start().await.expect("it starts");
+    cluster.apply(Deployment::new("web", "nginx")).await.expect("recorded");
+    let made = cluster.wait_for(|world| world.all::<ReplicaSet>(None).next().is_some()).await;
+    made.expect("made");
+    let lines = log.0.lock().expect("no panic").clone();
+    let failed = lines.iter().find(|line| line.contains("commit failed")).expect("it is said");
+    assert!(failed.contains("fault injected"), "{failed}");
     cluster.shutdown(false).await;
 }

@@ -110,6 +110,13 @@ struct Hold {
     rerun: bool,
 }
 
+impl Hold {
+    /// Whether a world that has seen this much has seen all that is waited for.
+    fn is_over(&self, seen: Revision) -> bool {
+        self.in_flight == 0 && self.until <= seen
+    }
+}
+
 /// The control plane's decisions.
 #[derive(Debug)]
 pub struct Engine {
@@ -501,10 +508,14 @@ impl Engine {
             hold.rerun = *conflicts <= CONFLICTS_MAX;
             if !hold.rerun {
                 self.conflicts.remove(&work);
-                self.queue.back_off(work, now);
+                self.queue.back_off(work.clone(), now);
             }
         }
-        self.release_holds();
+        if hold.is_over(self.world.revision())
+            && let Some(Hold { rerun: true, .. }) = self.holds.remove(&work)
+        {
+            self.queue.push(work);
+        }
     }
 
     /// What conflicted is tried again once the world has caught up, which it may have already: no batch need come for it.
@@ -513,16 +524,16 @@ impl Engine {
         self.placer.reached(self.world.revision());
     }
 
-    /// Lets work go on whose commits are all seen.
+    /// Lets work go on whose commits are all seen, now that the world has seen more.
     fn release_holds(&mut self) {
         let seen = self.world.revision();
         let queue = &mut self.queue;
         self.holds.retain(|work, hold| {
-            let held = hold.in_flight > 0 || hold.until > seen;
-            if !held && hold.rerun {
+            let is_over = hold.is_over(seen);
+            if is_over && hold.rerun {
                 queue.push(work.clone());
             }
-            held
+            !is_over
         });
     }
 }

@@ -62,7 +62,7 @@ impl Api {
         match what {
             NodeCall::Assignments => {
                 let Following { after } = form(value)?;
-                answered(&follow(&*link, after.map(Revision)).await?)
+                answered(&self.follow(&*link, after.map(Revision)).await?)
             }
             NodeCall::Certificate => self.renew(node, uid, &form(value)?),
             NodeCall::Deletions => {
@@ -72,7 +72,7 @@ impl Api {
             NodeCall::Events => done(link.event(form::<Note>(value)?.into_event()).await),
             NodeCall::Network => {
                 let Following { after } = form(value)?;
-                answered(&network(&*link, after.map(Revision)).await?)
+                answered(&self.network(&*link, after.map(Revision)).await?)
             }
             NodeCall::Registration => {
                 let Registration { node: told } = form(value)?;
@@ -141,6 +141,48 @@ impl Api {
         (said != known).then(|| format!("another agent speaks for node {node:?}"))
     }
 
+    /// Waits for pods of a node that are other ones than at a revision.
+    async fn follow(
+        &self,
+        link: &dyn NodeLink,
+        after: Option<Revision>,
+    ) -> Result<AssignmentsForm, Failure> {
+        match (self.in_time(link.assignments(after)).await, after) {
+            (Some(outcome), _) => Ok(AssignmentsForm::of(&outcome.map_err(refused)?)),
+            (None, Some(after)) => Ok(AssignmentsForm::nothing_after(after)),
+            (None, None) => Err(Failure::timeout("the pods of the node cannot be listed in time")),
+        }
+    }
+
+    /// Waits for a network of a node that is another one than at a revision.
+    async fn network(
+        &self,
+        link: &dyn NodeLink,
+        after: Option<Revision>,
+    ) -> Result<NetworkForm, Failure> {
+        match (self.in_time(link.network(after)).await, after) {
+            (Some(outcome), _) => {
+                let NetworkAt { revision, network, is_expected } = outcome.map_err(refused)?;
+                Ok(NetworkForm { revision: revision.0, changed: true, network, is_expected })
+            }
+            (None, Some(after)) => {
+                let (revision, network) = (after.0, None);
+                Ok(NetworkForm { revision, changed: false, network, is_expected: false })
+            }
+            (None, None) => Err(Failure::timeout("the network of the node cannot be told in time")),
+        }
+    }
+
+    /// Waits for something to happen, for as long as an agent is let wait: a server that stops keeps nobody waiting.
+    async fn in_time<T>(&self, happening: impl Future<Output = T>) -> Option<T> {
+        let mut stopping = self.inner.stopping.clone();
+        tokio::select! {
+            biased;
+            happened = tokio::time::timeout(NOTHING_AFTER, happening) => happened.ok(),
+            () = stopping.wait() => None,
+        }
+    }
+
     /// Waits until a node has been removed.
     async fn removed(&self, node: &str, uid: Uid) {
         while self.live_node(node, uid).is_ok() {
@@ -185,30 +227,6 @@ fn other_agent_refused(node: &str, uid: Uid, why: &str) -> EventNote {
         kind: EventType::Warning,
         reason: "AgentRefused".to_owned(),
         message: why.to_owned(),
-    }
-}
-
-async fn follow(link: &dyn NodeLink, after: Option<Revision>) -> Result<AssignmentsForm, Failure> {
-    let waiting = tokio::time::timeout(NOTHING_AFTER, link.assignments(after)).await;
-    match (waiting, after) {
-        (Ok(outcome), _) => Ok(AssignmentsForm::of(&outcome.map_err(refused)?)),
-        (Err(_), Some(after)) => Ok(AssignmentsForm::nothing_after(after)),
-        (Err(_), None) => Err(Failure::timeout("the pods of the node cannot be listed in time")),
-    }
-}
-
-async fn network(link: &dyn NodeLink, after: Option<Revision>) -> Result<NetworkForm, Failure> {
-    let waiting = tokio::time::timeout(NOTHING_AFTER, link.network(after)).await;
-    match (waiting, after) {
-        (Ok(outcome), _) => {
-            let NetworkAt { revision, network, is_expected } = outcome.map_err(refused)?;
-            Ok(NetworkForm { revision: revision.0, changed: true, network, is_expected })
-        }
-        (Err(_), Some(after)) => {
-            let (revision, network) = (after.0, None);
-            Ok(NetworkForm { revision, changed: false, network, is_expected: false })
-        }
-        (Err(_), None) => Err(Failure::timeout("the network of the node cannot be told in time")),
     }
 }
 

@@ -238,6 +238,44 @@ async fn only_the_agent_of_a_node_speaks_for_it() {
 }
 
 #[tokio::test]
+async fn a_server_that_stops_tells_agents_that_wait_that_nothing_has_changed() {
+    let cluster = cluster().await;
+    let served = serve(&cluster).await;
+    let token = served.token(&cluster, 3_600, None).await;
+    let joined = served.join(&token, "n1").await.expect("joined");
+    let kubeconfig = served.directory.path().join("kubeconfig");
+    served.server.write_kubeconfig(&kubeconfig).expect("writable");
+    let admin = Client::from_kubeconfig(&kubeconfig).expect("usable");
+    let in_flight = async || -> u64 {
+        let metrics = admin.raw("/metrics").await.expect("told");
+        let metrics = String::from_utf8(metrics.to_vec()).expect("text");
+        let line = metrics.lines().find(|line| {
+            line.starts_with("orchestrator_http_limit_in_use{limit=\"requests_in_flight_max\"}")
+        });
+        let value = line.and_then(|line| line.split_whitespace().next_back());
+        value.and_then(|value| value.parse().ok()).expect("a number")
+    };
+    let before = in_flight().await;
+    let after = json!({ "after": cluster.world().revision().0 });
+    let waiting = [NodeCall::Assignments, NodeCall::Network].map(|call| {
+        let client = Client::from_config(&joined.client_config()).expect("usable");
+        let (path, after) = (call.path("n1"), after.clone());
+        tokio::spawn(async move { client.post(&path, &after).await })
+    });
+    while in_flight().await < before + 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    // Who is not answered when it has stopped is cut off.
+    served.server.shutdown().await;
+    for waiting in waiting {
+        let answer = waiting.await.expect("no panic").expect("answered");
+        assert_eq!(answer["pods"].as_array().map_or(0, Vec::len), 0, "{answer}");
+        assert_eq!(answer.get("epoch"), None, "no list of pods, from which to conclude: {answer}");
+    }
+    cluster.shutdown(false).await;
+}
+
+#[tokio::test]
 async fn f34_a_copy_of_an_agents_identity_is_refused_everything_and_the_node_says_so() {
     let cluster = cluster().await;
     let served = serve(&cluster).await;

@@ -36,9 +36,13 @@ impl Connection {
     pub(super) async fn serve(self: Arc<Self>, peer: Peer) {
         match peer {
             Peer::Tcp(stream, address, tls) => {
-                let handshake = tls.accept(stream);
                 let limit = Duration::from_millis(self.limits.handshake_ms);
-                match tokio::time::timeout(limit, handshake).await {
+                let mut stopping = self.stopping.clone();
+                let handshake = tokio::select! {
+                    ended = tokio::time::timeout(limit, tls.accept(stream)) => ended,
+                    () = stopping.wait() => return,
+                };
+                match handshake {
                     Ok(Ok(stream)) => {
                         let tls = stream.get_ref().1;
                         let certificate = tls.peer_certificates().and_then(|chain| chain.first());
