@@ -1,26 +1,27 @@
 //! `orchd agent`: a node of a cluster whose server is elsewhere, until told to stop.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use orchestrator_core::driver::{Agent, AgentConfig, AgentHandle};
 use orchestrator_core::model::NETWORK_KEY_ANNOTATION;
 use orchestrator_core::node::NodeStreams;
 use orchestrator_core::runtime::Scope;
-use orchestrator_http::{ClientError, HttpLink, Membership, serve_streams, write_private};
+use orchestrator_http::{
+    ClientError, HttpLink, JoinError, Membership, serve_streams, write_private,
+};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::agent_id::agent_id;
+use crate::arguments::server;
 use crate::clock::seconds_now;
 use crate::data_dir::{DataDir, default_agent_dir};
 use crate::host::{address_towards, host_name};
 use crate::kept::FileKeep;
-use crate::node_network::{NetworkKeeper, remove_network};
+use crate::network_keeper::{NetworkKeeper, remove_network};
 use crate::out;
 use crate::runtime::{RunningRuntime, RuntimeChoice, choose};
 use crate::signals::Signals;
@@ -38,10 +39,6 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 const AGAIN_AFTER_MAX: Duration = Duration::from_secs(60);
 /// How often it is looked whether the certificate is half over.
 const RENEWAL_LOOK_EVERY: Duration = Duration::from_secs(60);
-/// How long the lock of a data directory may outlive the agent that took it: what a killed one had forked shares the lock
-/// until it runs its own program.
-const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
-const LOCK_PAUSE: Duration = Duration::from_millis(5);
 /// How often when it is over, for then the server takes nothing else.
 const RENEWAL_LOOK_EVERY_OVER: Duration = Duration::from_secs(5);
 /// The file in which the agent keeps what it is known by.
@@ -51,7 +48,7 @@ const MEMBERSHIP: &str = "agent.json";
 #[derive(Debug, clap::Args)]
 pub struct AgentArgs {
     /// The server's URL, such as https://10.0.0.1:6443; needed to join, and to say that it has moved
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = server)]
     server: Option<String>,
     #[command(flatten)]
     token: TokenArgs,
@@ -73,8 +70,8 @@ pub struct AgentArgs {
 }
 
 /// Runs until TERM, an interrupt or a hang-up.
-pub async fn agent(args: AgentArgs) -> anyhow::Result<()> {
-    token::hide();
+pub async fn agent(mut args: AgentArgs) -> anyhow::Result<()> {
+    token::hide(&mut args.token)?;
     let mut signals = Signals::new()?;
     let running = tokio::select! {
         started = Running::start(&args) => started?,
@@ -104,9 +101,9 @@ struct Running {
     /// Becomes true when nothing passes in clear that must not; `None` where there is no network to keep.
     sealed: Option<watch::Receiver<bool>>,
     scope: Scope,
-    dir: PathBuf,
-    /// Held as long as the agent runs.
-    _lock: File,
+    path: PathBuf,
+    /// Nobody else takes it as long as the agent runs.
+    _dir: DataDir,
 }
 
 impl Running {
@@ -114,7 +111,6 @@ impl Running {
         let path = args.data_dir.clone().unwrap_or_else(default_agent_dir);
         let path = std::path::absolute(path)?;
         let dir = DataDir::open_agent(&path)?;
-        let lock = lock(&path)?;
         let pods = path.join("process");
         let chosen = choose(dir.runtime(args.runtime)?, &pods).await?;
         let membership = membership(args, &path).await?;
@@ -145,7 +141,7 @@ impl Running {
         tasks.spawn(reach(link.clone(), agent.streams()));
         tasks.spawn(renew(link.clone(), path.clone()));
         tasks.spawn(keep_servers(link.clone(), path.clone()));
-        Ok(Self { agent, link, node, runtime, tasks, sealed, scope, dir: path, _lock: lock })
+        Ok(Self { agent, link, node, runtime, tasks, sealed, scope, path, _dir: dir })
     }
 
     /// Waits until the node is ready, and its traffic encrypted if it is to be.
@@ -160,31 +156,8 @@ impl Running {
     async fn stop(mut self, stop_pods: bool) {
         self.agent.shutdown(stop_pods).await;
         self.tasks.shutdown().await;
-        if stop_pods && let Err(error) = remove_network(self.scope, &self.dir).await {
+        if stop_pods && let Err(error) = remove_network(self.scope, &self.path).await {
             tracing::warn!(error = out::chain(&error), "the network between pods is left behind");
-        }
-    }
-}
-
-/// Takes the directory for this agent alone.
-fn lock(dir: &Path) -> anyhow::Result<File> {
-    let path = dir.join("agent.lock");
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-    let until = Instant::now() + LOCK_WAIT_MAX;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => {
-                std::thread::sleep(LOCK_PAUSE);
-            }
-            Err(TryLockError::WouldBlock) => bail!(
-                "another agent uses {}; give each agent a --data-dir and a --name of its own",
-                dir.display()
-            ),
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
-            }
         }
     }
 }
@@ -230,7 +203,13 @@ async fn join(args: &AgentArgs, name: Option<String>) -> anyhow::Result<Membersh
         None => host_name().context("give the node a --name")?,
     };
     let joined = Membership::join(server, &token, &name).await;
-    joined.with_context(|| format!("cannot join the cluster at {server} as node {name:?}"))
+    joined.map_err(|error| {
+        let failed = format!("cannot join the cluster at {server} as node {name:?}");
+        match error {
+            JoinError::Client(error) => token::advised(error).context(failed),
+            error => anyhow::Error::from(error).context(failed),
+        }
+    })
 }
 
 /// The address of this machine from which a server is reached.

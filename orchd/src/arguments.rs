@@ -44,8 +44,20 @@ pub fn url(text: &str) -> Result<String, String> {
             Ok(text.to_owned())
         }
         Some(_) | None => {
-            Err("a URL with a port is needed, such as https://10.0.0.1:6443".to_owned())
+            Err("a URL of https with a port is needed, such as https://10.0.0.1:6443".to_owned())
         }
+    }
+}
+
+/// Reads the URL of a server to connect to; without a port it is 443.
+///
+/// # Errors
+/// What is none, with an example.
+pub fn server(text: &str) -> Result<String, String> {
+    let text = text.trim_end_matches('/');
+    match text.strip_prefix("https://") {
+        Some(name) if host(name).is_ok() => Ok(text.to_owned()),
+        Some(_) | None => url(text),
     }
 }
 
@@ -114,6 +126,13 @@ mod tests {
         assert!(url("https://10.0.0.1:6443").is_ok());
         for text in ["10.0.0.1:6443", "http://a:1", "https://a", "https://:1", "https://a/b:1"] {
             let message = url(text).expect_err(text);
+            assert!(message.contains("such as https://10.0.0.1:6443"), "{message}");
+        }
+        for text in ["https://10.0.0.1:6443/", "https://api.example", "https://[::1]:6443"] {
+            assert_eq!(server(text).as_deref(), Ok(text.trim_end_matches('/')));
+        }
+        for text in ["http://10.0.0.1:6443", "10.0.0.1:6443", "https://", "https://a/b", ""] {
+            let message = server(text).expect_err(text);
             assert!(message.contains("such as https://10.0.0.1:6443"), "{message}");
         }
         for text in ["orchd.example.com", "Orchd", "192.0.2.1", "2001:db8::1"] {

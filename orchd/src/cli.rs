@@ -7,6 +7,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use orchd_machines::{InitArgs, init};
+use orchestrator_http::ClientError;
 
 use crate::agent::{self, AgentArgs, agent};
 use crate::arguments::log_filter;
@@ -159,11 +160,11 @@ impl Cli {
 
     /// Does what was asked.
     pub async fn run(self) -> anyhow::Result<()> {
-        match self.verb {
-            Verb::Demo(args) => demo(args).await,
-            Verb::Dev(args) => dev(args).await,
-            Verb::Server(args) => server(args).await,
-            Verb::Agent(args) => agent(args).await,
+        let outcome = match self.verb {
+            Verb::Demo(args) => return demo(args).await,
+            Verb::Dev(args) => return dev(args).await,
+            Verb::Server(args) => return server(args).await,
+            Verb::Agent(args) => return agent(args).await,
             Verb::Token(verb) => token(verb).await,
             Verb::Node(verb) => node(verb).await,
             Verb::Backup(args) => backup::backup(args).await,
@@ -188,6 +189,22 @@ impl Cli {
             }
             Verb::Workload(Workload::Web(args)) => web(args).await,
             Verb::Machine(args) => init(args).await,
-        }
+        };
+        outcome.map_err(advised)
     }
+}
+
+/// Says what a client's user can do about an error.
+fn advised(error: anyhow::Error) -> anyhow::Error {
+    let client_error = error.chain().find_map(|cause| cause.downcast_ref::<ClientError>());
+    let advice = match client_error {
+        Some(ClientError::Unreachable { .. }) => {
+            "is orchd running? start it with `orchd dev`, or name another cluster with --kubeconfig"
+        }
+        Some(error) if error.code() == Some(401) => {
+            "the token in the kubeconfig is not one of this server; use the kubeconfig in its data directory"
+        }
+        Some(_) | None => return error,
+    };
+    anyhow::anyhow!("{}; {advice}", out::chain(&error))
 }

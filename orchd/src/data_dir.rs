@@ -1,9 +1,10 @@
 //! `DataDir`: the directory in which an orchd, or an agent, keeps everything; refused when it is somebody else's.
 
-use std::fs::TryLockError;
+use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
@@ -27,19 +28,25 @@ const SECRET_KEYS: &str = "secrets.keys";
 const KUBECONFIG: &str = "kubeconfig";
 /// What says that a state is being restored into the directory.
 const FILLING: &str = "restoring";
+/// What an agent locks as long as it runs.
+const AGENT_LOCK: &str = "agent.lock";
+/// How long a lock may outlive the process that took it: what a killed one had forked shares the lock until it runs its own
+/// program.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 /// The file that names the store, when the state lies elsewhere.
 const STORE: &str = "store";
 
 /// What else there may be before there is a database: what an earlier start made, and what file systems do.
 const BESIDE: [&str; 9] =
-    ["agent.lock", "audit.log", KUBECONFIG, "lost+found", PKI, "process", RUNTIME, FILLING, STORE];
+    [AGENT_LOCK, "audit.log", KUBECONFIG, "lost+found", PKI, "process", RUNTIME, FILLING, STORE];
 
 /// A data directory that may be used.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    /// The mark that a state is being restored, which is locked while it is.
-    filling: Option<std::fs::File>,
+    /// What nobody else can lock as long as this is there, where one alone may use the directory.
+    lock: Option<File>,
 }
 
 /// The directory used when none is given: `$XDG_DATA_HOME/orchd`, `~/.local/share/orchd`, or `/var/lib/orchd`.
@@ -102,16 +109,9 @@ impl DataDir {
         };
         refuse_state(mark.exists())?;
         let failed = || format!("cannot write {}", mark.display());
-        let mut options = std::fs::File::options();
-        options.create(true).append(true).mode(0o600);
-        let mut file = options.open(&mark).with_context(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                bail!("another restore into {} is under way", path.display())
-            }
-            Err(TryLockError::Error(error)) => return Err(error).with_context(failed),
-        }
+        let Some(mut file) = lock(&mark)? else {
+            bail!("another restore into {} is under way", path.display());
+        };
         // The other one may have come to its end since.
         let is_new = file.metadata().with_context(failed)?.len() == 0;
         if let Err(refused) = refuse_state(!is_new && mark.exists()) {
@@ -123,7 +123,7 @@ impl DataDir {
                 file.write_all(b"a state is being restored\n").and_then(|()| file.sync_all());
             written.with_context(failed)?;
         }
-        begun.filling = Some(file);
+        begun.lock = Some(file);
         Ok(begun)
     }
 
@@ -132,9 +132,16 @@ impl DataDir {
         self.remove(FILLING)
     }
 
-    /// Takes a directory for an agent, in the same way.
+    /// Takes a directory for an agent, and for it alone.
     pub fn open_agent(path: &Path) -> anyhow::Result<Self> {
-        Self::open_as(path, AGENT)
+        let opened = Self::open_as(path, AGENT)?;
+        match lock(&path.join(AGENT_LOCK))? {
+            Some(file) => Ok(Self { lock: Some(file), ..opened }),
+            None => bail!(
+                "another agent uses {}; give each agent a --data-dir and a --name of its own",
+                path.display()
+            ),
+        }
     }
 
     /// Takes a directory that is known by files whose names begin with a mark.
@@ -147,7 +154,7 @@ impl DataDir {
                     .with_context(|| format!("cannot read the data directory {}", path.display()));
             }
         }
-        Ok(Self { path: path.to_owned(), filling: None })
+        Ok(Self { path: path.to_owned(), lock: None })
     }
 
     /// The place for the state in the directory itself.
@@ -181,14 +188,19 @@ impl DataDir {
         self.path.join(KUBECONFIG)
     }
 
+    /// The directory of the cluster's keys.
+    pub fn pki(&self) -> PathBuf {
+        self.path.join(PKI)
+    }
+
     /// The file of the keys that seal secrets.
     pub fn key_file(&self) -> PathBuf {
-        self.path.join(PKI).join(SECRET_KEYS)
+        self.pki().join(SECRET_KEYS)
     }
 
     /// The keys that seal secrets; a first one is made where there is none.
     pub fn keys(&self) -> anyhow::Result<KeyRing> {
-        make_private(&self.path.join(PKI))?;
+        make_private(&self.pki())?;
         Ok(KeyRing::open(self.key_file())?)
     }
 
@@ -288,6 +300,26 @@ impl DataDir {
             file.persist(&path).map(drop).map_err(|error| error.error)
         };
         write().with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// Locks a file, which is made if it is absent; `None` while somebody else has it locked.
+fn lock(path: &Path) -> anyhow::Result<Option<File>> {
+    let mut options = File::options();
+    let file = options.create(true).append(true).mode(0o600).open(path);
+    let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+    let until = Instant::now() + LOCK_WAIT_MAX;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 
 use crate::arguments::{address, host};
+use crate::cluster_keys::NewKeysArgs;
 use crate::control_plane::Endpoint;
 use crate::data_dir::default_data_dir;
 use crate::instance::{Instance, Options};
@@ -30,6 +31,8 @@ pub struct DevArgs {
     /// Stop all pods when orchd stops; each has its grace period for that, but at most 10 s
     #[arg(long)]
     stop_pods: bool,
+    #[command(flatten)]
+    new_keys: NewKeysArgs,
 }
 
 /// Runs until TERM, an interrupt or a hang-up.
@@ -38,7 +41,7 @@ pub async fn dev(args: DevArgs) -> anyhow::Result<()> {
     // Absolute, so that what `ready` says of it holds in every directory.
     let data_dir = std::path::absolute(args.data_dir.unwrap_or_else(default_data_dir))?;
     let endpoint = Endpoint { listen: args.listen, names: args.name, url_among: None };
-    let options = Options { data_dir, endpoint, runtime: args.runtime };
+    let options = Options { data_dir, endpoint, runtime: args.runtime, new_keys: args.new_keys };
     let instance = tokio::select! {
         started = Instance::start(&options) => started?,
         _ = signals.any() => return Ok(()),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use orchestrator_core::driver::Cluster;
 
+use crate::cluster_keys::NewKeysArgs;
 use crate::control_plane::{ControlPlane, Endpoint, OwnNode};
 use crate::data_dir::DataDir;
 use crate::runtime::{RunningRuntime, RuntimeChoice, choose};
@@ -25,6 +26,8 @@ pub struct Options {
     pub endpoint: Endpoint,
     /// What runs pods; Docker when an engine answers, else processes, if not given.
     pub runtime: Option<RuntimeChoice>,
+    /// Whether keys that are lost may be made anew.
+    pub new_keys: NewKeysArgs,
 }
 
 /// A running orchd.
@@ -44,8 +47,16 @@ impl Instance {
         let pods = options.data_dir.join("process");
         // Before the database is touched: what is refused stays as it was.
         let chosen = choose(dir.runtime(options.runtime)?, &pods).await?;
-        let backend = Backend::open(&dir.store(None)?, &EtcdArgs::default()).await?;
-        let store = Store::new(backend, dir.keys()?);
+        let url = dir.store(None)?;
+        let backend = Backend::open(&url, &EtcdArgs::default()).await?;
+        let keys = match options.new_keys.keys(&dir, (&url, &backend), None).await {
+            Ok(keys) => keys,
+            Err(error) => {
+                backend.close().await;
+                return Err(error);
+            }
+        };
+        let store = Store::new(backend, keys);
         let started = async {
             let runtime = chosen.open(&pods)?;
             dir.remember(runtime.name())?;

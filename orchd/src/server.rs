@@ -5,16 +5,17 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use orchestrator_http::{join_as_server, refuse_stranger, sealing_keys_of_peers};
+use orchestrator_http::{JoinServerError, Pki, join_as_server, sealing_keys_of_peers};
 use orchestrator_seal::KeyRing;
 
-use crate::arguments::{address, host, url};
+use crate::arguments::{self, address, host, url};
 use crate::clock::seconds_now;
+use crate::cluster_keys::NewKeysArgs;
 use crate::control_plane::{ControlPlane, Endpoint};
-use crate::data_dir::{DataDir, PKI, default_data_dir};
+use crate::data_dir::{DataDir, default_data_dir};
 use crate::host::{address_towards, host_name};
+use crate::network_args::NetworkArgs;
 use crate::out;
-use crate::pod_network::NetworkArgs;
 use crate::signals::Signals;
 use crate::store::{Backend, EtcdArgs, Store, StoreUrl};
 use crate::token::{self, TokenArgs};
@@ -46,7 +47,7 @@ pub struct ServerArgs {
     #[arg(long, value_name = "URL", value_parser = StoreUrl::parse)]
     store: Option<StoreUrl>,
     /// The URL of a server of the cluster, to get its keys from; with --store etcd://…, at the first start of one more server
-    #[arg(long, value_name = "URL", requires = "store")]
+    #[arg(long, value_name = "URL", requires = "store", value_parser = arguments::server)]
     join: Option<String>,
     #[command(flatten)]
     token: TokenArgs,
@@ -58,11 +59,13 @@ pub struct ServerArgs {
     etcd: EtcdArgs,
     #[command(flatten)]
     network: NetworkArgs,
+    #[command(flatten)]
+    new_keys: NewKeysArgs,
 }
 
 /// Runs until TERM, an interrupt or a hang-up.
-pub async fn server(args: ServerArgs) -> anyhow::Result<()> {
-    token::hide();
+pub async fn server(mut args: ServerArgs) -> anyhow::Result<()> {
+    token::hide(&mut args.token)?;
     let mut signals = Signals::new()?;
     allow_descriptors();
     let data_dir = std::path::absolute(args.data_dir.clone().unwrap_or_else(default_data_dir))?;
@@ -106,22 +109,16 @@ async fn start(args: &ServerArgs, data_dir: &std::path::Path) -> anyhow::Result<
     let url = dir.store(args.store.as_ref())?;
     let url_among = url_among(args, &url)?;
     if let Some(server) = &args.join {
-        join(args, server, &url, &data_dir.join(PKI)).await?;
+        join(args, server, &url, &dir.pki()).await?;
     }
     let backend = Backend::open(&url, &args.etcd).await?;
-    if url_among.is_some()
-        && let Err(error) = refuse_stranger(&*backend.shared(), &data_dir.join(PKI)).await
-    {
-        backend.close().await;
-        return Err(error.into());
-    }
-    let keys = dir.keys()?;
-    if let Some(own) = &url_among
-        && let Err(error) = catch_up_on_keys(&keys, &backend, &data_dir.join(PKI), own).await
-    {
-        backend.close().await;
-        return Err(error);
-    }
+    let keys = match keys(args, &dir, (&url, &backend), url_among.as_deref()).await {
+        Ok(keys) => keys,
+        Err(error) => {
+            backend.close().await;
+            return Err(error);
+        }
+    };
     let store = Store::new(backend, keys);
     dir.remember_store(&url)?;
     let mut names = args.name.clone();
@@ -142,6 +139,20 @@ async fn start(args: &ServerArgs, data_dir: &std::path::Path) -> anyhow::Result<
             Err(error)
         }
     }
+}
+
+/// The keys that seal the secrets of a store.
+async fn keys(
+    args: &ServerArgs,
+    dir: &DataDir,
+    (url, backend): (&StoreUrl, &Backend),
+    url_among: Option<&str>,
+) -> anyhow::Result<KeyRing> {
+    let keys = args.new_keys.keys(dir, (url, backend), url_among).await?;
+    if let Some(own) = url_among {
+        catch_up_on_keys(&keys, backend, &dir.pki(), own).await?;
+    }
+    Ok(keys)
 }
 
 /// Learns which keys for secrets were made while this server was away.
@@ -208,7 +219,7 @@ async fn join(
             "--join: several servers need their state in etcd: --store etcd://…",
         ));
     }
-    if keys.join("root.crt").exists() {
+    if keys.join(Pki::ROOT).exists() {
         return Ok(());
     }
     let Some(token) = args.token.token()? else {
@@ -219,5 +230,11 @@ async fn join(
     };
     let name = host_name()?;
     let joined = join_as_server(server, &token, &name, keys).await;
-    joined.with_context(|| format!("cannot join the cluster at {server} as a server"))
+    joined.map_err(|error| {
+        let failed = format!("cannot join the cluster at {server} as a server");
+        match error {
+            JoinServerError::Client(error) => token::advised(error).context(failed),
+            error => anyhow::Error::from(error).context(failed),
+        }
+    })
 }

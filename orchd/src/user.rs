@@ -47,7 +47,7 @@ pub fn user(args: &UserArgs) -> anyhow::Result<()> {
     // Opening would make what is missing, and nobody would trust that.
     if !pki.join("issuing.key").exists() {
         bail!(
-            "{} holds no keys of a cluster; name its data directory with --data-dir, or start it once with `orchd dev`",
+            "{} holds no keys of a cluster; name the data directory of its server with --data-dir",
             data_dir.display()
         );
     }

@@ -74,6 +74,7 @@ pub use private_file::write as write_private;
 pub use registry::{kind_by_any_name, short_names};
 pub use server::{Limits, Listen, ServeError, Server, ServerConfig};
 pub use servers::{
-    JoinServerError, RootError, join_as_server, refuse_stranger, sealing_keys_of_peers, server_urls,
+    JoinServerError, RootError, forget_root, join_as_server, refuse_stranger,
+    sealing_keys_of_peers, server_urls,
 };
 pub use upkeep::{KeyRotation, NoPeers, Peers, SealingKeys, Upkeep};

@@ -17,6 +17,7 @@ use orchestrator_core::model::{
 use orchestrator_core::runtime::ContainerRunState;
 use orchestrator_core::world::World;
 
+use crate::cluster_keys::NewKeysArgs;
 use crate::control_plane::Endpoint;
 use crate::instance::{Instance, NODE_NAME, Options};
 use crate::runtime::{RunningRuntime, RuntimeChoice};
@@ -61,6 +62,7 @@ pub async fn demo(args: DemoArgs) -> anyhow::Result<()> {
             url_among: None,
         },
         runtime: args.runtime,
+        new_keys: NewKeysArgs::default(),
     };
     let progress = Progress::start();
     progress.waiting("starting a cluster");

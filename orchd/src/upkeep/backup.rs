@@ -9,7 +9,7 @@ use orchestrator_core::store::Quarantined;
 use orchestrator_http::Client;
 use tempfile::NamedTempFile;
 
-use super::dump::{Dump, refuse_existing};
+use super::dump::{Dump, directory_of, refuse_existing};
 use super::files;
 use super::progress::Progress;
 use crate::data_dir::{DataDir, default_data_dir};
@@ -89,13 +89,12 @@ struct Written {
 
 /// Writes a file whole or not at all, for its owner alone.
 async fn write(path: &Path, mut dump: Dump, keys: Vec<DumpItem>) -> anyhow::Result<Written> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
-    };
+    let directory = directory_of(path);
     let failed = || format!("cannot write {}", path.display());
     // Such a file is made with mode 0600.
-    let file = NamedTempFile::new_in(directory).with_context(failed)?;
+    let file = NamedTempFile::new_in(directory);
+    // What it is called meanwhile concerns nobody.
+    let file = file.map_err(|error| std::io::Error::from(error.kind())).with_context(failed)?;
     let mut out = std::io::BufWriter::new(file);
     let header = dump.header().await?;
     let (mut writer, begin) = DumpWriter::begin(&header)?;
@@ -117,7 +116,11 @@ async fn write(path: &Path, mut dump: Dump, keys: Vec<DumpItem>) -> anyhow::Resu
     let file =
         out.into_inner().map_err(std::io::IntoInnerError::into_error).with_context(failed)?;
     file.as_file().sync_all().with_context(failed)?;
-    file.persist_noclobber(path).map_err(|error| error.error).with_context(failed)?;
+    if let Err(error) = file.persist_noclobber(path) {
+        // Somebody else may have made it meanwhile.
+        refuse_existing(path)?;
+        return Err(error.error).with_context(failed);
+    }
     std::fs::File::open(directory)
         .and_then(|directory| directory.sync_all())
         .with_context(failed)?;

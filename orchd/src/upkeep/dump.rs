@@ -125,10 +125,22 @@ impl From {
     }
 }
 
-/// Refuses a path for a new file where there is something.
+/// Refuses a path for a new file where there is something, or no directory for it.
 pub fn refuse_existing(path: &Path) -> anyhow::Result<()> {
+    let directory = directory_of(path);
     match path.symlink_metadata() {
         Ok(_) => bail!("{} is there already; choose another name", path.display()),
+        Err(_) if !directory.is_dir() => {
+            bail!("there is no directory {} to write a file into", directory.display())
+        }
         Err(_) => Ok(()),
+    }
+}
+
+/// The directory that a file is in.
+pub fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use orchestrator_http::{Client, ClientError, KeyRotation, NoPeers, server_urls};
 
+use crate::cluster_keys::refuse_lost;
 use crate::data_dir::{DataDir, default_data_dir};
 use crate::out::{Stop, line, remark};
 use crate::store::{Backend, EtcdArgs, Store, StoreUrl};
@@ -59,7 +60,12 @@ async fn rotate(
         }
     }
     let url = dir.known_store(asked)?;
-    let store = Store::new(Backend::open(&url, etcd).await?, dir.keys()?);
+    let backend = Backend::open(&url, etcd).await?;
+    if let Err(error) = refuse_lost(dir, &url, &*backend.shared()).await {
+        backend.close().await;
+        return Err(error);
+    }
+    let store = Store::new(backend, dir.keys()?);
     let rotation = rotate_alone(&store).await;
     store.close().await;
     rotation

@@ -40,8 +40,10 @@ pub fn parse(arguments: &[String]) -> anyhow::Result<Vec<Target>> {
     }
     let mut targets = Vec::new();
     let names = &arguments[1..];
-    if let Some(empty) = names.iter().find(|name| name.is_empty()) {
-        return Err(usage(format!("{empty:?} is no name")));
+    if names.iter().any(String::is_empty) {
+        return Err(usage(format!(
+            "a name must not be empty; `orchd get {first}` lists what there is"
+        )));
     }
     for word in first.split(',') {
         let kinds: &[Kind] = match word.eq_ignore_ascii_case("all") {
@@ -164,6 +166,7 @@ mod tests {
             (&["pod/"], "is not KIND/NAME"),
             (&["pod/a/b"], "is not KIND/NAME"),
             (&["all", "x"], "goes with no name"),
+            (&["pod", ""], "must not be empty; `orchd get pod` lists"),
         ] {
             let error = parsed(arguments).expect_err("no target");
             assert!(error.contains(expected), "{error}");

@@ -77,7 +77,10 @@ pub async fn token(verb: TokenVerb) -> anyhow::Result<()> {
         TokenVerb::List { output, client } => {
             list(&Session::open(&client)?, output.is_some()).await
         }
-        TokenVerb::Revoke { id, client } => revoke(&Session::open(&client)?, &id).await,
+        TokenVerb::Revoke { id, client } => {
+            let id = token_id(&id).map_err(usage)?;
+            revoke(&Session::open(&client)?, &id).await
+        }
     }
 }
 
@@ -189,9 +192,22 @@ async fn list(session: &Session, for_programs: bool) -> anyhow::Result<()> {
     text(Columns::layout(&["Id", "Role", "Name", "State"], &rows))
 }
 
-async fn revoke(session: &Session, given: &str) -> anyhow::Result<()> {
-    let token = given.parse::<JoinToken>();
-    let id = token.as_ref().map_or(given, JoinToken::id);
+/// Reads the id of a token, or the one of a whole token.
+fn token_id(text: &str) -> Result<String, String> {
+    if let Ok(token) = text.parse::<JoinToken>() {
+        return Ok(token.id().to_owned());
+    }
+    // What may be most of a token is not repeated.
+    match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        true => Ok(text.to_owned()),
+        false => Err(
+            "ID: eight digits such as 0a1b2c3d are needed, or the whole token; `orchd token list` lists all there are"
+                .to_owned(),
+        ),
+    }
+}
+
+async fn revoke(session: &Session, id: &str) -> anyhow::Result<()> {
     let deleted = session.client.delete(&join_token_key(id), &DeleteParams::default()).await;
     match deleted {
         Ok(_) => line(format_args!("token {id} revoked")),

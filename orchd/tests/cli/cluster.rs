@@ -171,14 +171,32 @@ fn an_agent_started_without_its_server_restarts_what_died_and_nothing_is_restart
 }
 
 #[test]
-fn a_token_may_come_from_a_file_and_stays_on_no_command_line() {
+fn a_token_may_come_from_a_file_and_stays_on_no_command_line_and_in_no_environment() {
     let server = start_server("127.0.0.1:0", temp());
     let secret = token(&server);
     let dir = temp();
     let a =
         Daemon::ready(joining(&server, &secret, "a", dir.path()), server.kubeconfig.clone(), dir);
-    let shown = a.command_line();
+    let shown = a.command_line_and_environment();
     assert!(shown.contains("--name a") && !shown.contains("orch1"), "{shown}");
+    drop(a);
+    server.done(&["node", "remove", "a", "--force"]);
+
+    // What it starts, as the same user, sees none either.
+    let dir = temp();
+    let mut command = agent_in(dir.path());
+    command.args(["--server", url(&server), "--name", "a", "--stop-pods"]);
+    command.env("ORCHD_TOKEN", token(&server));
+    let a = Daemon::ready(command, server.kubeconfig.clone(), dir);
+    let proc = a.proc();
+    let look = format!("env; cat {0}/environ {0}/cmdline; echo; echo seen", proc.display());
+    server.apply(&deployment("looks", 1, &format!("{look}; exec sleep 3600")));
+    until("a pod", || running(&server).len() == 1);
+    let pod = server.pods().remove(0);
+    until("it to look", || server.call(&["logs", &pod]).out.contains("seen"));
+    let seen = server.done(&["logs", &pod]);
+    assert!(seen.contains("PATH=") && seen.contains("--token-file"), "{seen}");
+    assert!(!seen.contains("orch1"), "{seen}");
 
     let (dir, secret) = (temp(), token(&server));
     let file = dir.path().join("token");
@@ -194,6 +212,8 @@ fn a_token_may_come_from_a_file_and_stays_on_no_command_line() {
     let command = from(&file);
     let b = Daemon::ready(command, server.kubeconfig.clone(), dir);
     assert_eq!(server.done(&["node", "list", "-o", "name"]), "node/a\nnode/b\n");
+    server.done(&["delete", "deployment", "looks"]);
+    until("no pods", || server.pods().is_empty());
     drop((a, b));
 }
 
@@ -297,6 +317,22 @@ fn who_has_no_good_token_or_name_or_directory_does_not_join() {
     refused(&mut joining(&server, "secret", "b", dir.path()), 2, "no join token");
     refused(&mut joining(&server, &good, "a", dir.path()), 1, "orchd node remove a");
     refused(&mut joining(&server, &good, "B_", dir.path()), 1, "can be no name of a node");
+    let at = |url: &str| {
+        let mut command = agent_in(dir.path());
+        command.args(["--server", url, "--token", &good, "--name", "b"]);
+        command
+    };
+    refused(&mut at(&url(&server).replace("https", "http")), 2, "such as https://10.0.0.1:6443");
+    let nobody = run(&mut at("https://127.0.0.1:1"));
+    assert!(
+        nobody.code == Some(1) && nobody.err.contains("`orchd server` runs there"),
+        "{nobody:?}"
+    );
+    assert!(!nobody.err.contains("kubeconfig") && !nobody.err.contains("orchd dev"), "{nobody:?}");
+    let unknown = good.replace(good.split('.').nth(2).expect("an id"), "00000000");
+    let unknown = run(&mut joining(&server, &unknown, "b", dir.path()));
+    assert!(unknown.code == Some(1) && unknown.err.contains("orchd token create"), "{unknown:?}");
+    assert!(!unknown.err.contains("kubeconfig"), "{unknown:?}");
     let agents = a.dir.path();
     refused(&mut agent_in(agents), 1, "another agent uses");
 
@@ -316,6 +352,10 @@ fn who_has_no_good_token_or_name_or_directory_does_not_join() {
     refused(&mut joining(&server, &good, "b", dir.path()), 1, "orchd token create");
     let said = server.refused(1, &["token", "revoke", id]);
     assert!(said.contains("orchd token list"), "{said}");
+    for none in ["", "orch1.agent.", "a b"] {
+        let said = server.refused(2, &["token", "revoke", none]);
+        assert!(said.contains("eight digits") && said.contains("orchd token list"), "{said}");
+    }
     let said = server.refused(2, &["token", "create", "--ttl", "48h"]);
     assert!(said.contains("at most 24h"), "{said}");
     for secret in [&good, &strange] {

@@ -90,10 +90,16 @@ impl Daemon {
         assert!(self.ready.starts_with("ready"), "it said {:?}", self.ready);
     }
 
-    /// What everybody on the machine can read of how it was started.
-    pub fn command_line(&self) -> String {
-        let read = std::fs::read(format!("/proc/{}/cmdline", self.child.id()));
-        String::from_utf8_lossy(&read.expect("it runs")).replace('\0', " ")
+    /// What others on the machine can read of how it was started.
+    pub fn command_line_and_environment(&self) -> String {
+        let read = |name: &str| std::fs::read(self.proc().join(name)).expect("it runs");
+        let bytes = [read("cmdline"), read("environ")].concat();
+        String::from_utf8_lossy(&bytes).replace('\0', " ")
+    }
+
+    /// Where Linux tells of the process.
+    pub fn proc(&self) -> PathBuf {
+        Path::new("/proc").join(self.child.id().to_string())
     }
 
     /// A call as a client of this daemon.

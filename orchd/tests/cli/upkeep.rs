@@ -140,7 +140,12 @@ fn s11_with_other_keys_the_server_serves_everything_else() {
     let keys = data.join("pki/secrets.keys");
     let kept = std::fs::read(&keys).expect("made");
     std::fs::remove_file(&keys).expect("ours");
-    let server = start_server("127.0.0.1:0", dir);
+    let mut started = upkeep(&["server", "--listen", "127.0.0.1:0"], &data);
+    let ran = run(&mut started);
+    assert!(ran.code == Some(1) && ran.err.contains("secrets.keys"), "{ran:?}");
+    assert!(!keys.exists(), "no key was made");
+    started.arg("--new-keys");
+    let server = Daemon::ready(started, data.join("kubeconfig"), dir);
     server.apply(&secret("new"));
     assert_eq!(server.json(&["secret", "new"])["data"]["p"], "YzRuNHJ5LTliMWY=");
     server.refused(1, &["get", "secret", "lost"]);
@@ -168,6 +173,69 @@ fn server_with_backup() -> (Daemon, PathBuf, PathBuf) {
     command.arg(&backup);
     done(command);
     (server, data, backup)
+}
+
+#[test]
+fn a_backup_goes_into_a_new_file_of_a_directory_that_is_there() {
+    let (_server, data, backup) = server_with_backup();
+    for (file, says) in [
+        (backup.clone(), format!("{} is there already; choose another name", backup.display())),
+        (
+            data.join("absent/b"),
+            format!("there is no directory {} to write a file into", data.join("absent").display()),
+        ),
+    ] {
+        let mut command = upkeep(&["backup"], &data);
+        command.arg(&file);
+        let ran = run(&mut command);
+        assert_eq!((ran.code, ran.err), (Some(1), format!("error: {says}\n")));
+    }
+}
+
+#[test]
+fn a_state_that_has_lost_its_keys_gets_new_ones_only_when_that_is_asked_for() {
+    let server = start_server("127.0.0.1:0", temp());
+    let data = server.kubeconfig.with_file_name("");
+    server.apply(&secret("s"));
+    server.apply(&deployment("web", 1, "exec sleep 3600"));
+    let backup = data.with_file_name("b.orchd");
+    let mut command = upkeep(&["backup", "--without-keys"], &data);
+    command.arg(&backup);
+    done(command);
+    let old = server.kill();
+    let dir = restored(&backup);
+    let target = dir.path().join("data");
+    let start = |arguments: &[&str]| {
+        let mut command = upkeep(&["server", "--listen", "127.0.0.1:0"], &target);
+        command.args(arguments);
+        command
+    };
+    for _ in 0..2 {
+        let ran = run(&mut start(&[]));
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        for says in ["pki/root.crt", "backup.md", "--new-keys"] {
+            assert!(ran.err.contains(says), "{says}: {ran:?}");
+        }
+        let made = target.join("pki").read_dir().map_or(0, Iterator::count);
+        assert_eq!(made, 0, "no key was made");
+    }
+    let ran = run(&mut upkeep(&["secrets", "rotate"], &target));
+    assert!(ran.code == Some(1) && ran.err.contains("--new-keys"), "{ran:?}");
+
+    // What begins anew has everything but what the keys sealed; the flag is for once.
+    let kubeconfig = target.join("kubeconfig");
+    let server = Daemon::ready(start(&["--new-keys"]), kubeconfig.clone(), temp());
+    server.json(&["deployment", "web"]);
+    server.refused(1, &["get", "secret", "s"]);
+    drop(server.kill());
+    let ran = run(&mut start(&["--new-keys"]));
+    assert!(ran.code == Some(2) && ran.err.contains("leave the flag away"), "{ran:?}");
+
+    // With the keys that it had, all is there.
+    std::fs::remove_dir_all(target.join("pki")).expect("ours");
+    std::fs::rename(old.path().join("data/pki"), target.join("pki")).expect("ours");
+    let server = Daemon::ready(start(&[]), kubeconfig, temp());
+    assert_eq!(server.json(&["secret", "s"])["data"]["p"], "YzRuNHJ5LTliMWY=");
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn a_directory_without_keys_stays_without_and_bad_wishes_are_refused() {
     let ran = user(&["jane"]);
     assert_eq!(ran.code, Some(1));
     assert!(
-        ran.err.contains("holds no keys of a cluster") && ran.err.contains("orchd dev"),
+        ran.err.contains("holds no keys of a cluster") && ran.err.contains("--data-dir"),
         "{ran:?}"
     );
     assert_eq!(std::fs::read_dir(dir.path()).expect("there").count(), 0, "nothing is made");

@@ -36,9 +36,7 @@ pub enum ClientError {
         causes: Vec<Cause>,
     },
     /// Nobody answers there.
-    #[error(
-        "cannot reach {server}: {source}; is orchd running? start it with `orchd dev`, or name another cluster with --kubeconfig"
-    )]
+    #[error("cannot reach {server}: {source}")]
     Unreachable {
         /// The server's URL.
         server: String,
@@ -82,8 +80,8 @@ fn distrust(source: &io::Error) -> &'static str {
         Some(rustls::Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
         )) => {
-            "it is not a server of the cluster that the kubeconfig or the join token is of, or its data directory was made anew; \
-             use the kubeconfig there, or a token made there"
+            "it is not a server of the cluster that the kubeconfig, the join token or the agent is of, or its keys were made anew; use \
+             the kubeconfig of its data directory, or join by a token made there"
         }
         Some(rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
@@ -147,9 +145,6 @@ impl ClientError {
         if message.is_empty() {
             let start = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
             message = format!("{code} {}", start.trim());
-        }
-        if code == StatusCode::UNAUTHORIZED {
-            message.push_str("; the token in the kubeconfig is not one of this server");
         }
         let causes = status.pointer("/details/causes").and_then(Value::as_array);
         let cause = |cause: &Value| Cause {

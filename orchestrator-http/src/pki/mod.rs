@@ -131,6 +131,9 @@ pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 }
 
 impl Pki {
+    /// The file of the root's certificate, in the directory.
+    pub const ROOT: &str = "root.crt";
+
     /// Opens the directory, makes what is missing in it, and replaces an authority that is about to expire. `now` is
     /// in seconds since the Unix epoch.
     ///

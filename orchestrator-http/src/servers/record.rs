@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use orchestrator_core::driver::Cluster;
-use orchestrator_core::model::{Key, Kind, Lease, LeaseSpec, ObjectMeta, Resource};
+use orchestrator_core::model::{Key, Kind, Lease, LeaseSpec, ObjectMeta, Resource, Time};
 use orchestrator_core::store::{Page, StateStore, StoreError};
 use orchestrator_core::world::World;
 
-use super::{LABEL_SERVER, NAMESPACE, Servers, URL, name, record_key, records};
+use super::{LABEL_SERVER, NAMESPACE, Servers, URL, name, record_key, records, url};
 use crate::stopping::Stopping;
 
 /// How often a server says anew that it is there.
@@ -68,6 +68,16 @@ pub(super) async fn read_records(store: &dyn StateStore) -> Result<World, StoreE
             return Ok(World::from_pages([found]));
         }
     }
+}
+
+/// The URLs of the servers but one that were heard in the last hour.
+pub(super) fn heard_lately(world: &World, own_url: Option<&str>, now: i64) -> Vec<String> {
+    let known_from = Time::from_seconds(now - i64::from(KNOWN_SECONDS));
+    let is_known = |lease: &&Lease| {
+        lease.spec.renew_time.is_some_and(|renewed| renewed >= known_from.to_timestamp().into())
+    };
+    let urls = records(world).filter(is_known).filter_map(url);
+    urls.filter(|url| Some(*url) != own_url).map(str::to_owned).collect()
 }
 
 fn record(cluster: &Cluster, own: &str) -> Lease {

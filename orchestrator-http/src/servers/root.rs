@@ -4,22 +4,20 @@ use std::path::{Path, PathBuf};
 
 use orchestrator_core::api::{Caller, Rejection, Request, WriteOptions};
 use orchestrator_core::driver::Cluster;
-use orchestrator_core::model::{ConfigMap, Kind, Object, ObjectMeta};
-use orchestrator_core::store::{StateStore, StoreError};
+use orchestrator_core::model::{ConfigMap, Key, Kind, Object, ObjectMeta};
+use orchestrator_core::store::{CommitOutcome, RecordKey, StateStore, StoreError, Txn, Write};
 use orchestrator_core::world::World;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::NAMESPACE;
-use super::record::read_records;
+use super::record::{heard_lately, read_records};
 use crate::pki::{Pki, fingerprint};
 
 /// The object that names the root of the cluster whose state it lies in.
 const NAME: &str = "orchestrator-root";
 /// The entry that is the root's SHA-256.
 const SHA256: &str = "sha256";
-/// The file of the root's certificate.
-const ROOT: &str = "root.crt";
 
 /// Why a server cannot be one of a cluster.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +26,8 @@ pub enum RootError {
     /// It has no keys yet, and the cluster has some.
     #[error(
         "the store is of a cluster that has its keys elsewhere, and {} holds none; join it with `--join URL --token TOKEN`, where \
-         `orchd token create --role server` prints the token",
+         `orchd token create --role server` prints the token; if they were here and are lost, put the directory of a backup there, or begin \
+         anew with `--new-keys` (docs/guides/backup.md, \"When the keys are lost\")",
         keys.display()
     )]
     NoKeys {
@@ -52,6 +51,17 @@ pub enum RootError {
     /// Whose keys the cluster has cannot be found out, or recorded.
     #[error("cannot find out whose keys the cluster has: {0}")]
     Cluster(Rejection),
+    /// Other servers have the cluster's keys.
+    #[error(
+        "new keys would shut out the servers that the cluster has: {}; join them with `--join URL --token TOKEN`, where \
+         `orchd token create --role server` prints the token, or stop them; one that was killed is forgotten an hour after it was heard \
+         last",
+        servers.join(", ")
+    )]
+    OtherServers {
+        /// Their URLs.
+        servers: Vec<String>,
+    },
     /// The store does not answer.
     #[error("cannot find out whose keys the cluster has")]
     Store(#[source] StoreError),
@@ -66,7 +76,7 @@ pub async fn refuse_stranger(store: &dyn StateStore, keys: &Path) -> Result<(), 
     let Some(theirs) = root_of(&read_records(store).await.map_err(RootError::Store)?) else {
         return Ok(());
     };
-    let own = match std::fs::read(keys.join(ROOT)) {
+    let own = match std::fs::read(keys.join(Pki::ROOT)) {
         Ok(pem) => CertificateDer::from_pem_slice(&pem),
         Err(_) => return Err(RootError::NoKeys { keys: keys.to_owned() }),
     };
@@ -76,6 +86,34 @@ pub async fn refuse_stranger(store: &dyn StateStore, keys: &Path) -> Result<(), 
         }
         // What is no certificate is told when it is opened.
         Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Takes away what a store says of its cluster's keys, so that new ones can be recorded: those that it names are lost. `own_url` is the URL of
+/// the server for which they are made, `now` in seconds since the Unix epoch.
+///
+/// # Errors
+/// [`RootError`]; also when other servers have been heard in the last hour, which have the keys.
+pub async fn forget_root(
+    store: &dyn StateStore,
+    own_url: Option<&str>,
+    now: i64,
+) -> Result<(), RootError> {
+    let world = read_records(store).await.map_err(RootError::Store)?;
+    let servers = heard_lately(&world, own_url, now);
+    if !servers.is_empty() {
+        return Err(RootError::OtherServers { servers });
+    }
+    let key = Key::new(Kind::ConfigMap, NAMESPACE, NAME);
+    let Some(stored) = world.get(&key) else { return Ok(()) };
+    let write = Write::Delete { key: RecordKey::main(key), expect: stored.main };
+    let txn = Txn { guards: Vec::new(), writes: vec![write] };
+    match store.commit(txn).await.map_err(RootError::Store)? {
+        CommitOutcome::Committed(_) => Ok(()),
+        CommitOutcome::Conflict { .. } | CommitOutcome::Unknown => {
+            let message = "another server has written to it; try again".to_owned();
+            Err(RootError::Cluster(Rejection::Unavailable { message }))
+        }
     }
 }
 
@@ -89,7 +127,7 @@ pub(crate) async fn check_root(
     open: impl FnOnce() -> Result<Pki, crate::pki::PkiError>,
 ) -> Result<Pki, crate::server::ServeError> {
     let recorded = recorded(cluster).await?;
-    if recorded.is_some() && !keys.join(ROOT).exists() {
+    if recorded.is_some() && !keys.join(Pki::ROOT).exists() {
         return Err(RootError::NoKeys { keys: keys.to_owned() }.into());
     }
     let pki = open()?;

@@ -55,12 +55,14 @@ fn certificate(path: &Path, name: &str, now: i64) -> Finding {
     let pem = match fs::read_to_string(path) {
         Ok(pem) => pem,
         Err(error) => {
-            let advice = "start the server: it makes what is missing; agents then join anew unless a backup's is put back";
+            let advice = "put the directory pki of a backup with keys back; where there is none, `orchd server --new-keys` begins anew";
             return Finding::failure(about, format!("{}: {error}", path.display()), advice);
         }
     };
     let renew = match name {
-        "root.crt" => "make a new cluster, or restore without its keys and let agents join anew",
+        "root.crt" => {
+            "move the directory pki away, start the server once with `--new-keys`, and let agents and users in anew"
+        }
         _ => "start the server anew: it renews the authority; root.key must be there for that",
     };
     match certificate_validity(&pem) {
