@@ -3,6 +3,8 @@
 
 mod attributes;
 mod message;
+#[cfg(test)]
+pub(crate) mod packet;
 mod rule;
 mod socket;
 mod steps;
