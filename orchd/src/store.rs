@@ -10,7 +10,7 @@ use orchestrator_core::store::{BoxError, Quarantined, StateStore, StoreError};
 use orchestrator_etcd::{EtcdIdentity, EtcdOptions, EtcdStore, EtcdTls, EtcdUser};
 use orchestrator_http::{KeyRotation, Peers, SealingKeys, Upkeep};
 use orchestrator_seal::{KeyRing, SealedStore, Sealing};
-use orchestrator_sqlite::{SqliteOptions, SqliteStore};
+use orchestrator_sqlite::{SqliteFilling, SqliteOptions, SqliteStore};
 
 const SQLITE: &str = "sqlite:";
 const ETCD: &str = "etcd://";
@@ -244,12 +244,7 @@ impl Upkeep for Store {
 #[derive(Debug)]
 pub enum NewStore {
     Etcd(Arc<EtcdStore>),
-    Sqlite {
-        store: Arc<SqliteStore>,
-        /// Where it lies until then.
-        new: PathBuf,
-        path: PathBuf,
-    },
+    Sqlite(SqliteFilling),
 }
 
 impl NewStore {
@@ -262,16 +257,9 @@ impl NewStore {
                 Ok(Self::Etcd(Arc::new(store.with_context(failed)?)))
             }
             StoreUrl::Sqlite(path) => {
-                if path.exists() {
-                    bail!("there is a state in {} already; choose another place", path.display());
-                }
-                let new = beside(path, ".filling");
-                for end in ["", "-wal", "-shm"] {
-                    remove(&beside(&new, end))?;
-                }
                 let options = SqliteOptions { begin_after: after, ..SqliteOptions::default() };
-                let store = SqliteStore::open_with(&new, options).await.with_context(failed)?;
-                Ok(Self::Sqlite { store: Arc::new(store), new, path: path.clone() })
+                let filling = SqliteFilling::begin(path, options).await;
+                Ok(Self::Sqlite(filling.with_context(failed)?))
             }
         }
     }
@@ -280,7 +268,7 @@ impl NewStore {
     pub fn shared(&self) -> Arc<dyn StateStore> {
         match self {
             Self::Etcd(store) => store.clone(),
-            Self::Sqlite { store, .. } => store.clone(),
+            Self::Sqlite(filling) => filling.store().clone(),
         }
     }
 
@@ -288,32 +276,11 @@ impl NewStore {
     pub async fn finish(self) -> anyhow::Result<()> {
         match self {
             Self::Etcd(store) => Ok(store.finish().await?),
-            Self::Sqlite { store, new, path } => {
-                store.close().await;
-                let failed = || format!("cannot make {}", path.display());
-                std::fs::rename(&new, &path).with_context(failed)?;
-                remove(&beside(&new, ".lock"))?;
-                let directory = path.parent().unwrap_or(Path::new("."));
-                let synced =
-                    std::fs::File::open(directory).and_then(|directory| directory.sync_all());
-                synced.with_context(failed)
+            Self::Sqlite(filling) => {
+                let failed = format!("cannot finish {}", filling.store().path().display());
+                filling.finish().await.context(failed)
             }
         }
-    }
-}
-
-fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    name.into()
-}
-
-fn remove(path: &Path) -> anyhow::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -80,6 +80,12 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// There is something where a new database is to be.
+    #[error("{path}: there is a state already: choose another place")]
+    NotEmpty {
+        /// The place.
+        path: PathBuf,
+    },
     /// The file, or the directory it lies in, may not be written.
     #[error("{path}: is read-only: allow this user to write it, or choose another path")]
     ReadOnly {

@@ -19,6 +19,7 @@
 
 mod codec;
 mod error;
+mod filling;
 mod open;
 mod options;
 mod reader;
@@ -30,6 +31,7 @@ mod watch;
 mod writer;
 
 pub use error::OpenError;
+pub use filling::SqliteFilling;
 pub use options::{Fatal, SqliteOptions};
 pub use schema::{APPLICATION_ID, FORMAT_VERSION};
 pub use store::SqliteStore;

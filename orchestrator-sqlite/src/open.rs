@@ -68,6 +68,31 @@ pub(crate) fn open(path: &Path, options: &SqliteOptions) -> Result<Opened, OpenE
     Ok(Opened { connection: connection?, lock, path })
 }
 
+/// A place that is to get a database.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    /// Held as long as nobody else may open a database there.
+    pub lock: File,
+    /// Its absolute path.
+    pub path: PathBuf,
+}
+
+/// Takes a place where no database is, so that nobody makes or puts one there meanwhile.
+pub(crate) fn take(path: &Path) -> Result<Taken, OpenError> {
+    let path = resolve(path).map_err(|error| OpenError::from_io(path, error))?;
+    let refuse_there = || match path.exists() {
+        true => Err(OpenError::NotEmpty { path: path.clone() }),
+        false => Ok(()),
+    };
+    refuse_there()?;
+    check_writable(&path)?;
+    let mut lock = acquire(&path, &beside(&path, ".lock"))?;
+    // Somebody may have put one there since.
+    refuse_there()?;
+    check_space(&mut lock).map_err(|error| OpenError::from_io(&path, error))?;
+    Ok(Taken { lock, path })
+}
+
 /// Opens a further connection, which reads.
 pub(crate) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -92,7 +117,7 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-fn beside(path: &Path, end: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(end);
     name.into()
@@ -257,6 +282,11 @@ fn make(path: &Path, begin_after: Revision) -> Result<(), OpenError> {
 
 fn put(new: &Path, path: &Path) -> io::Result<()> {
     File::open(new)?.sync_all()?;
+    rename(new, path)
+}
+
+/// Puts a file that is on the disk in its place, for good.
+pub(crate) fn rename(new: &Path, path: &Path) -> io::Result<()> {
     fs::rename(new, path)?;
     match path.parent() {
         Some(directory) => File::open(directory)?.sync_all(),

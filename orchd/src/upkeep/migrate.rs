@@ -1,17 +1,20 @@
 //! `orchd migrate`: the state of a cluster that does not run goes into another store.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use orchestrator_core::driver::Filler;
 use orchestrator_core::dump::DumpItem;
+use orchestrator_core::election::RENEW_EVERY_MS;
+use orchestrator_core::model::Revision;
 
 use super::begin_after;
 use super::dump::Dump;
 use super::progress::Progress;
 use crate::clock::seconds_now;
 use crate::data_dir::{DataDir, default_data_dir};
-use crate::out::{line, usage};
+use crate::out::{line, remark, usage};
 use crate::store::{Backend, EtcdArgs, NewStore, StoreUrl};
 
 pub const EXAMPLES: &str = "\
@@ -21,6 +24,9 @@ Examples:
 
 Stop the server (every server) first. Afterwards start it with `--store` and the new place. What lies in the old one is left, and not
 used any more; a database of the data directory is called cluster.db.moved then.";
+
+/// How long a store that several may have open must be still before it is moved.
+const STILL_FOR: Duration = Duration::from_millis(2 * RENEW_EVERY_MS.unsigned_abs());
 
 /// Options of `orchd migrate`.
 #[derive(Debug, clap::Args)]
@@ -48,6 +54,15 @@ pub async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
     }
     let source = Backend::open(&from, &args.etcd).await?;
     let before = source.shared().revision().await?;
+    if matches!(source, Backend::Etcd(_)) {
+        // Others may have it open. Who leads them renews its lease meanwhile.
+        remark(format_args!(
+            "looking for {} s whether a server writes to {from}",
+            STILL_FOR.as_secs()
+        ));
+        tokio::time::sleep(STILL_FOR).await;
+        refuse_written(&source, &from, before).await?;
+    }
     let after = begin_after(before, seconds_now());
     let target = NewStore::begin(&args.to, &args.etcd, after).await?;
     let mut filler = Filler::new(target.shared(), after.0);
@@ -69,10 +84,7 @@ pub async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
     }
     let records = filler.finish().await?;
     drop(progress);
-    let now = source.shared().revision().await.context("cannot read the old store")?;
-    if now != before {
-        bail!("{from} was written meanwhile: stop every server, then do it again");
-    }
+    refuse_written(&source, &from, before).await?;
     target.finish().await?;
     source.close().await;
     dir.moved(&from, &args.to)?;
@@ -80,4 +92,13 @@ pub async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
         "{records} records moved from {from} into {}; start the server with `--store {}`",
         args.to, args.to
     ))
+}
+
+/// Refuses a store whose revision is another one now.
+async fn refuse_written(source: &Backend, from: &StoreUrl, before: Revision) -> anyhow::Result<()> {
+    let now = source.shared().revision().await.context("cannot read the old store")?;
+    if now != before {
+        bail!("a server writes to {from}: stop every server, then do it again");
+    }
+    Ok(())
 }

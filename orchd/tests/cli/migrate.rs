@@ -89,9 +89,12 @@ fn s3_a_state_that_is_moved_to_etcd_and_back_goes_on_above_its_revisions() {
     let moved = revision(&server, &["secret", "s"]);
     assert!(moved > at);
     server.apply(&secret("t"));
+    let sqlite = format!("sqlite:{}", data.join("cluster.db").display());
+    let ran = run(&mut migrate(&sqlite));
+    assert!(ran.code == Some(1) && ran.err.contains("a server writes to etcd:"), "{ran:?}");
+    assert!(!data.join("cluster.db").exists(), "nothing is moved");
     let (_, dir) = server.stop();
 
-    let sqlite = format!("sqlite:{}", data.join("cluster.db").display());
     done(migrate(&sqlite));
     let server = start_server("127.0.0.1:0", dir);
     assert!(revision(&server, &["secret", "t"]) > moved);

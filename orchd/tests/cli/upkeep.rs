@@ -36,6 +36,13 @@ pub fn revision(server: &Daemon, what: &[&str]) -> u64 {
     text.and_then(|text| text.parse().ok()).expect("a revision")
 }
 
+/// Which history the server's revisions belong to, as its agents are told; `None` of the first.
+fn epoch(server: &Daemon) -> Option<u64> {
+    let system = server.json(&["namespace", "kube-system"]);
+    let said = system["metadata"]["annotations"]["orchestrator.dev/epoch"].as_str();
+    said.map(|said| said.parse().expect("a number"))
+}
+
 /// The files below a directory that hold the canary, as it is or in base64.
 fn files_with_canary(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
@@ -96,6 +103,7 @@ fn l14_a_restored_cluster_restarts_nothing_and_goes_on_above_its_old_revisions()
     let dir = restored(&backup);
     let server = start_server(&listen, dir);
     assert!(revision(&server, &["deployment", "web"]) > newest, "none is given out twice");
+    assert!(epoch(&server).is_some_and(|epoch| epoch > newest), "another history has begun");
     let secret = server.json(&["secret", "s"]);
     assert_eq!(secret["data"]["p"], "YzRuNHJ5LTliMWY=");
     until("the agent heard of", || server.done(&["node", "list"]).contains(" Ready"));
@@ -281,6 +289,40 @@ fn an_interrupted_restore_is_refused_by_the_server_and_can_be_done_again() {
     command.arg(&backup);
     done(command);
     start_server("127.0.0.1:0", dir);
+}
+
+#[test]
+fn a_state_is_moved_to_another_file_that_nobody_else_has_and_not_while_a_server_runs() {
+    let server = start_server("127.0.0.1:0", temp());
+    let data = server.kubeconfig.with_file_name("");
+    server.apply(&secret("s"));
+    assert_eq!(epoch(&server), None);
+    let newest = revision(&server, &["secret", "s"]);
+    let place = data.with_file_name("moved.db");
+    let store = format!("sqlite:{}", place.display());
+    let migrate = || upkeep(&["migrate", "--to", &store], &data);
+    let refused = |says: &str| {
+        let ran = run(&mut migrate());
+        assert!(ran.code == Some(1) && ran.err.contains(says), "{says}: {ran:?}");
+    };
+    refused("is in use by process");
+    let (_, dir) = server.stop();
+
+    // Somebody else is about to move a state there.
+    let lock = std::fs::File::create(data.with_file_name("moved.db.lock")).expect("ours");
+    lock.lock().expect("nobody has it");
+    refused("moved.db: is in use by another process");
+    lock.unlock().expect("it is ours");
+    std::fs::write(&place, "something").expect("ours");
+    refused("moved.db: there is a state already");
+    std::fs::remove_file(&place).expect("ours");
+
+    assert!(done(migrate()).contains("records moved from sqlite:"));
+    let mut command = upkeep(&["server", "--listen", "127.0.0.1:0", "--store", &store], &data);
+    command.env("ORCHD_LOG", "warn");
+    let server = Daemon::ready(command, data.join("kubeconfig"), dir);
+    assert_eq!(server.json(&["secret", "s"])["data"]["p"], "YzRuNHJ5LTliMWY=");
+    assert!(epoch(&server).is_some_and(|epoch| epoch > newest), "another history has begun");
 }
 
 #[test]
