@@ -31,7 +31,8 @@ impl PodWire {
     /// The first of its ports of the node that another pod has already.
     pub fn taken_by(&self, other: &Self) -> Option<&PortMapping> {
         let is_same = |one: &PortMapping, two: &PortMapping| {
-            let on_one_address = one.host_ip.is_none_or(|ip| two.host_ip.is_none_or(|it| it == ip));
+            let everywhere = |port: &PortMapping| port.host_ip.is_none_or(|ip| ip.is_unspecified());
+            let on_one_address = everywhere(one) || everywhere(two) || one.host_ip == two.host_ip;
             (one.host_port, one.protocol) == (two.host_port, two.protocol) && on_one_address
         };
         self.ports.iter().find(|one| other.ports.iter().any(|two| is_same(one, two)))
@@ -183,6 +184,7 @@ mod tests {
         let cases = [
             (port(None, 8080, Protocol::Tcp), true),
             (port(Some("192.0.2.1"), 8080, Protocol::Tcp), true),
+            (port(Some("0.0.0.0"), 8080, Protocol::Tcp), true),
             (port(None, 8080, Protocol::Udp), false),
             (port(None, 8081, Protocol::Tcp), false),
         ];
@@ -194,5 +196,7 @@ mod tests {
             wire(port(Some("192.0.2.2"), 1, Protocol::Tcp)),
         );
         assert_eq!(here.taken_by(&there), None);
+        let everywhere = wire(port(Some("0.0.0.0"), 1, Protocol::Tcp));
+        assert!(everywhere.taken_by(&here).is_some() && here.taken_by(&everywhere).is_some());
     }
 }
