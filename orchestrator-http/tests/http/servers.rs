@@ -13,7 +13,7 @@ use orchestrator_core::runtime::Scope;
 use orchestrator_core::testkit::sim_runtime::{SimProgram, SimRuntime};
 use orchestrator_http::{
     Client, HttpLink, JoinRole, JoinServerError, JoinToken, Listen, LogParams, Membership, Server,
-    ServerConfig, join_as_server, serve_streams,
+    ServerConfig, forget_root, join_as_server, refuse_stranger, serve_streams, server_urls,
 };
 use serde_json::json;
 use tokio::net::UnixStream;
@@ -211,4 +211,28 @@ async fn nobody_but_a_server_asks_for_others_or_gets_the_keys() {
     for one in [other, leader] {
         one.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_keys_are_forgotten_only_when_no_other_server_is_heard() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = MemStore::new();
+    let one = One::start(&store, "a", &directory.path().join("pki")).await;
+    let own = one.server.url();
+    until("it has told of itself", async || {
+        server_urls(&store).await.expect("readable").contains(&own)
+    })
+    .await;
+    let now = one.cluster.now().to_time().as_seconds();
+    let absent = directory.path().join("absent");
+    let refused = refuse_stranger(&store, &absent).await.expect_err("it has no keys").to_string();
+    assert!(refused.contains("--join URL") && refused.contains("--new-keys"), "{refused}");
+
+    let refused = forget_root(&store, None, now).await.expect_err("it has the keys").to_string();
+    assert!(refused.contains(&own), "{refused}");
+    refuse_stranger(&store, &absent).await.expect_err("nothing was forgotten");
+    forget_root(&store, Some(&own), now).await.expect("it is the one that has lost them");
+    refuse_stranger(&store, &absent).await.expect("any keys will do");
+    forget_root(&store, None, now + 2 * 3_600).await.expect("nobody is heard, and nothing is left");
+    one.stop().await;
 }
