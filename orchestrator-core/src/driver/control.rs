@@ -30,10 +30,9 @@ use crate::world::{EventNote, ObjectChange, Signal, World, Written};
 const COMMITS_IN_FLIGHT_MAX: usize = 256;
 /// The most batches taken in before the world is published.
 const BATCHES_PER_TURN_MAX: usize = 256;
-/// The most commands taken in before the world is published.
-const COMMANDS_PER_TURN_MAX: usize = 256;
-/// The most commands that wait.
-pub(super) const COMMANDS_MAX: usize = 1_024;
+/// The most commands that wait. Each turn takes in all of them before the world is published: when pods are started in numbers their
+/// agents have more to tell than to report, and a report must not stand behind that for several turns.
+pub(super) const COMMANDS_MAX: usize = 4_096;
 /// How long to wait before trying a failed store again.
 const STORE_RETRY: Duration = Duration::from_millis(200);
 
@@ -333,7 +332,7 @@ impl Control {
                 // A task that panicked or was aborted: the ticket's key is held until a reload.
                 settled.map_or(Event::Lost, Event::Committed)
             }
-            _ = self.commands.recv_many(&mut commands, COMMANDS_PER_TURN_MAX) => Event::Commands(commands),
+            _ = self.commands.recv_many(&mut commands, COMMANDS_MAX) => Event::Commands(commands),
             () = timeout => Event::Timeout,
             () = tokio::time::sleep(LOOK_AROUND) => Event::Timeout,
             () = election => Event::Timeout,
@@ -365,7 +364,7 @@ impl Control {
     /// wait for an end of that.
     fn obey_waiting(&mut self) -> ControlFlow<()> {
         let waiting = std::iter::from_fn(|| self.commands.try_recv().ok());
-        let waiting: Vec<_> = waiting.take(COMMANDS_PER_TURN_MAX).collect();
+        let waiting: Vec<_> = waiting.take(COMMANDS_MAX).collect();
         if waiting.is_empty() { ControlFlow::Continue(()) } else { self.obey(waiting) }
     }
 
