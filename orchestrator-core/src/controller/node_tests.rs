@@ -109,10 +109,12 @@ fn pods_leave_a_lost_node_soon_unless_they_say_otherwise() {
         toleration_seconds: seconds,
         ..Toleration::default()
     };
-    for (name, seconds) in [("patient", Some(20)), ("loyal", None)] {
+    // Of several the shortest counts.
+    let patient = [Some(600), Some(20), None];
+    for (name, seconds) in [("patient", &patient[..]), ("loyal", &[None])] {
         let mut pod = Pod { node_name: "n1".to_owned(), ..Pod::new(name, "nginx") };
-        let spec = PodSpec { tolerations: vec![toleration(seconds)], ..PodSpec::clone(&pod.spec) };
-        pod.spec = spec.into();
+        let tolerations = seconds.iter().copied().map(toleration).collect();
+        pod.spec = PodSpec { tolerations, ..PodSpec::clone(&pod.spec) }.into();
         sandbox.put(pod);
     }
     pass(&mut sandbox, NODE_GRACE_MS, &["n2", "n3"]);
@@ -256,9 +258,23 @@ fn nobody_is_evicted_when_most_nodes_seem_lost() {
 }
 
 #[test]
+fn while_most_nodes_seem_lost_a_taint_of_somebody_elses_evicts_as_ever() {
+    let mut sandbox = sandbox(&["n1", "n2", "n3"]);
+    pass(&mut sandbox, NODE_GRACE_MS + EVICTION_MS + 60_000, &["n3"]);
+    let taint = Taint {
+        key: "example.org/drain".to_owned(),
+        effect: TaintEffect::NoExecute,
+        ..Taint::default()
+    };
+    sandbox.change(&Key::node("n1"), |node: &mut Node| node.spec.taints.push(taint));
+    sandbox.settle().expect("settled");
+    assert!(leaves(&sandbox, "n1") && !leaves(&sandbox, "n2"));
+}
+
+#[test]
 fn the_only_node_keeps_its_pods() {
     let mut sandbox = sandbox(&["n1"]);
-    pass(&mut sandbox, NODE_GRACE_MS + 2 * EVICTION_MS, &[]);
+    pass(&mut sandbox, NODE_GRACE_MS + EVICTION_MS + 60_000, &[]);
     assert_eq!(ready(&sandbox, "n1"), ConditionStatus::Unknown);
     assert!(!leaves(&sandbox, "n1"));
 }

@@ -82,6 +82,19 @@ mod tests {
     }
 
     #[test]
+    fn who_is_cut_off_is_missed_sooner_but_not_before_it_could_connect_anew() {
+        let cut = |gap, count| {
+            let gaps = std::iter::repeat_n(gap, count);
+            gaps.fold(Rhythm::default(), Rhythm::with_gap).cut_silence_ms()
+        };
+        assert_eq!(cut(1_000, 4), None, "too little was heard");
+        assert_eq!(cut(1_000, 60), Some(1_250));
+        assert_eq!(cut(100, 60), Some(1_250), "however quick it is");
+        let slow = cut(5_000, 60).expect("enough");
+        assert!((5_000..6_000).contains(&slow), "{slow}");
+    }
+
+    #[test]
     fn one_long_gap_is_forgiven_and_forgotten() {
         let with_pause = [[1_000; 30].as_slice(), &[2_900]].concat();
         let wary = after(with_pause.iter().copied()).expect("enough");
