@@ -133,6 +133,11 @@ async fn a_token_is_good_for_one_node_and_its_answer_may_be_lost() {
     cluster.delete(&Key::node("n1")).await.expect("there");
     link.report(None).await.expect_err("it was removed");
     refused(newer.renewed().await, 403, "must join anew");
+    // Nor is it known again once another node has the name.
+    let third = served.token(&cluster, 3_600, None).await;
+    served.join(&third, "n1").await.expect("joined");
+    link.report(None).await.expect_err("it is another node");
+    refused(newer.renewed().await, 403, "must join anew");
 
     let audit = std::fs::read_to_string(served.directory.path().join("audit.log"));
     let audit = audit.expect("readable");
@@ -169,6 +174,31 @@ async fn an_answer_that_was_lost_is_given_again_to_who_has_the_key() {
 }
 
 #[tokio::test]
+async fn of_several_that_join_by_a_token_or_a_name_at_one_moment_one_gets_in() {
+    let cluster = cluster().await;
+    let served = serve(&cluster).await;
+    for round in 0..4 {
+        let token = served.token(&cluster, 3_600, None).await;
+        let [a, b] = ["a", "b"].map(|name| format!("{name}-{round}"));
+        // Each has a key of its own, also those of one name.
+        let all =
+            tokio::join!(served.join(&token, &a), served.join(&token, &a), served.join(&token, &b));
+        let joined = [&all.0, &all.1, &all.2].into_iter().filter(|it| it.is_ok()).count();
+        assert_eq!(joined, 1, "{all:?}");
+    }
+    // And of several that use tokens of their own for one name.
+    for name in ["c-0", "c-1", "c-2", "c-3"] {
+        let tokens =
+            [served.token(&cluster, 3_600, None).await, served.token(&cluster, 3_600, None).await];
+        let both = tokio::join!(served.join(&tokens[0], name), served.join(&tokens[1], name));
+        assert!(both.0.is_ok() != both.1.is_ok(), "{both:?}");
+    }
+    assert_eq!(cluster.world().all::<Node>(None).count(), 8);
+    served.server.shutdown().await;
+    cluster.shutdown(false).await;
+}
+
+#[tokio::test]
 async fn what_is_no_good_token_lets_nobody_in() {
     let cluster = cluster().await;
     let served = serve(&cluster).await;
@@ -188,7 +218,8 @@ async fn what_is_no_good_token_lets_nobody_in() {
     refused(served.join(&revoked, "n1").await, 401, "unknown");
     // A secret of another type is no token, whatever is in it.
     let fake = JoinToken::new(served.server.ca_pem(), JoinRole::Agent).expect("made");
-    let mut secret = fake.to_secret(Time::from_seconds(i64::MAX / 2_000), None);
+    let expires = Time::from_seconds(cluster.now().to_time().as_seconds() + 3_600);
+    let mut secret = fake.to_secret(expires, None);
     secret["type"] = "Opaque".into();
     let secret = Object::from_value(Kind::Secret, secret).expect("a secret");
     cluster.apply(secret).await.expect("recorded");
