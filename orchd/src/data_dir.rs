@@ -97,26 +97,29 @@ impl DataDir {
     pub fn begin_filling(path: &Path) -> anyhow::Result<Self> {
         let mut begun = Self::open_as(path, DATABASE)?;
         let mark = path.join(FILLING);
-        let refuse_state = |is_begun: bool| {
-            let has_state = [DATABASE, STORE].iter().any(|name| path.join(name).exists());
-            match has_state && !is_begun {
-                true => bail!(
-                    "{} holds a state already; restore into another directory",
-                    path.display()
-                ),
-                false => Ok(()),
-            }
-        };
-        refuse_state(mark.exists())?;
+        let has_state = || [DATABASE, STORE].iter().any(|name| path.join(name).exists());
+        let refused = "holds a state already; restore into another directory";
+        if has_state() && !mark.exists() {
+            bail!("{} {refused}", path.display());
+        }
         let failed = || format!("cannot write {}", mark.display());
         let Some(mut file) = lock(&mark)? else {
             bail!("another restore into {} is under way", path.display());
         };
-        // The other one may have come to its end since.
         let is_new = file.metadata().with_context(failed)?.len() == 0;
-        if let Err(refused) = refuse_state(!is_new && mark.exists()) {
+        if has_state() {
+            // A state comes to its place whole, so that nothing is left to be done for it.
+            let is_interrupted = !is_new && mark.exists();
             begun.remove(FILLING)?;
-            return Err(refused);
+            match is_interrupted {
+                true => bail!(
+                    "{} holds the whole state of a restore that was interrupted at its end: start the server, or restore into \
+                     another directory",
+                    path.display()
+                ),
+                // The other one has come to its end since.
+                false => bail!("{} {refused}", path.display()),
+            }
         }
         if is_new {
             let written =
@@ -408,6 +411,19 @@ mod tests {
         let error = begin().expect_err("there is a state").to_string();
         assert!(error.contains("holds a state already"), "{error}");
         DataDir::open(dir.path()).expect("no mark is left");
+    }
+
+    #[test]
+    fn a_restore_that_is_interrupted_at_its_very_end_is_no_dead_end() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let begun = DataDir::begin_filling(dir.path()).expect("an empty directory is fine");
+        std::fs::write(dir.path().join("cluster.db"), "").expect("written");
+        drop(begun);
+        let error = DataDir::open(dir.path()).expect_err("it is not finished").to_string();
+        assert!(error.contains("orchd restore"), "{error}");
+        let error = DataDir::begin_filling(dir.path()).expect_err("it is whole").to_string();
+        assert!(error.contains("start the server"), "{error}");
+        DataDir::open(dir.path()).expect("as it said");
     }
 
     #[test]

@@ -86,6 +86,14 @@ pub enum OpenError {
         /// The place.
         path: PathBuf,
     },
+    /// What SQLite keeps beside a database is where a new database is to be, and would be taken for part of it.
+    #[error(
+        "{path}: is left of a database that is not there any more: move it to where that database is, or choose another place"
+    )]
+    Orphaned {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file, or the directory it lies in, may not be written.
     #[error("{path}: is read-only: allow this user to write it, or choose another path")]
     ReadOnly {

@@ -22,6 +22,8 @@ use crate::schema::{APPLICATION_ID, FORMAT_VERSION, Meta, migrate, version};
 const FREE_BYTES_MIN: usize = 1 << 20;
 /// The most bytes of the write-ahead log that stay allocated when it is empty.
 const WAL_BYTES_KEPT_MAX: u64 = 16 << 20;
+/// How the names of the files end that SQLite keeps beside a database and takes for part of whichever is there.
+const BESIDE: [&str; 3] = ["-journal", "-shm", "-wal"];
 /// Statements a connection keeps prepared.
 const STATEMENTS_MAX: usize = 16;
 /// How long another program (a backup, a shell) may hold the database before a call fails.
@@ -80,9 +82,12 @@ pub(crate) struct Taken {
 /// Takes a place where no database is, so that nobody makes or puts one there meanwhile.
 pub(crate) fn take(path: &Path) -> Result<Taken, OpenError> {
     let path = resolve(path).map_err(|error| OpenError::from_io(path, error))?;
-    let refuse_there = || match path.exists() {
-        true => Err(OpenError::NotEmpty { path: path.clone() }),
-        false => Ok(()),
+    let refuse_there = || {
+        if path.exists() {
+            return Err(OpenError::NotEmpty { path: path.clone() });
+        }
+        let left = BESIDE.iter().map(|end| beside(&path, end)).find(|left| left.exists());
+        left.map_or(Ok(()), |path| Err(OpenError::Orphaned { path }))
     };
     refuse_there()?;
     check_writable(&path)?;
@@ -244,8 +249,7 @@ fn check_space(lock: &mut File) -> io::Result<()> {
 /// instead of a dozen, and a crash leaves no half of it.
 fn create(path: &Path, begin_after: Revision) -> Result<(), OpenError> {
     // With a journal of a database that went away, SQLite decides what becomes of it.
-    let taken = ["", "-journal", "-shm", "-wal"].iter().any(|end| beside(path, end).exists());
-    if taken {
+    if path.exists() || BESIDE.iter().any(|end| beside(path, end).exists()) {
         return Ok(());
     }
     let new = beside(path, ".new");

@@ -283,12 +283,12 @@ impl World {
         self.pods_by_node.get(node).into_iter().flatten().filter_map(|key| self.at::<Pod>(key))
     }
 
-    /// How the pods that an owner manages in a namespace stand, the nil uid for those that nobody does; `None` if there are none.
+    /// How the pods that an owner manages in a namespace stand; `None` if there are none.
     pub fn tally(&self, owner: Uid, namespace: &str) -> Option<&PodTally> {
-        self.tallies.of(owner, namespace)
+        (!owner.is_nil()).then(|| self.tallies.of(owner, namespace))?
     }
 
-    /// Lists how the pods of a namespace stand, by the uid of who manages them.
+    /// Lists how the pods of a namespace stand, by the uid of who manages them, the nil uid for those that nobody does.
     pub fn tallies<'w>(&'w self, namespace: &'w str) -> impl Iterator<Item = (Uid, &'w PodTally)> {
         self.tallies.within(namespace)
     }

@@ -85,3 +85,18 @@ async fn what_was_begun_and_not_finished_is_begun_anew() {
     assert_eq!(load_all(&**filling.store()).await.1.len(), 0, "nothing of before");
     filling.finish().await.expect("finished");
 }
+
+#[tokio::test]
+async fn what_is_left_of_a_database_that_was_moved_away_does_not_come_back_in_the_next() {
+    let directory = directory();
+    let path = directory.path().join("cluster.db");
+    for end in ["-wal", "-journal", "-shm"] {
+        let left = directory.path().join(format!("cluster.db{end}"));
+        std::fs::write(&left, "of the old one").expect("written");
+        let error = begin(&path).await.expect_err("it would be taken for part of the new one");
+        assert!(matches!(&error, OpenError::Orphaned { path } if *path == left), "{error:?}");
+        assert_eq!(names(&directory), [format!("cluster.db{end}")], "it is left as it was");
+        std::fs::remove_file(&left).expect("removed");
+    }
+    begin(&path).await.expect("nothing is left");
+}
