@@ -10,7 +10,7 @@ use orchestrator_core::model::NETWORK_KEY_ANNOTATION;
 use orchestrator_core::node::NodeStreams;
 use orchestrator_core::runtime::Scope;
 use orchestrator_http::{
-    ClientError, HttpLink, JoinError, Membership, serve_streams, write_private,
+    ClientError, HttpLink, JoinError, JoinToken, Membership, serve_streams, write_private,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -166,9 +166,8 @@ impl Running {
 async fn membership(args: &AgentArgs, dir: &Path) -> anyhow::Result<Membership> {
     let path = dir.join(MEMBERSHIP);
     let Some(mut known) = read(&path)? else {
-        let joined = join(args, args.name.clone()).await?;
-        save(&path, &joined)?;
-        return Ok(joined);
+        let joined = join(args, args.token.token()?, args.name.clone()).await?;
+        return begin_as(joined, dir);
     };
     if let Some(name) = args.name.as_ref().filter(|name| **name != known.node) {
         bail!(
@@ -177,12 +176,10 @@ async fn membership(args: &AgentArgs, dir: &Path) -> anyhow::Result<Membership> 
             known.node
         );
     }
-    if args.token.is_given() && known.is_removed().await {
-        let name = Some(known.node);
-        let joined = join(args, name).await?;
-        FileKeep::new(dir).forget()?;
-        save(&path, &joined)?;
-        return Ok(joined);
+    if args.token.is_given()
+        && let Some(joined) = joined_anew(args, &known, &path).await?
+    {
+        return begin_as(joined, dir);
     }
     if let Some(server) = args.server.as_ref().filter(|server| **server != known.server) {
         known.server.clone_from(server);
@@ -191,8 +188,60 @@ async fn membership(args: &AgentArgs, dir: &Path) -> anyhow::Result<Membership> 
     Ok(known)
 }
 
-async fn join(args: &AgentArgs, name: Option<String>) -> anyhow::Result<Membership> {
-    let (Some(server), Some(token)) = (&args.server, args.token.token()?) else {
+/// Joins by the token that is given where the agent is no member any more of what it had joined; says why not, elsewhere.
+async fn joined_anew(
+    args: &AgentArgs,
+    known: &Membership,
+    path: &Path,
+) -> anyhow::Result<Option<Membership>> {
+    let (token, name) = (args.token.token(), Some(known.node.clone()));
+    if let Ok(Some(token)) = &token
+        && !known.is_of_token(token)
+    {
+        let joined = join(args, Some(token.clone()), name).await.with_context(|| {
+            format!(
+                "the token is of another cluster than {}, or of one whose keys were made anew; without a token the agent goes on in the \
+                 one that it had joined",
+                path.display()
+            )
+        })?;
+        if joined.cluster != known.cluster {
+            let (old, new) = (&known.cluster, &joined.cluster);
+            tracing::warn!(old, new, "joined another cluster; pods of the old one run on here");
+        }
+        return Ok(Some(joined));
+    }
+    if known.is_removed().await {
+        return join(args, token?, name).await.map(Some);
+    }
+    let why = match token {
+        Ok(_) => format!(
+            "this agent has joined already ({}), and no server says that its node was removed; to join anew, `orchd node remove {} \
+             --force` first",
+            path.display(),
+            known.node
+        ),
+        Err(error) => {
+            format!("this agent has joined already ({}); {}", path.display(), out::chain(&error))
+        }
+    };
+    tracing::warn!(node = known.node, why, "the token is not used");
+    Ok(None)
+}
+
+/// Keeps what the agent is known by from now on, and forgets the pods of the node that it was before.
+fn begin_as(joined: Membership, dir: &Path) -> anyhow::Result<Membership> {
+    FileKeep::new(dir).forget()?;
+    save(&dir.join(MEMBERSHIP), &joined)?;
+    Ok(joined)
+}
+
+async fn join(
+    args: &AgentArgs,
+    token: Option<JoinToken>,
+    name: Option<String>,
+) -> anyhow::Result<Membership> {
+    let (Some(server), Some(token)) = (&args.server, token) else {
         return Err(out::usage(
             "to join a cluster --server and --token are needed (or --token-file, or ORCHD_TOKEN); `orchd token create` prints a token \
              where the server runs",

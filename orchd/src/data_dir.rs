@@ -12,6 +12,7 @@ use orchestrator_seal::KeyRing;
 
 use crate::runtime::RuntimeChoice;
 use crate::store::StoreUrl;
+use crate::{kept, network_keeper};
 
 /// The database of a data directory; what makes it ours.
 const DATABASE: &str = "cluster.db";
@@ -37,9 +38,35 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 /// The file that names the store, when the state lies elsewhere.
 const STORE: &str = "store";
 
-/// What else there may be before there is a database: what an earlier start made, and what file systems do.
-const BESIDE: [&str; 9] =
-    [AGENT_LOCK, "audit.log", KUBECONFIG, "lost+found", PKI, "process", RUNTIME, FILLING, STORE];
+/// What file systems make in a directory of anybody's.
+const LOST_AND_FOUND: &str = "lost+found";
+/// The directory of pods that are processes.
+const PROCESSES: &str = "process";
+
+/// What else there may be of a server before there is a database, or where the state lies elsewhere.
+const BESIDE_DATABASE: [&str; 9] = [
+    // Of an agent that did not get in.
+    AGENT_LOCK,
+    "audit.log",
+    KUBECONFIG,
+    LOST_AND_FOUND,
+    PKI,
+    PROCESSES,
+    RUNTIME,
+    FILLING,
+    STORE,
+];
+/// What else there may be of an agent before it has joined, or when it is to join anew.
+const BESIDE_AGENT: [&str; 8] = [
+    AGENT_LOCK,
+    LOST_AND_FOUND,
+    network_keeper::FILE,
+    network_keeper::FILES,
+    network_keeper::KEY_FILE,
+    kept::PODS,
+    PROCESSES,
+    RUNTIME,
+];
 
 /// A data directory that may be used.
 #[derive(Debug)]
@@ -328,6 +355,10 @@ fn lock(path: &Path) -> anyhow::Result<Option<File>> {
 
 /// Refuses a directory that holds what no orchd made: the mistyped path of a home, say.
 fn refuse_foreign(path: &Path, entries: std::fs::ReadDir, mark: &str) -> anyhow::Result<()> {
+    let (kind, beside): (_, &[&str]) = match mark {
+        AGENT => ("of an orchd agent", &BESIDE_AGENT),
+        _ => ("of orchd", &BESIDE_DATABASE),
+    };
     let mut foreign = None;
     for entry in entries {
         let name = entry.context("cannot read the data directory")?.file_name();
@@ -335,14 +366,14 @@ fn refuse_foreign(path: &Path, entries: std::fs::ReadDir, mark: &str) -> anyhow:
         if name == mark {
             return Ok(());
         }
-        if !name.starts_with(mark) && !BESIDE.contains(&&*name) {
+        if !name.starts_with(mark) && !beside.contains(&&*name) {
             foreign = Some(name);
         }
     }
     match foreign {
         None => Ok(()),
         Some(name) => bail!(
-            "{} is not a data directory of orchd: it holds {name:?} and no {mark}; choose an empty or a new one",
+            "{} is not a data directory {kind}: it holds {name:?} and no {mark}; choose an empty or a new one",
             path.display()
         ),
     }
@@ -366,6 +397,35 @@ mod tests {
         let error = DataDir::open(dir.path()).expect_err("not ours").to_string();
         assert!(error.contains("precious.txt"), "{error}");
         assert_eq!(std::fs::read_dir(dir.path()).expect("a directory").count(), 1);
+    }
+
+    #[test]
+    fn what_an_agent_and_a_server_leave_is_taken_by_their_own_kind_alone() {
+        let holding = |names: &[&str]| {
+            let dir = tempfile::tempdir().expect("a directory");
+            for name in names {
+                std::fs::write(dir.path().join(name), "").expect("a file");
+            }
+            dir
+        };
+        let agents = holding(&[
+            "pods.json",
+            "network.json",
+            "network.key",
+            "pod-files",
+            "runtime",
+            "process",
+        ]);
+        DataDir::open_agent(agents.path()).expect("an agent's, which is to join anew");
+        DataDir::open(agents.path()).expect_err("no server's");
+        for name in ["store", "pki", "kubeconfig", "audit.log", "restoring"] {
+            let servers = holding(&[name]);
+            let error = DataDir::open_agent(servers.path()).expect_err(name).to_string();
+            assert!(error.contains(name) && error.contains("no agent.json"), "{error}");
+            assert!(!servers.path().join(AGENT_LOCK).exists(), "nothing is left there");
+        }
+        let servers = holding(&["store", "pki", "kubeconfig", "audit.log"]);
+        DataDir::open(servers.path()).expect("a server's, whose state is in etcd");
     }
 
     #[test]

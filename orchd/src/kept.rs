@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use orchestrator_core::driver::Keep;
 
 /// The file.
-const PODS: &str = "pods.json";
+pub const PODS: &str = "pods.json";
 
 /// Keeps the pods of a node in a file that only its owner may read.
 #[derive(Debug)]

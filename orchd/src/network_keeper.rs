@@ -26,11 +26,11 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long new pods wait for the network that the cluster has: then they do without.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// The file with what the node knew last, for a start without the server.
-const FILE: &str = "network.json";
+pub const FILE: &str = "network.json";
 /// The directory with what pods' containers must have of the network.
-const FILES: &str = "pod-files";
+pub const FILES: &str = "pod-files";
 /// The file with the private key by which the node is known to others over WireGuard.
-const KEY_FILE: &str = "network.key";
+pub const KEY_FILE: &str = "network.key";
 
 /// Keeps a node's part of the network between pods.
 pub struct NetworkKeeper {

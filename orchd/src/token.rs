@@ -37,7 +37,7 @@ pub struct TokenArgs {
     #[arg(long, value_name = "TOKEN", env = VARIABLE, hide_env_values = true)]
     token: Option<String>,
     /// A file that holds the token
-    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
 
@@ -83,6 +83,9 @@ fn read_file(path: &Path) -> anyhow::Result<String> {
 /// Takes a token off the command line and out of the environment: others on the machine can read the one as long as the program
 /// runs, and programs of the same user the other. Begins the program anew, in the same process, with the token in a pipe, which is
 /// empty once it is read. Returns when there is nothing to take away, or it cannot be done.
+///
+/// # Errors
+/// When there are two tokens, or the pipe cannot be read.
 pub fn hide(given: &mut TokenArgs) -> anyhow::Result<()> {
     if let Some(path) = given.token_file.take_if(|path| path.starts_with(DESCRIPTORS)) {
         given.token = Some(read_file(&path)?);
@@ -94,6 +97,16 @@ pub fn hide(given: &mut TokenArgs) -> anyhow::Result<()> {
     }
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let rest = without_token(&arguments);
+    if given.token.is_some() && given.token_file.is_some() {
+        return Err(out::usage(match rest {
+            Some(_) => {
+                format!("{FILE_OPTION} cannot be used with {OPTION}; leave one of them away")
+            }
+            None => format!(
+                "{FILE_OPTION} cannot be used with the environment's {VARIABLE}; leave the option away, or unset {VARIABLE}"
+            ),
+        }));
+    }
     if rest.is_none() && std::env::var_os(VARIABLE).is_none() {
         return Ok(());
     }

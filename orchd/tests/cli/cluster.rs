@@ -14,7 +14,7 @@ pub fn temp() -> TempDir {
 }
 
 /// `orchd server` in a directory.
-fn server_in(dir: &Path, listen: &str) -> Command {
+pub fn server_in(dir: &Path, listen: &str) -> Command {
     let mut command = orchd();
     command.args(["server", "--listen", listen, "--data-dir"]).arg(dir.join("data"));
     command
@@ -29,7 +29,7 @@ pub fn url(server: &Daemon) -> &str {
     server.ready.split_whitespace().nth(1).expect("ready URL …")
 }
 
-fn token(server: &Daemon) -> String {
+pub fn token(server: &Daemon) -> String {
     let printed = server.done(&["token", "create"]);
     let (token, rest) = printed.split_once('\n').expect("a line");
     assert!(token.starts_with("orch1.agent.") && rest.is_empty(), "the token alone");
@@ -37,13 +37,13 @@ fn token(server: &Daemon) -> String {
 }
 
 /// `orchd agent` in a directory, which has joined or is yet to.
-fn agent_in(dir: &Path) -> Command {
+pub fn agent_in(dir: &Path) -> Command {
     let mut command = orchd();
     command.args(["agent", "--runtime", "process", "--data-dir"]).arg(dir.join("data"));
     command
 }
 
-fn joining(server: &Daemon, token: &str, name: &str, dir: &Path) -> Command {
+pub fn joining(server: &Daemon, token: &str, name: &str, dir: &Path) -> Command {
     let mut command = agent_in(dir);
     command.args(["--server", url(server), "--token", token, "--name", name]);
     command
@@ -82,7 +82,7 @@ fn nodes_of(pods: &BTreeMap<String, (String, String, u64)>) -> Vec<&str> {
 }
 
 #[track_caller]
-fn refused(command: &mut Command, code: i32, says: &str) {
+pub fn refused(command: &mut Command, code: i32, says: &str) {
     let ran: Ran = run(command);
     assert_eq!(ran.code, Some(code), "{ran:?}");
     assert!(ran.err.contains(says), "{says}: {ran:?}");
@@ -208,7 +208,8 @@ fn a_token_may_come_from_a_file_and_stays_on_no_command_line_and_in_no_environme
     };
     refused(&mut from(&dir.path().join("absent")), 1, "--token-file: cannot read");
     refused(&mut from(&a.dir.path().join("data/agent.json")), 2, "no join token");
-    refused(from(&file).args(["--token", "x"]), 2, "cannot be used with");
+    refused(from(&file).args(["--token", "x"]), 2, "--token-file cannot be used with --token;");
+    refused(from(&file).env("ORCHD_TOKEN", "x"), 2, "with the environment's ORCHD_TOKEN");
     let command = from(&file);
     let b = Daemon::ready(command, server.kubeconfig.clone(), dir);
     assert_eq!(server.done(&["node", "list", "-o", "name"]), "node/a\nnode/b\n");

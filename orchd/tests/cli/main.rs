@@ -1,5 +1,6 @@
 //! The built `orchd`, as a user meets it: real daemons on the process runtime, real client calls.
 
+mod anew;
 mod apply;
 mod change;
 mod cluster;

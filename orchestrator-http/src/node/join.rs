@@ -112,8 +112,7 @@ impl Membership {
         let client = Client::pinned(server, token.root(), token.credential())?;
         let answer: JoinAnswer = post(&client, JOIN_PATH, &asked).await?;
         let JoinAnswer { authority, certificate, cluster, uid } = answer;
-        let root = CertificateDer::from_pem_slice(authority.as_bytes());
-        if root.is_ok_and(|root| fingerprint(&root) == token.root()) {
+        if is_root_of(&authority, token) {
             let (node, server) = (node.to_owned(), server.to_owned());
             let key = Sensitive(key.serialize_pem());
             let servers = Vec::new();
@@ -149,6 +148,12 @@ impl Membership {
         let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes());
         let life = certificate.ok().and_then(|certificate| validity(&certificate));
         life.is_none_or(|(_, until)| now >= until)
+    }
+
+    /// Whether a token is of the cluster that was joined: names the same root. Where it does not, the cluster's keys were lost and made
+    /// anew, or it is another cluster.
+    pub fn is_of_token(&self, token: &JoinToken) -> bool {
+        is_root_of(&self.authority, token)
     }
 
     /// Whether the server answers that the node has been removed; a server that does not answer has not.
@@ -202,6 +207,12 @@ impl Membership {
         let CertificateAnswer { certificate } = post(&client, &path, &asked).await?;
         Ok(Self { certificate, key: Sensitive(key.serialize_pem()), ..self.clone() })
     }
+}
+
+/// Whether a certificate in PEM is the root that a token names.
+fn is_root_of(authority: &str, token: &JoinToken) -> bool {
+    let root = CertificateDer::from_pem_slice(authority.as_bytes());
+    root.is_ok_and(|root| fingerprint(&root) == token.root())
 }
 
 fn new_key() -> Result<KeyPair, PkiError> {
