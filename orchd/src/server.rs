@@ -5,12 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use orchestrator_http::{JoinServerError, Pki, join_as_server, sealing_keys_of_peers};
+use orchestrator_http::{JoinServerError, Pki, join_as_server};
 use orchestrator_seal::KeyRing;
 
 use crate::arguments::{self, address, host, url};
-use crate::clock::seconds_now;
-use crate::cluster_keys::NewKeysArgs;
+use crate::cluster_keys::{NewKeysArgs, catch_up_on_keys};
 use crate::control_plane::{ControlPlane, Endpoint};
 use crate::data_dir::{DataDir, default_data_dir};
 use crate::host::{address_towards, host_name};
@@ -150,23 +149,9 @@ async fn keys(
 ) -> anyhow::Result<KeyRing> {
     let keys = args.new_keys.keys(dir, (url, backend), url_among).await?;
     if let Some(own) = url_among {
-        catch_up_on_keys(&keys, backend, &dir.pki(), own).await?;
+        catch_up_on_keys(&keys, &*backend.shared(), dir, own).await?;
     }
     Ok(keys)
-}
-
-/// Learns which keys for secrets were made while this server was away.
-async fn catch_up_on_keys(
-    keys: &KeyRing,
-    store: &Backend,
-    pki: &std::path::Path,
-    own: &str,
-) -> anyhow::Result<()> {
-    let told = sealing_keys_of_peers(&*store.shared(), pki, own, seconds_now()).await;
-    match told.map_err(anyhow::Error::from_boxed)? {
-        Some(theirs) => Ok(keys.take_in(&theirs.text.0)?),
-        None => Ok(()),
-    }
 }
 
 /// The URL by which other servers reach this one; none where the state can have no other.

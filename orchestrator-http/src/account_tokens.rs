@@ -11,7 +11,7 @@ use orchestrator_core::model::{Kind, ServiceAccount, Time, Uid};
 use rcgen::KeyPair;
 use serde::{Deserialize, Serialize};
 
-use crate::pki::{self, PkiError};
+use crate::pki::{self, Pki, PkiError};
 
 /// Who makes the tokens, and for whom: the name by which Kubernetes' own tokens call the API.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc";
@@ -83,13 +83,23 @@ struct Named {
     uid: Uid,
 }
 
+/// Makes what is missing of a cluster's keys in a directory, which [`Server::bind`](crate::Server::bind) would make else: all that
+/// sign something, and the administrator's token. `now` is in seconds since the Unix epoch.
+///
+/// # Errors
+/// [`PkiError`] when a file cannot be read or written, or is not what it should be.
+pub fn make_keys(directory: &Path, now: i64) -> Result<(), PkiError> {
+    Pki::open(directory, now)?;
+    AccountTokens::open(directory).map(drop)
+}
+
 impl AccountTokens {
     /// Opens the key `sa.key` of a directory, and makes one if there is none.
     ///
     /// # Errors
     /// [`PkiError`] when the file cannot be read or written, or is no key.
     pub(crate) fn open(directory: &Path) -> Result<Self, PkiError> {
-        let path = directory.join("sa.key");
+        let path = directory.join(Pki::ACCOUNTS);
         let key = match pki::read(&path)? {
             Some(text) => KeyPair::from_pem(&text)
                 .map_err(|_| PkiError::Content { path, expected: "a PEM private key" })?,

@@ -56,6 +56,7 @@ mod table;
 pub mod testkit;
 mod upkeep;
 
+pub use account_tokens::make_keys;
 pub use age::brief as brief_duration;
 pub use api::{Api, FairnessLimits, Transport};
 pub use body::{BODY_BYTES_MAX, Body};
@@ -74,7 +75,7 @@ pub use private_file::write as write_private;
 pub use registry::{kind_by_any_name, short_names};
 pub use server::{Limits, Listen, ServeError, Server, ServerConfig};
 pub use servers::{
-    JoinServerError, RootError, forget_root, join_as_server, refuse_stranger,
+    JoinServerError, RootError, forget_root, join_as_server, refuse_others, refuse_stranger,
     sealing_keys_of_peers, server_urls,
 };
 pub use upkeep::{KeyRotation, NoPeers, Peers, SealingKeys, Upkeep};

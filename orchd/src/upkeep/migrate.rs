@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use orchestrator_core::driver::Filler;
 use orchestrator_core::dump::DumpItem;
-use orchestrator_core::election::RENEW_EVERY_MS;
+use orchestrator_core::election::{LEASE_MS, RENEW_EVERY_MS};
 use orchestrator_core::model::Revision;
 
 use super::begin_after;
@@ -25,8 +25,9 @@ Examples:
 Stop the server (every server) first. Afterwards start it with `--store` and the new place. What lies in the old one is left, and not
 used any more; a database of the data directory is called cluster.db.moved then.";
 
-/// How long a store that several may have open must be still before it is moved.
-const STILL_FOR: Duration = Duration::from_millis(2 * RENEW_EVERY_MS.unsigned_abs());
+/// How long a store that several may have open must be still before it is moved: when its leader has died, a server that follows writes
+/// nothing until the lease is over.
+const STILL_FOR: Duration = Duration::from_millis((LEASE_MS + 2 * RENEW_EVERY_MS).unsigned_abs());
 
 /// Options of `orchd migrate`.
 #[derive(Debug, clap::Args)]

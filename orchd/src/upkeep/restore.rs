@@ -74,8 +74,8 @@ pub async fn restore(args: RestoreArgs) -> anyhow::Result<()> {
     }
     if !found.has_keys {
         remark(format_args!(
-            "warning: the backup has no keys; put the directory pki of the old data directory into {} before \
-             the server starts, or agents and clients will not know it and secrets will not open",
+            "warning: the backup has no keys; put the directory pki of the old data directory into {}: without it the server does not start \
+             unless `--new-keys` begins anew, and then agents and clients do not know it and secrets do not open",
             data_dir.display()
         ));
     }

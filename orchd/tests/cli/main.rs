@@ -7,6 +7,7 @@ mod cluster;
 mod daemon;
 mod dev;
 mod logs;
+mod lost_keys;
 #[cfg(feature = "real-etcd")]
 mod migrate;
 mod read;

@@ -10,14 +10,14 @@ use crate::daemon::{Daemon, orchd, run, until};
 use crate::upkeep::{done, revision, secret, upkeep};
 
 /// An etcd of one member; dropping it kills it and removes its data.
-struct Etcd {
+pub struct Etcd {
     process: Child,
     address: String,
     _dir: TempDir,
 }
 
 impl Etcd {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let program = std::env::var_os("ORCH_TEST_ETCD").expect("$ORCH_TEST_ETCD: use tests/run");
         let free = || {
             let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -41,7 +41,7 @@ impl Etcd {
         etcd
     }
 
-    fn url(&self, prefix: &str) -> String {
+    pub fn url(&self, prefix: &str) -> String {
         format!("etcd://{}{prefix}", self.address)
     }
 }
@@ -54,7 +54,7 @@ impl Drop for Etcd {
     }
 }
 
-fn start_on(store: &str, dir: TempDir) -> Daemon {
+pub fn start_on(store: &str, dir: TempDir) -> Daemon {
     let (data, kubeconfig) = (dir.path().join("data"), dir.path().join("data/kubeconfig"));
     let mut command = orchd();
     command.args(["server", "--listen", "127.0.0.1:0", "--store", store, "--data-dir"]).arg(data);

@@ -22,7 +22,7 @@ pub(super) struct Root {
     pub(super) pem: String,
     pub(super) der: CertificateDer<'static>,
     key: Option<KeyPair>,
-    is_new: bool,
+    pub(super) is_new: bool,
 }
 
 /// The authority that signs what the cluster uses.
@@ -75,6 +75,12 @@ pub(super) fn issuing(directory: &Path, root: &Root, now: i64) -> Result<Issuing
     let Some(root_key) = &root.key else {
         return Err(PkiError::NoRootKey { path: directory.join("root.key") });
     };
+    if !root.is_new {
+        tracing::warn!(
+            path = %cert_path.display(),
+            "the issuing authority was missing or about to end; the root's key makes another, which nodes and clients trust as they did the old one"
+        );
+    }
     let key = KeyPair::generate().map_err(PkiError::Certificate)?;
     let by_root = Issuer::new(root_params(now), root_key);
     let signed = issuing_params(now).signed_by(&key, &by_root).map_err(PkiError::Certificate)?;

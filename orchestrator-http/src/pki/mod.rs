@@ -43,8 +43,11 @@ pub enum PkiError {
         #[source]
         source: io::Error,
     },
-    /// A file does not hold what its name says; remove it to have a new one made.
-    #[error("{} is not {expected}; remove it to have a new one made", path.display())]
+    /// A file does not hold what its name says.
+    #[error(
+        "{} is not {expected}; put that of a backup back, or, where there is none, take it away: the next start makes another or says how",
+        path.display()
+    )]
     Content {
         /// The file.
         path: PathBuf,
@@ -52,7 +55,7 @@ pub enum PkiError {
         expected: &'static str,
     },
     /// The issuing authority must be made anew, and the root's key is kept elsewhere.
-    #[error("the issuing authority has to be renewed and {} is not there; put the root's key back for one start", path.display())]
+    #[error("the issuing authority is missing or about to end and {} is not there; put the root's key back for one start", path.display())]
     NoRootKey {
         /// Where it should be.
         path: PathBuf,
@@ -133,6 +136,14 @@ pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 impl Pki {
     /// The file of the root's certificate, in the directory.
     pub const ROOT: &str = "root.crt";
+    /// The file of the key that signs the tokens of service accounts, in the directory.
+    pub const ACCOUNTS: &str = "sa.key";
+
+    /// Whether a directory has the issuing authority, or the root's key, with which another can be made.
+    pub fn has_authority(directory: &Path) -> bool {
+        let has = |name: &str| directory.join(name).exists();
+        has("root.key") || (has("issuing.crt") && has("issuing.key"))
+    }
 
     /// Opens the directory, makes what is missing in it, and replaces an authority that is about to expire. `now` is
     /// in seconds since the Unix epoch.
@@ -147,7 +158,7 @@ impl Pki {
         })?;
         let root = authority::root(directory, now)?;
         let issuing = authority::issuing(directory, &root, now)?;
-        let token = token(directory)?;
+        let token = token(directory, root.is_new)?;
         Ok(Self {
             root_pem: root.pem,
             root: root.der,
@@ -174,7 +185,7 @@ impl Pki {
     }
 }
 
-fn token(directory: &Path) -> Result<Token, PkiError> {
+fn token(directory: &Path, is_new: bool) -> Result<Token, PkiError> {
     let path = directory.join("admin.token");
     if let Some(text) = read(&path)? {
         let text = text.trim();
@@ -183,6 +194,12 @@ fn token(directory: &Path) -> Result<Token, PkiError> {
             return Err(PkiError::Content { path, expected });
         }
         return Ok(Token::new(text));
+    }
+    if !is_new {
+        tracing::warn!(
+            path = %path.display(),
+            "the administrator's token was missing; making a new one: kubeconfigs with the old one are refused from now on, and other servers keep theirs"
+        );
     }
     let token = Token::random()?;
     write(&path, token.reveal())?;

@@ -58,6 +58,15 @@ pub enum JoinServerError {
     /// The answer is not what it should be.
     #[error("the server's answer cannot be used: {0}")]
     Answer(String),
+    /// The directory holds something that would be lost.
+    #[error(
+        "{} holds something already, which joining would overwrite; move it away, then join again",
+        directory.display()
+    )]
+    NotEmpty {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// The keys could not be written.
     #[error("writing keys below {}", path.display())]
     Write {
@@ -82,6 +91,10 @@ pub async fn join_as_server(
 ) -> Result<(), JoinServerError> {
     if token.role() != JoinRole::Server {
         return Err(JoinServerError::Role);
+    }
+    // Before the token is used up.
+    if std::fs::read_dir(directory).is_ok_and(|mut found| found.next().is_some()) {
+        return Err(JoinServerError::NotEmpty { directory: directory.to_owned() });
     }
     let unusable = |error: serde_json::Error| JoinServerError::Answer(error.to_string());
     let nonce = Sensitive(Token::random()?.reveal().to_owned());

@@ -30,7 +30,7 @@ pub use keys::sealing_keys_of_peers;
 pub(crate) use record::keep_record;
 pub use record::server_urls;
 pub(crate) use root::check_root;
-pub use root::{RootError, forget_root, refuse_stranger};
+pub use root::{RootError, forget_root, refuse_others, refuse_stranger};
 
 /// The namespace of what servers write down of themselves.
 const NAMESPACE: &str = "kube-system";

@@ -53,7 +53,8 @@ pub enum RootError {
     Cluster(Rejection),
     /// Other servers have the cluster's keys.
     #[error(
-        "new keys would shut out the servers that the cluster has: {}; join them with `--join URL --token TOKEN`, where \
+        "new keys would not be those of the servers that the cluster has: {}; if `secrets.keys` alone is missing, a start without \
+         `--new-keys` gets it from one that runs; else move the directory of keys away and join them with `--join URL --token TOKEN`, where \
          `orchd token create --role server` prints the token, or stop them; one that was killed is forgotten an hour after it was heard \
          last",
         servers.join(", ")
@@ -100,10 +101,7 @@ pub async fn forget_root(
     now: i64,
 ) -> Result<(), RootError> {
     let world = read_records(store).await.map_err(RootError::Store)?;
-    let servers = heard_lately(&world, own_url, now);
-    if !servers.is_empty() {
-        return Err(RootError::OtherServers { servers });
-    }
+    refuse_heard(&world, own_url, now)?;
     let key = Key::new(Kind::ConfigMap, NAMESPACE, NAME);
     let Some(stored) = world.get(&key) else { return Ok(()) };
     let write = Write::Delete { key: RecordKey::main(key), expect: stored.main };
@@ -114,6 +112,27 @@ pub async fn forget_root(
             let message = "another server has written to it; try again".to_owned();
             Err(RootError::Cluster(Rejection::Unavailable { message }))
         }
+    }
+}
+
+/// Refuses new keys while other servers than that at `own_url` have been heard in the last hour. `now` is in seconds since the Unix
+/// epoch.
+///
+/// # Errors
+/// [`RootError`].
+pub async fn refuse_others(
+    store: &dyn StateStore,
+    own_url: Option<&str>,
+    now: i64,
+) -> Result<(), RootError> {
+    refuse_heard(&read_records(store).await.map_err(RootError::Store)?, own_url, now)
+}
+
+fn refuse_heard(world: &World, own_url: Option<&str>, now: i64) -> Result<(), RootError> {
+    let servers = heard_lately(world, own_url, now);
+    match servers.is_empty() {
+        true => Ok(()),
+        false => Err(RootError::OtherServers { servers }),
     }
 }
 

@@ -13,7 +13,8 @@ use orchestrator_core::runtime::Scope;
 use orchestrator_core::testkit::sim_runtime::{SimProgram, SimRuntime};
 use orchestrator_http::{
     Client, HttpLink, JoinRole, JoinServerError, JoinToken, Listen, LogParams, Membership, Server,
-    ServerConfig, forget_root, join_as_server, refuse_stranger, serve_streams, server_urls,
+    ServerConfig, forget_root, join_as_server, refuse_others, refuse_stranger, serve_streams,
+    server_urls,
 };
 use serde_json::json;
 use tokio::net::UnixStream;
@@ -200,7 +201,15 @@ async fn nobody_but_a_server_asks_for_others_or_gets_the_keys() {
     let refused = join_as_server(&leader.server.url(), &renamed, "c", &keys).await;
     assert!(refused.expect_err("refused").to_string().contains("unknown, used or expired"));
     let token = leader.token(JoinRole::Server).await;
-    join_as_server(&other.server.url(), &token, "c", &keys).await.expect("once");
+    std::fs::create_dir(&keys).expect("a directory");
+    std::fs::write(keys.join("secrets.keys"), "precious").expect("written");
+    let refused = join_as_server(&other.server.url(), &token, "c", &keys).await;
+    let refused = refused.expect_err("nothing is overwritten").to_string();
+    assert!(refused.contains("pki holds something already"), "{refused}");
+    std::fs::remove_dir_all(&keys).expect("ours");
+    join_as_server(&other.server.url(), &token, "c", &keys)
+        .await
+        .expect("the token is still good, once");
     let again = stolen.join("again");
     let refused = join_as_server(&other.server.url(), &token, "d", &again).await;
     assert!(refused.expect_err("refused").to_string().contains("and no other"));
@@ -230,6 +239,9 @@ async fn lost_keys_are_forgotten_only_when_no_other_server_is_heard() {
 
     let refused = forget_root(&store, None, now).await.expect_err("it has the keys").to_string();
     assert!(refused.contains(&own), "{refused}");
+    let refused = refuse_others(&store, None, now).await.expect_err("as above").to_string();
+    assert!(refused.contains(&own), "{refused}");
+    refuse_others(&store, Some(&own), now).await.expect("it is itself");
     refuse_stranger(&store, &absent).await.expect_err("nothing was forgotten");
     forget_root(&store, Some(&own), now).await.expect("it is the one that has lost them");
     refuse_stranger(&store, &absent).await.expect("any keys will do");

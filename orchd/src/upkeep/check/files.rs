@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use orchestrator_http::{brief_duration, certificate_validity};
+use orchestrator_http::{Pki, brief_duration, certificate_validity};
 
 use super::Finding;
 use crate::data_dir::PKI;
@@ -55,15 +55,16 @@ fn certificate(path: &Path, name: &str, now: i64) -> Finding {
     let pem = match fs::read_to_string(path) {
         Ok(pem) => pem,
         Err(error) => {
-            let advice = "put the directory pki of a backup with keys back; where there is none, `orchd server --new-keys` begins anew";
-            return Finding::failure(about, format!("{}: {error}", path.display()), advice);
+            return Finding::failure(about, format!("{}: {error}", path.display()), missing(path));
         }
     };
     let renew = match name {
         "root.crt" => {
-            "move the directory pki away, start the server once with `--new-keys`, and let agents and users in anew"
+            "move root.crt away, that file alone, start the server once with `--new-keys`, and let agents and users in anew"
         }
-        _ => "start the server anew: it renews the authority; root.key must be there for that",
+        _ => {
+            "start the server anew in the last 30 days: it renews the authority; root.key must be there for that"
+        }
     };
     match certificate_validity(&pem) {
         None => Finding::failure(
@@ -88,6 +89,18 @@ fn certificate(path: &Path, name: &str, now: i64) -> Finding {
         ),
         Some((_, until)) => {
             Finding::ok(about, format!("{name} is good for {}", brief_duration(until - now)))
+        }
+    }
+}
+
+/// What to do when a certificate cannot be read.
+fn missing(path: &Path) -> &'static str {
+    let pki = path.parent().unwrap_or(path);
+    let is_made_by_a_start = !path.exists() && pki.join(Pki::ROOT).exists();
+    match is_made_by_a_start && pki.join("root.key").exists() {
+        true => "start the server anew: root.key makes another, which nodes and clients trust",
+        false => {
+            "put the directory pki of a backup with keys back; where there is none, `orchd server --new-keys` begins anew"
         }
     }
 }
