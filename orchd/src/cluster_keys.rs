@@ -157,7 +157,7 @@ impl Lost {
     fn file(self, dir: &DataDir) -> PathBuf {
         match self {
             Self::Root => dir.pki().join(Pki::ROOT),
-            Self::Authority => dir.pki().join("root.key"),
+            Self::Authority => dir.pki().join(Pki::ROOT_KEY),
             Self::Accounts => dir.pki().join(Pki::ACCOUNTS),
             Self::Seals => dir.key_file(),
         }

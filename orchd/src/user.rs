@@ -45,7 +45,7 @@ pub fn user(args: &UserArgs) -> anyhow::Result<()> {
     let data_dir = args.data_dir.clone().unwrap_or_else(default_data_dir);
     let pki = data_dir.join("pki");
     // Opening would make what is missing, and nobody would trust that.
-    if !pki.join("issuing.key").exists() {
+    if !pki.join(Pki::ISSUING_KEY).exists() {
         bail!(
             "{} holds no keys of a cluster; name the data directory of its server with --data-dir",
             data_dir.display()

@@ -45,6 +45,17 @@ fn pass(sandbox: &mut Sandbox, millis: i64, heard: &[&str]) {
     }
 }
 
+/// Taints a node with what nobody tolerates and no controller knows.
+fn taint_by_hand(sandbox: &mut Sandbox, node: &str) {
+    let taint = Taint {
+        key: "example.org/drain".to_owned(),
+        effect: TaintEffect::NoExecute,
+        ..Taint::default()
+    };
+    sandbox.change(&Key::node(node), |node: &mut Node| node.spec.taints.push(taint));
+    sandbox.settle().expect("settled");
+}
+
 fn ready(sandbox: &Sandbox, node: &str) -> ConditionStatus {
     sandbox.world().node(node).expect("node").status.conditions[0].status
 }
@@ -261,13 +272,7 @@ fn nobody_is_evicted_when_most_nodes_seem_lost() {
 fn while_most_nodes_seem_lost_a_taint_of_somebody_elses_evicts_as_ever() {
     let mut sandbox = sandbox(&["n1", "n2", "n3"]);
     pass(&mut sandbox, NODE_GRACE_MS + EVICTION_MS + 60_000, &["n3"]);
-    let taint = Taint {
-        key: "example.org/drain".to_owned(),
-        effect: TaintEffect::NoExecute,
-        ..Taint::default()
-    };
-    sandbox.change(&Key::node("n1"), |node: &mut Node| node.spec.taints.push(taint));
-    sandbox.settle().expect("settled");
+    taint_by_hand(&mut sandbox, "n1");
     assert!(leaves(&sandbox, "n1") && !leaves(&sandbox, "n2"));
 }
 
@@ -301,13 +306,7 @@ fn a_node_that_is_not_ready_or_cordoned_is_tainted() {
 #[test]
 fn a_taint_that_is_not_tolerated_evicts_at_once_and_stays() {
     let mut sandbox = sandbox(&["n1", "n2"]);
-    let taint = Taint {
-        key: "example.org/drain".to_owned(),
-        effect: TaintEffect::NoExecute,
-        ..Taint::default()
-    };
-    sandbox.change(&Key::node("n1"), |node: &mut Node| node.spec.taints.push(taint));
-    sandbox.settle().expect("settled");
+    taint_by_hand(&mut sandbox, "n1");
     assert!(leaves(&sandbox, "n1") && !leaves(&sandbox, "n2"));
     assert_eq!(taints(&sandbox, "n1").len(), 1);
     let late = Pod { node_name: "n1".to_owned(), ..Pod::new("late", "nginx") };

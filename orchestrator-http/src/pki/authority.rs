@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::issue::{DAY, name, set_life};
-use super::{PkiError, read, write};
+use super::{Pki, PkiError, read, write};
 use crate::certificate::not_after;
 
 /// How long the root lives.
@@ -45,7 +45,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 
 /// Reads the root, or makes one.
 pub(super) fn root(directory: &Path, now: i64) -> Result<Root, PkiError> {
-    let (cert_path, key_path) = (directory.join("root.crt"), directory.join("root.key"));
+    let (cert_path, key_path) = (directory.join(Pki::ROOT), directory.join(Pki::ROOT_KEY));
     let key = read_key(&key_path)?;
     if let Some(pem) = read(&cert_path)? {
         let (der, expires) = certificate(&cert_path, &pem)?;
@@ -65,7 +65,7 @@ pub(super) fn root(directory: &Path, now: i64) -> Result<Root, PkiError> {
 
 /// Reads the issuing authority, or has the root make one.
 pub(super) fn issuing(directory: &Path, root: &Root, now: i64) -> Result<Issuing, PkiError> {
-    let (cert_path, key_path) = (directory.join("issuing.crt"), directory.join("issuing.key"));
+    let (cert_path, key_path) = (directory.join(Pki::ISSUING), directory.join(Pki::ISSUING_KEY));
     if let (Some(pem), Some(key), false) = (read(&cert_path)?, read_key(&key_path)?, root.is_new) {
         let (der, expires) = certificate(&cert_path, &pem)?;
         if expires - now > RENEW_DAYS * DAY {
@@ -73,7 +73,7 @@ pub(super) fn issuing(directory: &Path, root: &Root, now: i64) -> Result<Issuing
         }
     }
     let Some(root_key) = &root.key else {
-        return Err(PkiError::NoRootKey { path: directory.join("root.key") });
+        return Err(PkiError::NoRootKey { path: directory.join(Pki::ROOT_KEY) });
     };
     if !root.is_new {
         tracing::warn!(

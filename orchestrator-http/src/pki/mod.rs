@@ -136,13 +136,19 @@ pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 impl Pki {
     /// The file of the root's certificate, in the directory.
     pub const ROOT: &str = "root.crt";
+    /// The file of the root's key, in the directory of the first server or wherever it was moved.
+    pub const ROOT_KEY: &str = "root.key";
+    /// The file of the certificate of the authority that signs everything, in the directory.
+    pub const ISSUING: &str = "issuing.crt";
+    /// The file of that authority's key, in the directory.
+    pub const ISSUING_KEY: &str = "issuing.key";
     /// The file of the key that signs the tokens of service accounts, in the directory.
     pub const ACCOUNTS: &str = "sa.key";
 
     /// Whether a directory has the issuing authority, or the root's key, with which another can be made.
     pub fn has_authority(directory: &Path) -> bool {
         let has = |name: &str| directory.join(name).exists();
-        has("root.key") || (has("issuing.crt") && has("issuing.key"))
+        has(Self::ROOT_KEY) || (has(Self::ISSUING) && has(Self::ISSUING_KEY))
     }
 
     /// Opens the directory, makes what is missing in it, and replaces an authority that is about to expire. `now` is

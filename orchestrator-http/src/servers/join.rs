@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::{Client, ClientError};
 use crate::node::{JoinRole, JoinToken};
-use crate::pki::{PkiError, Token, fingerprint};
+use crate::pki::{Pki, PkiError, Token, fingerprint};
 use crate::private_file;
 
 /// Where servers join.
@@ -20,8 +20,6 @@ pub(crate) const JOIN_SERVER_PATH: &str = "/apis/orchestrator.dev/v1/join-server
 const FILES_MAX: usize = 32;
 /// The most bytes of such a file.
 const FILE_BYTES_MAX: usize = 64 << 10;
-/// What is not given to other servers: it may be kept elsewhere, and is needed once in years.
-const ROOT_KEY: &str = "root.key";
 
 /// Asks to join as a server.
 #[derive(Debug, Serialize, Deserialize)]
@@ -121,7 +119,7 @@ fn check(files: &Files, root: &str) -> Result<(), String> {
     if files.len() > FILES_MAX {
         return Err(format!("{} files, at most {FILES_MAX}", files.len()));
     }
-    let certificate = files.get("root.crt").ok_or("it has no root.crt")?;
+    let certificate = files.get(Pki::ROOT).ok_or("it has no root.crt")?;
     let certificate = CertificateDer::from_pem_slice(certificate.0.as_bytes());
     match certificate.is_ok_and(|certificate| fingerprint(&certificate) == root) {
         true => Ok(()),
@@ -158,7 +156,8 @@ pub(crate) fn shared_files(directory: &Path) -> Result<JoinServerAnswer, PkiErro
         let path = entry.map_err(failed)?.path();
         let name = name_of(&path);
         // What is half written has another ending.
-        if name != ROOT_KEY && !name.ends_with(".new") && path.is_file() {
+        // The root's key is not given to other servers: it may be kept elsewhere, and is needed once in years.
+        if name != Pki::ROOT_KEY && !name.ends_with(".new") && path.is_file() {
             answer.files.insert(name, read(&path)?);
         }
     }

@@ -47,7 +47,7 @@ fn permissions(dir: &Path) -> Vec<Finding> {
 }
 
 fn certificates(pki: &Path, now: i64) -> Vec<Finding> {
-    ["root.crt", "issuing.crt"].map(|name| certificate(&pki.join(name), name, now)).into()
+    [Pki::ROOT, Pki::ISSUING].map(|name| certificate(&pki.join(name), name, now)).into()
 }
 
 fn certificate(path: &Path, name: &str, now: i64) -> Finding {
@@ -59,7 +59,7 @@ fn certificate(path: &Path, name: &str, now: i64) -> Finding {
         }
     };
     let renew = match name {
-        "root.crt" => {
+        Pki::ROOT => {
             "move root.crt away, that file alone, start the server once with `--new-keys`, and let agents and users in anew"
         }
         _ => {
@@ -97,7 +97,7 @@ fn certificate(path: &Path, name: &str, now: i64) -> Finding {
 fn missing(path: &Path) -> &'static str {
     let pki = path.parent().unwrap_or(path);
     let is_made_by_a_start = !path.exists() && pki.join(Pki::ROOT).exists();
-    match is_made_by_a_start && pki.join("root.key").exists() {
+    match is_made_by_a_start && pki.join(Pki::ROOT_KEY).exists() {
         true => "start the server anew: root.key makes another, which nodes and clients trust",
         false => {
             "put the directory pki of a backup with keys back; where there is none, `orchd server --new-keys` begins anew"
