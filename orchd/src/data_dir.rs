@@ -192,6 +192,15 @@ impl DataDir {
         StoreUrl::Sqlite(self.path.join(DATABASE))
     }
 
+    /// Refuses to move a state whose database would be put where that of an earlier move lies.
+    pub fn refuse_moved(&self, from: &StoreUrl) -> anyhow::Result<()> {
+        let aside = self.path.join(DATABASE_MOVED);
+        match from.is_like(&self.own_store()) && aside.exists() {
+            true => bail!("{} is left of an earlier move; move it away first", aside.display()),
+            false => Ok(()),
+        }
+    }
+
     /// Remembers that the state has been moved, and puts a database of this directory aside.
     pub fn moved(&self, from: &StoreUrl, to: &StoreUrl) -> anyhow::Result<()> {
         self.remember_store(to)?;
@@ -484,6 +493,20 @@ mod tests {
         let error = DataDir::begin_filling(dir.path()).expect_err("it is whole").to_string();
         assert!(error.contains("start the server"), "{error}");
         DataDir::open(dir.path()).expect("as it said");
+    }
+
+    #[test]
+    fn what_was_put_aside_is_not_overwritten() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let aside = dir.path().join("cluster.db.moved");
+        std::fs::write(dir.path().join("cluster.db"), "").expect("written");
+        let data = DataDir::open(dir.path()).expect("ours");
+        data.refuse_moved(&data.own_store()).expect("nothing is there");
+        std::fs::write(&aside, "of before").expect("written");
+        let error = data.refuse_moved(&data.own_store()).expect_err("it is there").to_string();
+        assert!(error.contains("cluster.db.moved") && error.contains("move it away"), "{error}");
+        let etcd = StoreUrl::Etcd("etcd://a,b".to_owned());
+        data.refuse_moved(&etcd).expect("nothing is put aside");
     }
 
     #[test]

@@ -88,7 +88,7 @@ pub enum OpenError {
     },
     /// What SQLite keeps beside a database is where a new database is to be, and would be taken for part of it.
     #[error(
-        "{path}: is left of a database that is not there any more: move it to where that database is, or choose another place"
+        "{path}: is left of a database that is not there any more: move it, and what else begins like that one's name, to where it is, or choose another place"
     )]
     Orphaned {
         /// The file.

@@ -53,6 +53,7 @@ pub async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
     if from.is_like(&args.to) {
         return Err(usage(format!("--to: the state lies in {from} already")));
     }
+    dir.refuse_moved(&from)?;
     let source = Backend::open(&from, &args.etcd).await?;
     let before = source.shared().revision().await?;
     if matches!(source, Backend::Etcd(_)) {

@@ -155,8 +155,7 @@ pub(crate) fn shared_files(directory: &Path) -> Result<JoinServerAnswer, PkiErro
     for entry in std::fs::read_dir(directory).map_err(failed)?.take(FILES_MAX + 1) {
         let path = entry.map_err(failed)?.path();
         let name = name_of(&path);
-        // What is half written has another ending.
-        // The root's key is not given to other servers: it may be kept elsewhere, and is needed once in years.
+        // The root's key stays: it may be kept elsewhere, and is needed once in years. What is half written has another ending.
         if name != Pki::ROOT_KEY && !name.ends_with(".new") && path.is_file() {
             answer.files.insert(name, read(&path)?);
         }
