@@ -100,7 +100,10 @@ fn s3_a_state_that_is_moved_to_etcd_and_back_goes_on_above_its_revisions() {
     assert!(revision(&server, &["secret", "t"]) > moved);
     let (_, _dir) = server.stop();
     let ran = run(&mut migrate(&url));
-    assert!(ran.code == Some(1) && ran.err.contains("cluster.db.moved is left of an earlier move"), "{ran:?}");
+    assert!(
+        ran.code == Some(1) && ran.err.contains("cluster.db.moved is left of an earlier move"),
+        "{ran:?}"
+    );
     std::fs::remove_file(data.join("cluster.db.moved")).expect("removed");
     let ran = run(&mut migrate(&url));
     assert!(ran.code == Some(1) && ran.err.contains("choose another prefix"), "{ran:?}");
