@@ -21,6 +21,7 @@ use crate::clock::seconds_now;
 use crate::data_dir::{DataDir, default_agent_dir};
 use crate::host::{address_towards, host_name};
 use crate::kept::FileKeep;
+use crate::memory;
 use crate::network_keeper::{NetworkKeeper, remove_network};
 use crate::out;
 use crate::runtime::{RunningRuntime, RuntimeChoice, choose};
@@ -83,7 +84,7 @@ pub async fn agent(mut args: AgentArgs) -> anyhow::Result<()> {
     };
     if ready {
         crate::say(format_args!("ready node={} runtime={}", running.node, running.runtime.name()));
-        signals.any().await;
+        memory::stay_small_until(signals.any()).await;
     }
     tokio::select! {
         () = running.stop(args.stop_pods) => Ok(()),

@@ -10,6 +10,7 @@ use crate::cluster_keys::NewKeysArgs;
 use crate::control_plane::Endpoint;
 use crate::data_dir::default_data_dir;
 use crate::instance::{Instance, Options};
+use crate::memory;
 use crate::runtime::RuntimeChoice;
 use crate::signals::Signals;
 
@@ -57,7 +58,7 @@ pub async fn dev(args: DevArgs) -> anyhow::Result<()> {
             instance.runtime.name(),
             instance.kubeconfig.display()
         ));
-        signals.any().await;
+        memory::stay_small_until(signals.any()).await;
     }
     tokio::select! {
         () = instance.stop(args.stop_pods) => ready.map(|_| ()),

@@ -13,6 +13,7 @@ mod dev;
 mod host;
 mod instance;
 mod kept;
+mod memory;
 mod network_args;
 mod network_keeper;
 mod out;

@@ -13,6 +13,7 @@ use crate::cluster_keys::{NewKeysArgs, catch_up_on_keys};
 use crate::control_plane::{ControlPlane, Endpoint};
 use crate::data_dir::{DataDir, default_data_dir};
 use crate::host::{address_towards, host_name};
+use crate::memory;
 use crate::network_args::NetworkArgs;
 use crate::out;
 use crate::signals::Signals;
@@ -77,7 +78,7 @@ pub async fn server(mut args: ServerArgs) -> anyhow::Result<()> {
         control_plane.url,
         control_plane.kubeconfig.display()
     ));
-    signals.any().await;
+    memory::stay_small_until(signals.any()).await;
     tokio::select! {
         () = control_plane.stop(false) => Ok(()),
         () = signals.interrupted() => bail!("interrupted while stopping"),

@@ -1,4 +1,4 @@
-//! The files of the data directory: who may read them, and until when the certificates are good.
+//! The files of the data directory: who may read them, whether the keys are there, and until when the certificates are good.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,6 +17,7 @@ const WARN_BEFORE: i64 = 31 * DAY;
 pub fn look(dir: &Path, now: i64) -> Vec<Finding> {
     let mut findings = permissions(dir);
     findings.extend(certificates(&dir.join(PKI), now));
+    findings.extend(keys(&dir.join(PKI)));
     findings
 }
 
@@ -93,10 +94,25 @@ fn certificate(path: &Path, name: &str, now: i64) -> Finding {
     }
 }
 
-/// What to do when a certificate cannot be read.
+/// The keys without which a server runs on and does not start again. Those of secrets are judged by what they open.
+fn keys(pki: &Path) -> Vec<Finding> {
+    let gone: Vec<_> = [Pki::ISSUING_KEY, Pki::ACCOUNTS]
+        .map(|name| pki.join(name))
+        .into_iter()
+        .filter(|path| !path.exists())
+        .map(|path| Finding::failure("keys", format!("no {}", path.display()), missing(&path)))
+        .collect();
+    match gone.is_empty() {
+        true => vec![Finding::ok("keys", "all are there")],
+        false => gone,
+    }
+}
+
+/// What to do when a certificate cannot be read, or a key is gone.
 fn missing(path: &Path) -> &'static str {
     let pki = path.parent().unwrap_or(path);
-    let is_made_by_a_start = !path.exists() && pki.join(Pki::ROOT).exists();
+    let is_made_by_a_start =
+        !path.exists() && !path.ends_with(Pki::ACCOUNTS) && pki.join(Pki::ROOT).exists();
     match is_made_by_a_start && pki.join(Pki::ROOT_KEY).exists() {
         true => "start the server anew: root.key makes another, which nodes and clients trust",
         false => {
@@ -114,20 +130,46 @@ mod tests {
     fn a_certificate_is_judged_by_the_clock_and_a_file_by_who_may_read_it() {
         let dir = tempfile::tempdir().expect("a directory");
         let now = 1_800_000_000;
-        orchestrator_http::Pki::open(&dir.path().join(PKI), now).expect("made");
+        orchestrator_http::make_keys(&dir.path().join(PKI), now).expect("made");
         let results = |now| -> Vec<Result> {
             look(dir.path(), now).into_iter().map(|finding| finding.result).collect()
         };
-        assert_eq!(results(now), [Result::Ok, Result::Ok, Result::Ok]);
+        assert_eq!(results(now), [Result::Ok; 4]);
         let issuing = fs::read_to_string(dir.path().join(PKI).join("issuing.crt")).expect("made");
         let (_, until) = certificate_validity(&issuing).expect("a certificate");
-        assert_eq!(results(until - DAY), [Result::Ok, Result::Ok, Result::Warning]);
-        assert_eq!(results(until), [Result::Ok, Result::Ok, Result::Failure]);
-        assert_eq!(results(now - 10 * DAY), [Result::Ok, Result::Failure, Result::Failure]);
+        assert_eq!(results(until - DAY), [Result::Ok, Result::Ok, Result::Warning, Result::Ok]);
+        assert_eq!(results(until), [Result::Ok, Result::Ok, Result::Failure, Result::Ok]);
+        assert_eq!(
+            results(now - 10 * DAY),
+            [Result::Ok, Result::Failure, Result::Failure, Result::Ok]
+        );
         let key = dir.path().join(PKI).join("root.key");
         fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("ours");
         let found = look(dir.path(), now);
         assert_eq!(found[0].result, Result::Failure);
         assert!(found[0].advice.contains("root.key"), "{found:?}");
+    }
+
+    #[test]
+    fn a_key_that_is_gone_is_told_with_what_brings_it_back() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (now, pki) = (1_800_000_000, dir.path().join(PKI));
+        orchestrator_http::make_keys(&pki, now).expect("made");
+        let of_keys = || {
+            let found = look(dir.path(), now).into_iter().filter(|it| it.about == "keys");
+            found.map(|it| (it.result, it.advice)).collect::<Vec<_>>()
+        };
+        assert_eq!(of_keys(), [(Result::Ok, String::new())]);
+        for (name, advice) in [("sa.key", "backup with keys"), ("issuing.key", "start the server")]
+        {
+            fs::remove_file(pki.join(name)).expect("there");
+            let found = of_keys();
+            assert!(
+                found
+                    .iter()
+                    .any(|(result, says)| *result == Result::Failure && says.contains(advice)),
+                "{found:?}"
+            );
+        }
     }
 }
