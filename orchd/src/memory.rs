@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::sys::mman::{MmapAdvise, madvise};
 
 /// How long after the start, when what was needed for that is over.
-const FIRST_AFTER: Duration = Duration::from_secs(5);
+const FIRST_AFTER: Duration = Duration::from_secs(2);
 /// How often after that.
 const EVERY: Duration = Duration::from_secs(60);
 /// The program that runs, by the name by which the kernel knows what is mapped of it.

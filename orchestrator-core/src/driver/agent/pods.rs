@@ -33,7 +33,9 @@ pub(super) struct Slot {
     planned: Option<PodStatus>,
     /// The status the control plane has, as far as is known.
     recorded: PodStatus,
-    /// Since when the planned status is another than the recorded one.
+    /// Whether the planned status is another than the recorded one. Compared when either changes, and not in each of the many turns.
+    differs: bool,
+    /// Since when it is another.
     differs_since: Option<Instant>,
     writing: bool,
     /// Whether the control plane has told a status since the write under way began: that may be newer than what is written.
@@ -55,6 +57,7 @@ impl Slot {
             recheck_at: None,
             fits: None,
             planned: None,
+            differs: false,
             differs_since: None,
             writing: false,
             told_meanwhile: false,
@@ -67,7 +70,7 @@ impl Slot {
     }
 
     pub fn replace(&mut self, pod: Arc<Pod>) {
-        self.recorded.clone_from(&pod.status);
+        self.record(pod.status.clone());
         self.told_meanwhile = true;
         // A status that comes back as it was planned changes nothing.
         let same = self.planned.as_ref() == Some(&pod.status)
@@ -75,6 +78,15 @@ impl Slot {
             && self.pod.spec == pod.spec;
         self.dirty |= !same;
         self.pod = pod;
+    }
+
+    fn record(&mut self, status: PodStatus) {
+        self.recorded = status;
+        self.compare();
+    }
+
+    fn compare(&mut self) {
+        self.differs = self.planned.as_ref().is_some_and(|planned| *planned != self.recorded);
     }
 
     /// The status the control plane has, as far as is known.
@@ -144,6 +156,7 @@ impl Core {
         slot.deleted = deleted && !busy;
         if !slot.deleted {
             slot.planned = Some(status);
+            slot.compare();
         }
         let pod = Arc::clone(&slot.pod);
         self.note(events);
@@ -187,8 +200,8 @@ impl Core {
     fn write_pod(&mut self, uid: Uid) -> Option<Instant> {
         let settled = !self.busy.contains_key(&uid) && self.is_fresh(uid);
         let slot = self.slots.get_mut(&uid)?;
-        let planned = slot.planned.as_ref().filter(|planned| **planned != slot.recorded);
-        let Some(planned) = planned.filter(|_| !slot.deleted) else {
+        let planned = slot.planned.as_ref().filter(|_| slot.differs && !slot.deleted);
+        let Some(planned) = planned else {
             slot.differs_since = None;
             return None;
         };
@@ -227,7 +240,7 @@ impl Core {
                 slot.differs_since = None;
                 // What was told meanwhile may be somebody's doubt of after the write; if it is older, what is written is told yet.
                 if !slot.told_meanwhile {
-                    slot.recorded = status;
+                    slot.record(status);
                 }
             }
             Ok(StatusOutcome::Gone) => {

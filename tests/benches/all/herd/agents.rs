@@ -1,8 +1,8 @@
 //! Agents in numbers: the real link over real sockets, simulated runtimes, all in this process.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use orchestrator_core::driver::{Agent, AgentConfig, AgentHandle, Machine, SystemClock};
@@ -29,17 +29,9 @@ pub struct Tally {
     pub heard: AtomicU64,
     /// Calls of any sort that failed.
     pub failed: AtomicU64,
-    /// Whether reports are timed.
-    pub is_timing: AtomicBool,
-    times_ms: Mutex<Vec<f64>>,
 }
 
 impl Tally {
-    /// Takes the times of reports so far, in milliseconds.
-    pub fn take_times(&self) -> Vec<f64> {
-        std::mem::take(&mut self.times_ms.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
     fn counted<T>(&self, outcome: Result<T, LinkError>) -> Result<T, LinkError> {
         if outcome.is_err() {
             self.failed.fetch_add(1, Ordering::Relaxed);
@@ -87,13 +79,8 @@ impl NodeLink for Counted {
     }
 
     async fn report(&self, usage: Option<NodeUsage>) -> Result<(), LinkError> {
-        let start = Instant::now();
         self.tally.counted(self.link.report(usage).await)?;
         self.tally.heard.fetch_add(1, Ordering::Relaxed);
-        if self.tally.is_timing.load(Ordering::Relaxed) {
-            let mut times = self.tally.times_ms.lock().unwrap_or_else(PoisonError::into_inner);
-            times.push(start.elapsed().as_secs_f64() * 1_000.0);
-        }
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 
 mod agents;
 mod process;
+mod pulse;
 mod server;
 
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use crate::Outcome;
 use crate::daemon::{Failure, built};
 use crate::report::{Report, Unit};
 use agents::Tally;
+use pulse::Pulse;
 use server::Server;
 
 /// What every name of these benchmarks begins with.
@@ -123,16 +125,16 @@ async fn measure(report: &mut Report, program: PathBuf) -> Outcome {
         &[server.process.memory()?.resident],
     );
     tokio::time::sleep(crate::daemon::IDLE).await;
-    tally.is_timing.store(true, Ordering::Relaxed);
+    let pulse = Pulse::start(&client, &root).await?;
     let percent = server.process.cpu_percent(LOOK).await?;
     report.against(&with("server's CPU when idle"), Unit::Percent, IDLE_PERCENT_MAX, &[percent]);
-    let (name, p99) = (with("heartbeat, p99"), percentile_99(tally.take_times()));
+    let (name, p99) = (with("heartbeat, p99"), percentile_99(pulse.take_times()));
     report.against(&name, Unit::Milliseconds, HEARTBEAT_P99_MS_MAX, &[p99]);
     let (name, p99) = (with("change until watched, p99"), percentile_99(watched(&client).await?));
     report.against(&name, Unit::Milliseconds, WATCH_P99_MS_MAX, &[p99]);
 
     let rolled = ROLLED.min(deployments);
-    tally.take_times();
+    pulse.take_times();
     let start = Instant::now();
     for number in 0..rolled {
         let key = Key::new(Kind::Deployment, "default", &format!("app-{number}"));
@@ -145,9 +147,10 @@ async fn measure(report: &mut Report, program: PathBuf) -> Outcome {
     let seconds = start.elapsed().as_secs_f64();
     let name = with(&format!("{} of them rolled", rolled * REPLICAS));
     report.against(&name, Unit::Seconds, ROLL_SECONDS_MAX * rolled as f64, &[seconds]);
-    let (name, p99) = (with("heartbeat while rolling, p99"), percentile_99(tally.take_times()));
+    let (name, p99) = (with("heartbeat while rolling, p99"), percentile_99(pulse.take_times()));
     report.against(&name, Unit::Milliseconds, 10.0 * HEARTBEAT_P99_MS_MAX, &[p99]);
 
+    drop(pulse);
     let failed = tally.failed.load(Ordering::Relaxed);
     let down = Instant::now();
     tokio::task::block_in_place(|| server.crash_and_start(AWAY))?;
