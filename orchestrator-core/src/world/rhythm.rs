@@ -15,9 +15,12 @@ const DEVIATION_PART: i64 = 4;
 /// standard deviations.
 const DEVIATIONS: i64 = 6;
 
-/// A gap counts for at most so many times the silence that means something: who was away for an hour is not expected to be late
-/// by an hour, and who is slow for good is expected to be slow after a few gaps.
+/// A gap counts for at most so many times the silence that means something: who is slow for good is expected to be slow after a few
+/// gaps.
 const GAP_LIMITS_MAX: i64 = 2;
+/// The same where the connection has ended meanwhile: who was away for an hour is not expected to be late by an hour, and who is away
+/// again and again is expected to come back.
+const ABSENCE_LIMITS_MAX: i64 = 1;
 
 /// The gaps between reports of a node, as TCP estimates round trips (Jacobson and Karels; RFC 6298): a mean and a mean deviation
 /// that follow what is heard, in whole milliseconds, so that everybody who has heard the same thinks the same.
@@ -34,7 +37,17 @@ impl Rhythm {
     /// Takes in the time between two reports, in milliseconds.
     #[must_use]
     pub fn with_gap(self, gap_ms: i64) -> Self {
-        let longest = self.silence_ms().map_or(i64::from(u32::MAX), |limit| GAP_LIMITS_MAX * limit);
+        self.with_at_most(gap_ms, GAP_LIMITS_MAX)
+    }
+
+    /// The same when the node's connection has ended in between.
+    #[must_use]
+    pub fn with_absence(self, gap_ms: i64) -> Self {
+        self.with_at_most(gap_ms, ABSENCE_LIMITS_MAX)
+    }
+
+    fn with_at_most(self, gap_ms: i64, limits: i64) -> Self {
+        let longest = self.silence_ms().map_or(i64::from(u32::MAX), |limit| limits * limit);
         let gap_8 = gap_ms.clamp(0, longest.min(i64::from(u32::MAX))) * 8;
         if self.gaps == 0 {
             return Self { gaps: 1, mean_ms_8: gap_8, deviation_ms_8: gap_8 / 2 };
@@ -105,11 +118,16 @@ mod tests {
 
     #[test]
     fn an_absence_is_soon_forgotten_and_a_slow_node_soon_believed() {
-        let back = [[1_000; 30].as_slice(), &[3_600_000]].concat();
-        let at_once = after(back.iter().copied()).expect("enough");
-        assert!(at_once < 10_000, "{at_once}");
-        let soon = after(back.into_iter().chain([1_000; 8])).expect("enough");
-        assert!(soon < 4_000, "{soon}");
+        let known = [1_000; 30].into_iter().fold(Rhythm::default(), Rhythm::with_gap);
+        let back = known.with_absence(3_600_000);
+        let at_once = back.silence_ms().expect("enough");
+        assert!((2_500..4_000).contains(&at_once), "{at_once}");
+        let soon = [1_000; 6].into_iter().fold(back, Rhythm::with_gap).silence_ms();
+        assert!(soon.is_some_and(|soon| soon < 3_000), "{soon:?}");
+        let often = [60_000; 3].into_iter().fold(back, Rhythm::with_absence).silence_ms();
+        assert!(often.is_some_and(|often| often > 10_000), "{often:?}");
+        let silent = after([[1_000; 30].as_slice(), &[3_600_000]].concat()).expect("enough");
+        assert!((4_000..10_000).contains(&silent), "{silent}");
         let slow = [[1_000; 30].as_slice(), &[20_000; 5]].concat();
         assert!(after(slow).expect("enough") > 20_000);
     }

@@ -129,7 +129,11 @@ impl NodeSignal {
 
     fn hear(&mut self, at: Timestamp) {
         if let Some(last) = self.last_heard.filter(|last| *last < at) {
-            self.rhythm = self.rhythm.with_gap(at.as_millis() - last.as_millis());
+            let gap_ms = at.as_millis() - last.as_millis();
+            self.rhythm = match self.is_cut {
+                true => self.rhythm.with_absence(gap_ms),
+                false => self.rhythm.with_gap(gap_ms),
+            };
         }
         self.last_heard = self.last_heard.max(Some(at));
         self.is_cut = false;

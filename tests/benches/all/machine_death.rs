@@ -20,6 +20,8 @@ const REPLICAS: i32 = 6;
 const LIMIT_NAME: &str = "the same, beside 5 s and the start of as many pods";
 /// How long a dead machine may go unnoticed and its pods unreplaced, in seconds.
 const NOTICED_MAX: f64 = 5.0;
+/// For how long a node is heard before it dies: who has just joined or booted is given longer to be heard again.
+const HEARD: Duration = Duration::from_secs(10);
 /// How many of six replicas one machine of three loses.
 const LOST: i32 = 2;
 /// How many pairs are measured at most: a Swarm takes its time.
@@ -48,6 +50,7 @@ pub fn run(report: &mut Report) -> Outcome {
             let limit = NOTICED_MAX + start.elapsed().as_secs_f64();
             rig.remove(&format!("start-{pair}")).await;
             rig.deployed(&format!("web-{pair}"), REPLICAS).await;
+            tokio::time::sleep(HEARD).await;
             let ours = cut_until(rig, async |rig| {
                 let all = |pods: &std::collections::BTreeMap<_, _>| pods.len() == REPLICAS as usize;
                 rig.until("all run elsewhere", |pods| {
