@@ -139,3 +139,27 @@ impl NodeSignal {
         self.is_cut = false;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long a node may be silent that reported for half a minute, then something else, and is back after an hour.
+    fn after_an_hour(meanwhile: Option<Signal>) -> Option<i64> {
+        let heard = |seconds: i64| Signal::Heartbeat { node: "n".to_owned(), at: at(seconds) };
+        let signals = (0..30).map(heard).chain(meanwhile).chain([heard(3_630)]);
+        signals.fold(NodeSignal::default(), |known, signal| known.with(&signal)).silence_ms()
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(1_000 * seconds)
+    }
+
+    #[test]
+    fn who_was_away_is_missed_sooner_than_who_was_slow() {
+        let cut = Signal::Cut { node: "n".to_owned(), at: at(31) };
+        let (away, slow) = (after_an_hour(Some(cut)), after_an_hour(None));
+        assert!(away.is_some_and(|away| away < 4_000), "{away:?}");
+        assert!(slow.is_some_and(|slow| slow > 4_000), "{slow:?}");
+    }
+}
