@@ -3,7 +3,7 @@
 //! A store knows keys and bytes, not objects. Depends on `model::ids` alone. Numbered clauses (`ST…`) are the
 //! contract; the suite in `testkit` has one test for each.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -40,6 +40,19 @@ impl RecordKey {
         Self { object, part: Part::Status }
     }
 }
+
+/// The object's name; behind it `#status` for its status. By this name a record that cannot be read is known.
+impl fmt::Display for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.part {
+            Part::Main => write!(f, "{}", self.object),
+            Part::Status => write!(f, "{}{STATUS_MARK}", self.object),
+        }
+    }
+}
+
+/// What tells the name of a status record from that of its object.
+pub(crate) const STATUS_MARK: &str = "#status";
 
 /// A record as the store holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,7 +200,7 @@ pub struct Batch {
 /// A record that cannot be read; it is reported and stops nothing else (S11).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quarantined {
-    /// The record, as far as its name could be read.
+    /// The record as its [`RecordKey`] is printed, by which it is found again; where its name cannot be read, as far as it can.
     pub key: String,
     /// What is wrong with it.
     pub reason: String,

@@ -129,7 +129,7 @@ enum Anew {
 }
 
 fn quarantined(key: &RecordKey, error: &dyn std::error::Error) -> Quarantined {
-    Quarantined { key: key.object.to_string(), reason: error.to_string() }
+    Quarantined { key: key.to_string(), reason: error.to_string() }
 }
 
 #[async_trait]

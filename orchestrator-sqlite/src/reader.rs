@@ -254,7 +254,10 @@ fn decode_record(
 fn printed(position: &Position) -> String {
     let text = String::from_utf8_lossy;
     let Position { kind, namespace, name, part } = position;
-    format!("{}/{}/{} (part {part})", text(kind), text(namespace), text(name))
+    match key(kind, namespace, name, *part) {
+        Ok(key) => key.to_string(),
+        Err(_) => format!("{}/{}/{} (part {part})", text(kind), text(namespace), text(name)),
+    }
 }
 
 fn replay(

@@ -25,7 +25,7 @@ use crate::model::{
     CustomResourceDefinition, Deployment, Key, Kind, Node, Object, Part, Pod, ReplicaSet, Resource,
     Revision, SubjectName, Uid,
 };
-use crate::store::{Batch, Page, Quarantined, RecordChange};
+use crate::store::{Batch, Page, Quarantined, RecordChange, STATUS_MARK};
 
 use owners::OwnerIndex;
 use subjects::SubjectIndex;
@@ -354,11 +354,11 @@ impl World {
         };
         match new {
             Ok(new) => {
-                self.quarantine.remove_mut(&quarantine_name(record));
+                self.quarantine.remove_mut(&record.key.to_string());
                 self.replace(key, old, new);
             }
             Err(error) => {
-                self.quarantine.insert_mut(quarantine_name(record), error.to_string());
+                self.quarantine.insert_mut(record.key.to_string(), error.to_string());
             }
         }
     }
@@ -410,16 +410,6 @@ impl World {
         if !Arc::ptr_eq(template, &pod.spec) && **template == *pod.spec {
             Arc::make_mut(pod).spec = Arc::clone(template);
         }
-    }
-}
-
-/// What tells the name of a status record in quarantine from that of its object.
-const STATUS_MARK: &str = "#status";
-
-fn quarantine_name(record: &RecordChange) -> String {
-    match record.key.part {
-        Part::Main => record.key.object.to_string(),
-        Part::Status => format!("{}{STATUS_MARK}", record.key.object),
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use orchestrator_core::model::Revision;
 use orchestrator_core::store::{CommitOutcome, Expect, Page, StateStore, StoreError};
 use orchestrator_core::testkit::store::{commit, delete, next_batch, put, record_key, watch_error};
+use orchestrator_core::world::World;
 use orchestrator_sqlite::{SqliteOptions, SqliteStore};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -42,7 +43,7 @@ async fn s11_a_row_that_cannot_be_read_is_quarantined_alone() {
         ("revision = revision - 1", "default/r0004", "checksum"),
         ("namespace = 'other'", "other/r0004", "checksum"),
         ("name = 'r0004x'", "default/r0004x", "checksum"),
-        ("part = 1", "(part 1)", "checksum"),
+        ("part = 1", "default/r0004#status", "checksum"),
         ("part = 7", "(part 7)", "part 7"),
         ("version = 2", "default/r0004", "version 2"),
         ("kind = 'Gadget'", "Gadget/default/r0004", "kind \"Gadget\""),
@@ -58,6 +59,19 @@ async fn s11_a_row_that_cannot_be_read_is_quarantined_alone() {
         assert!(quarantined.reason.contains(reason), "{change}: {quarantined:?}");
         commit(&store, put(record_key(20), Expect::Absent, "v")).await;
     }
+}
+
+#[tokio::test]
+async fn s11_nothing_is_concluded_from_the_absence_of_what_cannot_be_read() {
+    let (_directory, path, _) =
+        damaged("UPDATE record SET value = x'00' WHERE name = 'r0004'").await;
+    let (_store, page) = open_and_load(&path).await;
+    // The others are not read as objects here: their values are none.
+    let world = World::from_pages([Page { records: Vec::new(), ..page }]);
+    let (lost, other) = (record_key(4).object, record_key(5).object);
+    assert!(world.get(&lost).is_none() && world.is_quarantined(&lost));
+    assert!(!world.is_quarantined(&other));
+    assert_eq!(world.quarantined_keys().collect::<Vec<_>>(), [lost]);
 }
 
 #[tokio::test]

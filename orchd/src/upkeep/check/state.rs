@@ -130,10 +130,9 @@ fn opened(dir: &DataDir, mut page: Page, findings: &mut Vec<Finding>) -> (Page, 
         let Some(keys) = &keys else { continue };
         match open_record(keys, &record.key, &record.value) {
             Ok(value) => page.records.push(Record { value, ..record }),
-            Err(error) => page.quarantined.push(Quarantined {
-                key: record.key.object.to_string(),
-                reason: error.to_string(),
-            }),
+            Err(error) => page
+                .quarantined
+                .push(Quarantined { key: record.key.to_string(), reason: error.to_string() }),
         }
     }
     if let Some(keys) = keys {
