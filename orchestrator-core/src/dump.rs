@@ -144,7 +144,7 @@ impl DumpWriter {
                 self.records += 1;
                 self.frame(RECORD, &content, &key.object.to_string())
             }
-            DumpItem::Unreadable(Quarantined { key, reason }) => {
+            DumpItem::Unreadable(Quarantined { key, reason, .. }) => {
                 put_text(&mut content, key);
                 put_text(&mut content, reason);
                 self.frame(UNREADABLE, &content, key)
@@ -328,7 +328,7 @@ fn item(tag: u8, mut content: Bytes) -> Result<DumpItem, String> {
         }
         UNREADABLE => {
             let (key, reason) = (text(&mut content)?, text(&mut content)?);
-            Ok(DumpItem::Unreadable(Quarantined { key, reason }))
+            Ok(DumpItem::Unreadable(Quarantined { key, reason, revision: None }))
         }
         other => Err(format!("a frame {:?} is unknown", char::from(other))),
     }
@@ -354,7 +354,11 @@ mod tests {
             record(Key::pod("default", "web"), Part::Main, "{}"),
             record(Key::pod("default", "web"), Part::Status, ""),
             record(Key::new(custom, "default", "it"), Part::Main, "\u{e4}"),
-            DumpItem::Unreadable(Quarantined { key: "Cat/a/b".into(), reason: "no kind".into() }),
+            DumpItem::Unreadable(Quarantined {
+                key: "Cat/a/b".into(),
+                reason: "no kind".into(),
+                revision: None,
+            }),
         ]
     }
 

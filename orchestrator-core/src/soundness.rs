@@ -213,7 +213,11 @@ mod tests {
         torn.metadata.owner_references.push(OwnerReference { uid: uid("other"), ..owner.clone() });
         assert_eq!(invariants(&world(vec![torn.into()], vec![])), ["S23"]);
 
-        let lost = Quarantined { key: "Secret/a/b".to_owned(), reason: "no key".to_owned() };
+        let lost = Quarantined {
+            key: "Secret/a/b".to_owned(),
+            reason: "no key".to_owned(),
+            revision: None,
+        };
         assert_eq!(invariants(&world(vec![], vec![lost])), ["S11"]);
     }
 }

@@ -204,6 +204,8 @@ pub struct Quarantined {
     pub key: String,
     /// What is wrong with it.
     pub reason: String,
+    /// The commit that last wrote it, as far as is known: without it, it cannot be removed.
+    pub revision: Option<Revision>,
 }
 
 /// A place in a paged listing; made by a store, opaque to others.

@@ -78,7 +78,8 @@ pub(crate) fn page(
             Err(reason) => {
                 let key = printed(layout.suffix(&key).unwrap_or(&key));
                 tracing::warn!(key, reason, "a record cannot be read");
-                page.quarantined.push(Quarantined { key, reason });
+                let revision = Some(layout.revision(mod_revision));
+                page.quarantined.push(Quarantined { key, reason, revision });
             }
         }
     }

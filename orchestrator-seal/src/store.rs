@@ -97,7 +97,7 @@ impl SealedStore {
         }
         let value = match open(&self.keys, &key, &value) {
             Ok(value) => value,
-            Err(error) => return Ok(Anew::Unreadable(quarantined(&key, &error))),
+            Err(error) => return Ok(Anew::Unreadable(quarantined(&key, revision, &error))),
         };
         let write = Write::Put { key, expect: Expect::At(revision), value };
         match self.commit(Txn { guards: vec![], writes: vec![write] }).await? {
@@ -128,8 +128,8 @@ enum Anew {
     Unreadable(Quarantined),
 }
 
-fn quarantined(key: &RecordKey, error: &dyn std::error::Error) -> Quarantined {
-    Quarantined { key: key.to_string(), reason: error.to_string() }
+fn quarantined(key: &RecordKey, revision: Revision, error: &dyn std::error::Error) -> Quarantined {
+    Quarantined { key: key.to_string(), reason: error.to_string(), revision: Some(revision) }
 }
 
 #[async_trait]
@@ -147,7 +147,7 @@ impl StateStore for SealedStore {
                 Some(Ok(value)) => page.records.push(Record { key, revision, value }),
                 Some(Err(error)) => {
                     tracing::error!(key = %key.object, %error, "a secret does not open");
-                    page.quarantined.push(quarantined(&key, &error));
+                    page.quarantined.push(quarantined(&key, revision, &error));
                 }
             }
         }

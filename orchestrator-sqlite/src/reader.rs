@@ -217,7 +217,8 @@ fn read_page(
         match decode_record(row, &position, value)? {
             Ok(record) => page.records.push(record),
             Err(reason) => {
-                page.quarantined.push(Quarantined { key: printed(&position), reason });
+                let revision = Some(revision(row)?);
+                page.quarantined.push(Quarantined { key: printed(&position), reason, revision });
             }
         }
         last = Some(position);
@@ -231,12 +232,16 @@ fn position(row: &Row<'_>) -> rusqlite::Result<Position> {
     Ok(Position { kind: text(0)?, namespace: text(1)?, name: text(2)?, part: row.get(3)? })
 }
 
+fn revision(row: &Row<'_>) -> rusqlite::Result<Revision> {
+    Ok(Revision(row.get::<_, i64>(4)?.cast_unsigned()))
+}
+
 fn decode_record(
     row: &Row<'_>,
     position: &Position,
     value: &[u8],
 ) -> rusqlite::Result<Result<Record, String>> {
-    let revision = Revision(row.get::<_, i64>(4)?.cast_unsigned());
+    let revision = revision(row)?;
     let (version, checksum): (i64, i64) = (row.get(5)?, row.get(6)?);
     if version > ROW_VERSION {
         return Ok(Err(format!("version {version} is newer than {ROW_VERSION}")));

@@ -9,6 +9,7 @@ mod cluster;
 mod custom;
 #[cfg(feature = "clients")]
 mod custom_kube_rs;
+mod damage;
 mod demo;
 #[cfg(feature = "docker")]
 mod docker_runtime;

@@ -69,7 +69,7 @@ pub async fn backup(args: BackupArgs) -> anyhow::Result<()> {
         );
     }
     let written = write(&args.file, dump, keys).await?;
-    for Quarantined { key, reason } in &written.unreadable {
+    for Quarantined { key, reason, .. } in &written.unreadable {
         remark(format_args!("warning: {key} cannot be read and is not in the backup: {reason}"));
     }
     line(format_args!(

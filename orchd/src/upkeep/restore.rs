@@ -69,7 +69,7 @@ pub async fn restore(args: RestoreArgs) -> anyhow::Result<()> {
     store.finish().await?;
     dir.remember_store(&url)?;
     dir.is_filled()?;
-    for Quarantined { key, reason } in &found.unreadable {
+    for Quarantined { key, reason, .. } in &found.unreadable {
         remark(format_args!("warning: {key} could not be read when the backup was made: {reason}"));
     }
     if !found.has_keys {

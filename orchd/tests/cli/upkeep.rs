@@ -144,6 +144,7 @@ fn s11_with_other_keys_the_server_serves_everything_else() {
     let server = start_server("127.0.0.1:0", temp());
     let data = server.kubeconfig.with_file_name("");
     server.apply(&secret("lost"));
+    server.apply(&secret("remade"));
     let dir = server.kill();
     let keys = data.join("pki/secrets.keys");
     let kept = std::fs::read(&keys).expect("made");
@@ -156,7 +157,12 @@ fn s11_with_other_keys_the_server_serves_everything_else() {
     let server = Daemon::ready(started, data.join("kubeconfig"), dir);
     server.apply(&secret("new"));
     assert_eq!(server.json(&["secret", "new"])["data"]["p"], "YzRuNHJ5LTliMWY=");
-    server.refused(1, &["get", "secret", "lost"]);
+    let said = server.refused(1, &["get", "secret", "lost"]);
+    assert!(said.contains("cannot be read") && said.contains("secrets.keys"), "{said}");
+    // It can be done without the old key, too.
+    server.done(&["delete", "secret", "remade"]);
+    server.apply(&secret("remade"));
+    assert_eq!(server.json(&["secret", "remade"])["data"]["p"], "YzRuNHJ5LTliMWY=");
     let mut check = upkeep(&["check"], &data);
     let ran = run(&mut check);
     assert_eq!(ran.code, Some(1), "{ran:?}");

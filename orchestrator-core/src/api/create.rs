@@ -71,6 +71,9 @@ pub(super) fn record(
     if context.world.get(&key).is_some() {
         return Err(Rejection::AlreadyExists { key });
     }
+    if context.world.is_quarantined(&key) {
+        return Err(Rejection::absent(context.world, &key));
+    }
     let mut proposal = Proposal::create(custom::in_storage(context.world, &object));
     proposal.guards.extend(guard);
     proposal.guards.extend(custom::definition_guard(context, key.kind)?);

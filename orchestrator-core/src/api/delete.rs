@@ -1,10 +1,12 @@
 //! Delete: with grace, cascade and preconditions.
 
+use serde_json::json;
+
 use super::authorise::{Action, Verb, authorise, may_try};
 use super::update::{check, guard};
-use super::{Cascade, Context, DeleteOptions, Effect, Rejection, find};
+use super::{Cascade, Context, DeleteOptions, Effect, Preconditions, Rejection, find};
 use crate::model::{FOREGROUND_FINALIZER, Key, Kind, ORPHAN_FINALIZER, Object, Part};
-use crate::world::{ObjectWrite, Proposal, Stored, graceful_delete};
+use crate::world::{ObjectWrite, Proposal, Stored, Unreadable, graceful_delete};
 
 /// Namespaces that every cluster has.
 const LASTING_NAMESPACES: [&str; 2] = ["default", "kube-system"];
@@ -15,6 +17,9 @@ pub(super) fn delete(
     options: &DeleteOptions,
 ) -> Result<Effect, Rejection> {
     may_try(context.caller, Verb::Delete, key)?;
+    if let Some(found) = context.world.unreadable(key) {
+        return delete_unread(context, key, &found, options);
+    }
     let stored = find(context.world, key)?;
     let (old, grace_seconds) = (&stored.object, options.grace_seconds);
     authorise(context, Action::Delete { old, grace_seconds })?;
@@ -48,6 +53,28 @@ pub(super) fn delete(
     });
     let reply = reply.at_version_of(key.kind);
     Ok(Effect { proposal, reply, deleted, created: false, warnings: Vec::new() })
+}
+
+/// Removes what cannot be read, at once: nobody knows what would have to happen before. Only who asks for it by name, without
+/// preconditions that nobody can judge.
+fn delete_unread(
+    context: &Context<'_>,
+    key: &Key,
+    found: &Unreadable<'_>,
+    options: &DeleteOptions,
+) -> Result<Effect, Rejection> {
+    let refused = || Rejection::absent(context.world, key);
+    let is_node = matches!(context.caller, super::Caller::Node { .. });
+    if is_node || options.preconditions != Preconditions::default() {
+        return Err(refused());
+    }
+    let named = json!({ "metadata": { "namespace": &*key.namespace, "name": &*key.name } });
+    let reply = Object::from_value(key.kind, named).map_err(|_| refused())?;
+    let main = found.main.ok_or_else(refused)?;
+    let write = ObjectWrite::Delete { key: key.clone(), main, status: found.status };
+    let proposal = Proposal { guards: Vec::new(), writes: vec![write] };
+    let proposal = (!options.dry_run).then_some(proposal);
+    Ok(Effect { proposal, reply, deleted: true, created: false, warnings: Vec::new() })
 }
 
 /// Returns the object with the finalizer that makes the garbage collector see to its dependents first.

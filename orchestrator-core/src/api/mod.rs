@@ -137,7 +137,7 @@ fn may_ask(context: &Context<'_>, request: &Request) -> Result<(), Rejection> {
 
 /// Finds an object.
 fn find<'w>(world: &'w World, key: &Key) -> Result<&'w Stored, Rejection> {
-    world.get(key).ok_or_else(|| Rejection::NotFound { key: key.clone() })
+    world.get(key).ok_or_else(|| Rejection::absent(world, key))
 }
 
 fn bad_request(message: impl Into<String>) -> Rejection {

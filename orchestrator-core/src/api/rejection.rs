@@ -2,6 +2,7 @@
 
 use crate::model::{FieldError, Key};
 use crate::ownership::ApplyConflict;
+use crate::world::World;
 
 /// Why a request is refused; nothing was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +64,18 @@ pub enum Rejection {
         /// The object.
         key: Key,
     },
+    /// The object is there and cannot be read.
+    #[error(
+        "{} {:?} cannot be read: {reason}; restore a backup, or delete it and make it anew",
+        key.kind.resource(),
+        key.name
+    )]
+    Unreadable {
+        /// The object.
+        key: Key,
+        /// Why.
+        reason: String,
+    },
     /// Objects of this kind have no such patch: nothing says how their lists merge.
     #[error(
         "the body of the request was in an unknown format - {} takes: application/json-patch+json, \
@@ -79,6 +92,16 @@ pub enum Rejection {
         /// Why not.
         message: String,
     },
+}
+
+impl Rejection {
+    /// Says of an object that a world does not show that there is none, or that it cannot be read.
+    pub fn absent(world: &World, key: &Key) -> Self {
+        match world.unreadable(key) {
+            Some(found) => Self::Unreadable { key: key.clone(), reason: found.reason.to_owned() },
+            None => Self::NotFound { key: key.clone() },
+        }
+    }
 }
 
 /// Words conflicts as Kubernetes does: one on a line, several by manager.

@@ -157,8 +157,7 @@ impl<'w> Run<'w> {
                     self.check_owners(dependent);
                 }
             }
-            let again = self.now.plus_millis(COLLECTOR_RECHECK_MS);
-            self.decision.recheck(again, TimerReason::Periodic);
+            self.look_again();
         } else if may_remove(&stored.object) {
             self.propose(Proposal::delete(stored));
         }
@@ -203,8 +202,7 @@ impl<'w> Run<'w> {
         if let Some(found) = self.world.by_uid(owner.uid) {
             if !names(owner, namespace, &found.object.key()) {
                 // The reference names it wrongly, so nobody tells this dependent when it goes.
-                let again = self.now.plus_millis(COLLECTOR_RECHECK_MS);
-                self.decision.recheck(again, TimerReason::Periodic);
+                self.look_again();
             }
             let meta = found.object.meta();
             let waits = meta.is_deleting() && meta.has_finalizer(FOREGROUND_FINALIZER);
@@ -220,10 +218,20 @@ impl<'w> Run<'w> {
                 || (mutants::on(Mutant::GarbageByName) && self.world.get(&key).is_some())
         };
         // A record that cannot be read, or a kind that is not kept here, may be the owner.
-        match kinds.is_empty() || kinds.iter().any(may_be_there) {
+        if kinds.iter().any(may_be_there) {
+            // Nobody is told when what could not be read goes: nothing that was known has changed.
+            self.look_again();
+            return Standing::Present;
+        }
+        match kinds.is_empty() {
             true => Standing::Present,
             false => Standing::Absent,
         }
+    }
+
+    fn look_again(&mut self) {
+        let again = self.now.plus_millis(COLLECTOR_RECHECK_MS);
+        self.decision.recheck(again, TimerReason::Periodic);
     }
 
     /// Lists what names this uid as an owner. Those without owner are filed under the nil uid: they are nobody's.

@@ -25,7 +25,7 @@ use crate::model::{
     CustomResourceDefinition, Deployment, Key, Kind, Node, Object, Part, Pod, ReplicaSet, Resource,
     Revision, SubjectName, Uid,
 };
-use crate::store::{Batch, Page, Quarantined, RecordChange, STATUS_MARK};
+use crate::store::{Batch, Page, Quarantined, RecordChange, RecordKey, STATUS_MARK};
 
 use owners::OwnerIndex;
 use subjects::SubjectIndex;
@@ -64,7 +64,25 @@ pub struct World {
     tallies: Tallies,
     signals: RedBlackTreeMapSync<String, NodeSignal>,
     subjects: SubjectIndex,
-    quarantine: RedBlackTreeMapSync<String, String>,
+    quarantine: RedBlackTreeMapSync<String, Unread>,
+}
+
+/// A record that is there and could not be read.
+#[derive(Clone, Debug)]
+struct Unread {
+    reason: String,
+    revision: Option<Revision>,
+}
+
+/// An object whose main record is there and could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable<'w> {
+    /// Why.
+    pub reason: &'w str,
+    /// The commit that last wrote the main record, as far as is known.
+    pub main: Option<Revision>,
+    /// The one that last wrote the status record, if there is one.
+    pub status: Option<Revision>,
 }
 
 impl World {
@@ -73,8 +91,8 @@ impl World {
         let mut world = Self::default();
         for page in pages {
             world.revision = page.revision;
-            for Quarantined { key, reason } in page.quarantined {
-                world.quarantine.insert_mut(key, reason);
+            for Quarantined { key, reason, revision } in page.quarantined {
+                world.quarantine.insert_mut(key, Unread { reason, revision });
             }
             // Main sorts before status, so that a status finds its object.
             for record in page.records {
@@ -315,7 +333,14 @@ impl World {
 
     /// Lists what could not be read: (record, reason).
     pub fn quarantined(&self) -> impl Iterator<Item = (&String, &String)> {
-        self.quarantine.iter()
+        self.quarantine.iter().map(|(record, unread)| (record, &unread.reason))
+    }
+
+    /// Returns what is known of an object whose main record is there and could not be read.
+    pub fn unreadable(&self, key: &Key) -> Option<Unreadable<'_>> {
+        let Unread { reason, revision } = self.quarantine.get(&key.to_string())?;
+        let status = self.quarantine.get(&RecordKey::status(key.clone()).to_string());
+        Some(Unreadable { reason, main: *revision, status: status.and_then(|it| it.revision) })
     }
 
     /// Whether the main record of an object is there but could not be read; then nobody knows whether the object
@@ -358,7 +383,8 @@ impl World {
                 self.replace(key, old, new);
             }
             Err(error) => {
-                self.quarantine.insert_mut(record.key.to_string(), error.to_string());
+                let unread = Unread { reason: error.to_string(), revision: Some(revision) };
+                self.quarantine.insert_mut(record.key.to_string(), unread);
             }
         }
     }

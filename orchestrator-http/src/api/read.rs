@@ -2,6 +2,7 @@
 
 use http::header::ACCEPT;
 use http::{Response, StatusCode};
+use orchestrator_core::api::Rejection;
 use orchestrator_core::model::Key;
 
 use super::encode::Shape;
@@ -29,7 +30,7 @@ impl Api {
             return self.watch(selection, shape, permit).await;
         }
         let world = self.world_at(options.revision.unwrap_or_default()).await?;
-        let stored = world.get(key).ok_or_else(|| Failure::not_found(key))?;
+        let stored = world.get(key).ok_or_else(|| Rejection::absent(&world, key))?;
         let object = stored.object.at_version_of(key.kind);
         Ok(typed("application/json", self.inner.encoder.shaped(&object, &shape, true)))
     }

@@ -130,9 +130,11 @@ fn opened(dir: &DataDir, mut page: Page, findings: &mut Vec<Finding>) -> (Page, 
         let Some(keys) = &keys else { continue };
         match open_record(keys, &record.key, &record.value) {
             Ok(value) => page.records.push(Record { value, ..record }),
-            Err(error) => page
-                .quarantined
-                .push(Quarantined { key: record.key.to_string(), reason: error.to_string() }),
+            Err(error) => page.quarantined.push(Quarantined {
+                key: record.key.to_string(),
+                reason: error.to_string(),
+                revision: Some(record.revision),
+            }),
         }
     }
     if let Some(keys) = keys {
@@ -145,7 +147,7 @@ fn opened(dir: &DataDir, mut page: Page, findings: &mut Vec<Finding>) -> (Page, 
 fn told(Defect { invariant, key, what }: Defect) -> Finding {
     let advice = match invariant {
         "S11" if key.starts_with("Secret/") => {
-            "put the key that is named back into secrets.keys, and start the server again"
+            "put the key that is named back into secrets.keys, and start the server again; or delete the secret and make it anew"
         }
         "S11" => "restore a backup from before, or delete the object and apply it anew",
         "S12" => "move pods away: `orchd node drain`, or delete some",

@@ -8,6 +8,7 @@ mod evict;
 mod kept;
 mod nodes;
 mod properties;
+mod unreadable;
 mod update;
 
 use std::collections::BTreeMap;
