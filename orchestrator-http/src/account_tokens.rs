@@ -100,9 +100,8 @@ impl AccountTokens {
     /// [`PkiError`] when the file cannot be read or written, or is no key.
     pub(crate) fn open(directory: &Path) -> Result<Self, PkiError> {
         let path = directory.join(Pki::ACCOUNTS);
-        let key = match pki::read(&path)? {
-            Some(text) => KeyPair::from_pem(&text)
-                .map_err(|_| PkiError::Content { path, expected: "a PEM private key" })?,
+        let key = match pki::read_key(&path)? {
+            Some(key) => key,
             None => {
                 let key = KeyPair::generate().map_err(PkiError::Certificate)?;
                 pki::write(&path, &key.serialize_pem())?;

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _,
+};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use x509_parser::parse_x509_certificate;
 
 use super::issue::{DAY, name, set_life};
 use super::{Pki, PkiError, read, write};
@@ -43,34 +46,95 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A certificate of a directory, and its key if that is there too.
+struct Pair {
+    pem: String,
+    der: CertificateDer<'static>,
+    expires: i64,
+    key: Option<KeyPair>,
+}
+
+impl Pair {
+    /// Reads the two; `None` without the certificate.
+    fn read(directory: &Path, certificate: &str, key: &str) -> Result<Option<Self>, PkiError> {
+        let (cert_path, key_path) = (directory.join(certificate), directory.join(key));
+        let key = read_key(&key_path)?;
+        let Some(pem) = read(&cert_path)? else { return Ok(None) };
+        let bad = || PkiError::Content { path: cert_path.clone(), expected: "a PEM certificate" };
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| bad())?;
+        let expires = not_after(&der).ok_or_else(bad)?;
+        let (_, parsed) = parse_x509_certificate(&der).map_err(|_| bad())?;
+        if key.as_ref().is_some_and(|key| key.subject_public_key_info() != parsed.public_key().raw)
+        {
+            return Err(PkiError::Mismatch { one: cert_path, other: key_path });
+        }
+        Ok(Some(Self { pem, der, expires, key }))
+    }
+
+    fn root(directory: &Path) -> Result<Option<Self>, PkiError> {
+        Self::read(directory, Pki::ROOT, Pki::ROOT_KEY)
+    }
+
+    /// The issuing authority that a root has made.
+    fn issuing(directory: &Path, root: &CertificateDer<'_>) -> Result<Option<Self>, PkiError> {
+        let found = Self::read(directory, Pki::ISSUING, Pki::ISSUING_KEY)?;
+        match &found {
+            Some(pair) if !is_signed_by(&pair.der, root) => Err(PkiError::Mismatch {
+                one: directory.join(Pki::ISSUING),
+                other: directory.join(Pki::ROOT),
+            }),
+            _ => Ok(found),
+        }
+    }
+}
+
+fn is_signed_by(certificate: &CertificateDer<'_>, root: &CertificateDer<'_>) -> bool {
+    let (Ok((_, certificate)), Ok((_, root))) =
+        (parse_x509_certificate(certificate), parse_x509_certificate(root))
+    else {
+        return false;
+    };
+    certificate.verify_signature(Some(root.public_key())).is_ok()
+}
+
+/// Says what is wrong with the files there are, and makes none.
+pub(super) fn check(directory: &Path) -> Vec<PkiError> {
+    match Pair::root(directory) {
+        Ok(None) => Vec::new(),
+        Ok(Some(root)) => Pair::issuing(directory, &root.der).err().into_iter().collect(),
+        Err(error) => vec![error],
+    }
+}
+
 /// Reads the root, or makes one.
 pub(super) fn root(directory: &Path, now: i64) -> Result<Root, PkiError> {
     let (cert_path, key_path) = (directory.join(Pki::ROOT), directory.join(Pki::ROOT_KEY));
-    let key = read_key(&key_path)?;
-    if let Some(pem) = read(&cert_path)? {
-        let (der, expires) = certificate(&cert_path, &pem)?;
+    if let Some(Pair { pem, der, expires, key }) = Pair::root(directory)? {
         if expires - now > RENEW_DAYS * DAY {
             return Ok(Root { pem, der, key, is_new: false });
         }
         tracing::warn!(path = %cert_path.display(), "the root expires; making a new one, clients need the new kubeconfig and nodes must join anew");
     }
     let key = KeyPair::generate().map_err(PkiError::Certificate)?;
-    let pem = root_params(now).self_signed(&key).map_err(PkiError::Certificate)?.pem();
-    let (der, _) = certificate(&cert_path, &pem)?;
+    let signed = root_params(now).self_signed(&key).map_err(PkiError::Certificate)?;
     // The key first: a key without its certificate is replaced at the next start.
     write(&key_path, &key.serialize_pem())?;
-    write(&cert_path, &pem)?;
-    Ok(Root { pem, der, key: Some(key), is_new: true })
+    write(&cert_path, &signed.pem())?;
+    Ok(Root { pem: signed.pem(), der: signed.der().clone(), key: Some(key), is_new: true })
 }
 
 /// Reads the issuing authority, or has the root make one.
 pub(super) fn issuing(directory: &Path, root: &Root, now: i64) -> Result<Issuing, PkiError> {
     let (cert_path, key_path) = (directory.join(Pki::ISSUING), directory.join(Pki::ISSUING_KEY));
-    if let (Some(pem), Some(key), false) = (read(&cert_path)?, read_key(&key_path)?, root.is_new) {
-        let (der, expires) = certificate(&cert_path, &pem)?;
-        if expires - now > RENEW_DAYS * DAY {
-            return Ok(Issuing { pem, der, issuer: Issuer::new(issuing_params(now), key) });
-        }
+    let found = match Pair::issuing(directory, &root.der) {
+        // Of an earlier root, or a start that was interrupted between the two files.
+        Err(PkiError::Mismatch { .. }) if root.key.is_some() => None,
+        found => found?,
+    };
+    if let Some(Pair { pem, der, expires, key: Some(key) }) = found
+        && expires - now > RENEW_DAYS * DAY
+    {
+        return Ok(Issuing { pem, der, issuer: Issuer::new(issuing_params(now), key) });
     }
     let Some(root_key) = &root.key else {
         return Err(PkiError::NoRootKey { path: directory.join(Pki::ROOT_KEY) });
@@ -78,7 +142,7 @@ pub(super) fn issuing(directory: &Path, root: &Root, now: i64) -> Result<Issuing
     if !root.is_new {
         tracing::warn!(
             path = %cert_path.display(),
-            "the issuing authority was missing or about to end; the root's key makes another, which nodes and clients trust as they did the old one"
+            "the issuing authority was missing, about to end or of something else; the root's key makes another, which nodes and clients trust as they did the old one"
         );
     }
     let key = KeyPair::generate().map_err(PkiError::Certificate)?;
@@ -91,18 +155,10 @@ pub(super) fn issuing(directory: &Path, root: &Root, now: i64) -> Result<Issuing
     Ok(Issuing { pem, der: signed.der().clone(), issuer })
 }
 
-fn read_key(path: &Path) -> Result<Option<KeyPair>, PkiError> {
+pub(crate) fn read_key(path: &Path) -> Result<Option<KeyPair>, PkiError> {
     let Some(text) = read(path)? else { return Ok(None) };
     let bad = |_| PkiError::Content { path: path.to_owned(), expected: "a PEM private key" };
     KeyPair::from_pem(&text).map(Some).map_err(bad)
-}
-
-/// Reads a certificate, and when it expires.
-fn certificate(path: &Path, pem: &str) -> Result<(CertificateDer<'static>, i64), PkiError> {
-    let bad = || PkiError::Content { path: path.to_owned(), expected: "a PEM certificate" };
-    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| bad())?;
-    let expires = not_after(&der).ok_or_else(bad)?;
-    Ok((der, expires))
 }
 
 /// The same for making an authority and for signing in its name: the issuer's name must agree.

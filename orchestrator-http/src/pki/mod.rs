@@ -20,7 +20,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::private_file;
 
-pub(crate) use authority::{fingerprint, sha256};
+pub(crate) use authority::{fingerprint, read_key, sha256};
 pub(crate) use renewal::RenewalError;
 
 /// The name of HTTP/2 in a TLS handshake.
@@ -53,6 +53,14 @@ pub enum PkiError {
         path: PathBuf,
         /// What it should be.
         expected: &'static str,
+    },
+    /// Two files are of different origins.
+    #[error("{} and {} do not belong together; put both of one backup back", one.display(), other.display())]
+    Mismatch {
+        /// A file.
+        one: PathBuf,
+        /// The other.
+        other: PathBuf,
     },
     /// The issuing authority must be made anew, and the root's key is kept elsewhere.
     #[error("the issuing authority is missing or about to end and {} is not there; put the root's key back for one start", path.display())]
@@ -145,6 +153,17 @@ impl Pki {
     /// The file of the key that signs the tokens of service accounts, in the directory.
     pub const ACCOUNTS: &str = "sa.key";
 
+    /// The file of the administrator's token, in the directory.
+    pub const TOKEN: &str = "admin.token";
+
+    /// Says of a directory's keys what would keep a server from starting, or from being trusted; makes none, and misses none.
+    pub fn check(directory: &Path) -> Vec<PkiError> {
+        let mut found = authority::check(directory);
+        found.extend(read_key(&directory.join(Self::ACCOUNTS)).err());
+        found.extend(read_token(&directory.join(Self::TOKEN)).err());
+        found
+    }
+
     /// Whether a directory has the issuing authority, or the root's key, with which another can be made.
     pub fn has_authority(directory: &Path) -> bool {
         let has = |name: &str| directory.join(name).exists();
@@ -191,15 +210,20 @@ impl Pki {
     }
 }
 
+fn read_token(path: &Path) -> Result<Option<Token>, PkiError> {
+    let Some(text) = read(path)? else { return Ok(None) };
+    let text = text.trim();
+    if text.len() < TOKEN_BYTES || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let expected = "a token of at least 32 printable characters";
+        return Err(PkiError::Content { path: path.to_owned(), expected });
+    }
+    Ok(Some(Token::new(text)))
+}
+
 fn token(directory: &Path, is_new: bool) -> Result<Token, PkiError> {
-    let path = directory.join("admin.token");
-    if let Some(text) = read(&path)? {
-        let text = text.trim();
-        if text.len() < TOKEN_BYTES || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let expected = "a token of at least 32 printable characters";
-            return Err(PkiError::Content { path, expected });
-        }
-        return Ok(Token::new(text));
+    let path = directory.join(Pki::TOKEN);
+    if let Some(token) = read_token(&path)? {
+        return Ok(token);
     }
     if !is_new {
         tracing::warn!(
@@ -255,6 +279,40 @@ mod tests {
             let mode = fs::metadata(directory.path().join(name)).expect(name).permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
+    }
+
+    #[test]
+    fn keys_of_different_origins_are_refused_by_name_or_made_anew_by_the_root() {
+        let [ours, other] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+        let trusted = open(ours.path(), NOW);
+        open(other.path(), NOW);
+        let take = |name: &str| {
+            fs::copy(other.path().join(name), ours.path().join(name)).expect("copied");
+        };
+        let refused = || Pki::open(ours.path(), NOW).expect_err("refused").to_string();
+        let kept = fs::read(ours.path().join(Pki::ROOT_KEY)).expect("there");
+        assert!(Pki::check(ours.path()).is_empty());
+
+        take(Pki::ISSUING_KEY);
+        assert_eq!(Pki::check(ours.path()).len(), 1);
+        let made = open(ours.path(), NOW);
+        assert!(made.ca_pem() == trusted.ca_pem() && Pki::check(ours.path()).is_empty());
+
+        fs::remove_file(ours.path().join(Pki::ROOT_KEY)).expect("there");
+        take(Pki::ISSUING_KEY);
+        assert!(refused().contains("issuing.key do not belong together"), "{}", refused());
+        take(Pki::ISSUING);
+        assert!(refused().contains("root.crt do not belong together"), "{}", refused());
+        assert_eq!(Pki::check(ours.path()).len(), 1);
+        take(Pki::ROOT_KEY);
+        assert!(refused().contains("root.key do not belong together"), "{}", refused());
+
+        fs::write(ours.path().join(Pki::ROOT_KEY), kept).expect("written");
+        open(ours.path(), NOW);
+        for name in [Pki::ACCOUNTS, Pki::TOKEN] {
+            fs::write(ours.path().join(name), "garbage").expect("written");
+        }
+        assert_eq!(Pki::check(ours.path()).len(), 2);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use orchestrator_http::{Pki, brief_duration, certificate_validity};
 
 use super::Finding;
 use crate::data_dir::PKI;
+use crate::out;
 
 const DAY: i64 = 86_400;
 /// How long before its end a certificate is warned of. The issuing authority is renewed in its last 30 days, by a start.
@@ -96,15 +97,19 @@ fn certificate(path: &Path, name: &str, now: i64) -> Finding {
 
 /// The keys without which a server runs on and does not start again. Those of secrets are judged by what they open.
 fn keys(pki: &Path) -> Vec<Finding> {
-    let gone: Vec<_> = [Pki::ISSUING_KEY, Pki::ACCOUNTS]
+    let bad = Pki::check(pki).into_iter().map(|error| {
+        let advice = "the server does not start like this, or is trusted by nobody";
+        Finding::failure("keys", out::chain(&error.into()), advice)
+    });
+    let gone = [Pki::ISSUING_KEY, Pki::ACCOUNTS]
         .map(|name| pki.join(name))
         .into_iter()
         .filter(|path| !path.exists())
-        .map(|path| Finding::failure("keys", format!("no {}", path.display()), missing(&path)))
-        .collect();
-    match gone.is_empty() {
-        true => vec![Finding::ok("keys", "all are there")],
-        false => gone,
+        .map(|path| Finding::failure("keys", format!("no {}", path.display()), missing(&path)));
+    let found: Vec<_> = gone.chain(bad).collect();
+    match found.is_empty() {
+        true => vec![Finding::ok("keys", "all are there, and fit each other")],
+        false => found,
     }
 }
 
