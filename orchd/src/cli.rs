@@ -1,5 +1,7 @@
 //! The command line: what there is to say, and what is run for it.
 
+use std::io::IsTerminal as _;
+
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
@@ -155,6 +157,7 @@ impl Cli {
     /// Starts logging to standard error.
     pub fn start_log(&self) {
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let lines = lines.with_ansi(std::io::stderr().is_terminal());
         tracing_subscriber::registry().with(lines.with_filter(self.log.clone())).init();
     }
 

@@ -64,7 +64,7 @@ impl NewKeysArgs {
                 let message = format!("--new-keys: no key of the state in {url} is missing");
                 return Err(out::usage(format!("{message}; leave the flag away")));
             }
-            ([], _) => {}
+            ([], _) => refuse_emptied(dir, url, store).await?,
             (lost, _) if self.new_keys => begin_anew(dir, store, lost, url_among).await?,
             ([Lost::Seals], Some(own)) if take_seals(dir, store, own).await? => {}
             (lost, _) => refuse(dir, url, lost)?,
@@ -85,6 +85,27 @@ pub async fn refuse_lost(
         [] => Ok(()),
         lost => refuse(dir, url, lost),
     }
+}
+
+/// Refuses a place in which nothing lies for a directory whose server has run: it is another one, or was emptied. Begun there, an empty
+/// cluster would have the old one's keys, and would let its agents end their pods.
+async fn refuse_emptied(
+    dir: &DataDir,
+    url: &StoreUrl,
+    store: &dyn StateStore,
+) -> anyhow::Result<()> {
+    if !dir.kubeconfig().exists() {
+        return Ok(());
+    }
+    let page = store.load(None).await.context("cannot find out whether the state is there")?;
+    if page.records.is_empty() && page.quarantined.is_empty() && page.next.is_none() {
+        bail!(
+            "there is no state in {url}, and {} is of a cluster that has one. Say with --store where it lies; or restore a backup into \
+             another directory, or begin a new cluster in one",
+            dir.pki().with_file_name("").display()
+        );
+    }
+    Ok(())
 }
 
 /// Learns which keys for secrets were made while this server was away.

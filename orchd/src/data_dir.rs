@@ -15,7 +15,7 @@ use crate::store::StoreUrl;
 use crate::{kept, network_keeper};
 
 /// The database of a data directory; what makes it ours.
-const DATABASE: &str = "cluster.db";
+pub const DATABASE: &str = "cluster.db";
 /// What the database is called once the state lies elsewhere.
 const DATABASE_MOVED: &str = "cluster.db.moved";
 /// What makes the directory of an agent ours.

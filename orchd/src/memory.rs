@@ -71,8 +71,9 @@ fn code_of(program: &str, mappings: &str) -> Vec<Code> {
     for line in mappings.lines() {
         let mut fields = line.split_whitespace();
         match (fields.next(), fields.next(), fields.next()) {
-            // Pages that are not those of the file.
-            (Some("Anonymous:"), Some("0"), Some("kB")) => found.extend(candidate.take()),
+            // Pages that are not those of the file, here or in swap, which is told last.
+            (Some("Anonymous:"), Some(size), _) if size != "0" => candidate = None,
+            (Some("Swap:"), Some("0"), _) => found.extend(candidate.take()),
             (Some(range), Some("r-xp"), _) if line.ends_with(program) => {
                 candidate = range_of(range)
             }
@@ -104,13 +105,19 @@ Anonymous:             0 kB
 5500001000-5500004000 r-xp 00001000 fe:00 12 /usr/bin/an orchd
 Rss:                  12 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 VmFlags: rd ex mr mw me
 5500004000-5500005000 r-xp 00004000 fe:00 12 /usr/bin/an orchd
 Anonymous:             4 kB
+Swap:                  0 kB
+5500005000-5500006000 r-xp 00005000 fe:00 12 /usr/bin/an orchd
+Anonymous:             0 kB
+Swap:                  4 kB
 5500005000-5500006000 rw-p 00005000 fe:00 12 /usr/bin/an orchd
 Anonymous:             0 kB
 7f00000000-7f00008000 r-xp 00000000 fe:00 13 /usr/lib/libc.so.6
 Anonymous:             0 kB
+Swap:                  0 kB
 7f00008000-7f00009000 r-xp 00000000 00:00 0
 Anonymous:             0 kB
 7ffd000000-7ffd002000 r-xp 00000000 00:00 0                              [vdso]

@@ -56,11 +56,11 @@ pub struct ServerArgs {
     #[arg(long, value_name = "URL", value_parser = url)]
     advertise: Option<String>,
     #[command(flatten)]
-    etcd: EtcdArgs,
-    #[command(flatten)]
     network: NetworkArgs,
     #[command(flatten)]
     new_keys: NewKeysArgs,
+    #[command(flatten)]
+    etcd: EtcdArgs,
 }
 
 /// Runs until TERM, an interrupt or a hang-up.
@@ -98,6 +98,10 @@ fn allow_descriptors() {
 }
 
 async fn start(args: &ServerArgs, data_dir: &std::path::Path) -> anyhow::Result<ControlPlane> {
+    if args.token.is_given() && args.join.is_none() {
+        let message = "--token, --token-file or ORCHD_TOKEN: a token is for --join; without one a server begins a cluster of its own";
+        return Err(out::usage(message));
+    }
     let dir = DataDir::open(data_dir)?;
     if let Some(runtime) = dir.runtime(None)? {
         bail!(

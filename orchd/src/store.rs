@@ -37,7 +37,11 @@ impl StoreUrl {
             return Ok(Self::Etcd(text.to_owned()));
         }
         match text.strip_prefix(SQLITE) {
-            Some(path) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
+            // Absolute, for it is remembered, and the next start may be elsewhere.
+            Some(path) if !path.is_empty() => match std::path::absolute(path) {
+                Ok(path) => Ok(Self::Sqlite(path)),
+                Err(error) => Err(format!("{path}: {error}")),
+            },
             Some(_) | None => Err(
                 "a place for the state is needed: sqlite:PATH or etcd://HOST:PORT,HOST:PORT/PREFIX"
                     .to_owned(),
@@ -320,6 +324,8 @@ mod tests {
             let message = StoreUrl::parse(text).expect_err(text);
             assert!(message.contains("sqlite:PATH or etcd://"), "{message}");
         }
+        let here = std::env::current_dir().expect("a directory").join("a.db");
+        assert_eq!(StoreUrl::parse("sqlite:a.db"), Ok(StoreUrl::Sqlite(here)));
         assert!(StoreUrl::parse("etcd://a:x").expect_err("no port").contains("endpoints"));
     }
 

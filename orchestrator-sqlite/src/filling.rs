@@ -12,7 +12,8 @@ use crate::open::{Taken, beside, rename, take};
 use crate::options::SqliteOptions;
 use crate::store::SqliteStore;
 
-/// A database that is being filled. Dropped before it is finished it leaves its place as it was.
+/// A database that is being filled. Dropped before it is finished it is left beside its
+/// place, where the next that is begun for it takes it away.
 #[derive(Debug)]
 pub struct SqliteFilling {
     store: Arc<SqliteStore>,

@@ -12,6 +12,7 @@ use orchestrator_http::{ByteStream, Client, ClientError};
 
 use crate::clock::seconds_now;
 use crate::data_dir::DataDir;
+use crate::out;
 use crate::store::{Backend, EtcdArgs, StoreUrl};
 
 /// How much of a file is read at once.
@@ -57,13 +58,17 @@ impl Dump {
         etcd: &EtcdArgs,
     ) -> anyhow::Result<Self> {
         let kubeconfig = dir.kubeconfig();
-        if kubeconfig.exists() {
-            let client = Client::from_kubeconfig(&kubeconfig)?;
-            match Self::of_server(&client).await {
+        match Client::from_kubeconfig(&kubeconfig) {
+            Ok(client) => match Self::of_server(&client).await {
                 Ok(dump) => return Ok(dump),
                 Err(error @ ClientError::Refused { .. }) => return Err(error.into()),
                 Err(error) => tracing::debug!(%error, "no server answers"),
-            }
+            },
+            Err(_) if !kubeconfig.exists() => {}
+            Err(error) => tracing::warn!(
+                error = out::chain(&error.into()),
+                "the kubeconfig of the data directory cannot be used; a start of the server writes it anew"
+            ),
         }
         let url = dir.known_store(asked)?;
         Ok(Self::of_store(&Backend::open(&url, etcd).await?))

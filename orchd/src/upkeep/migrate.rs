@@ -90,8 +90,14 @@ pub async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
     target.finish().await?;
     source.close().await;
     dir.moved(&from, &args.to)?;
+    let others = match from {
+        StoreUrl::Etcd(_) => {
+            "; no server may start on the old place any more, where the cluster would go on a second time"
+        }
+        StoreUrl::Sqlite(_) => "",
+    };
     line(format_args!(
-        "{records} records moved from {from} into {}; start the server with `--store {}`",
+        "{records} records moved from {from} into {}; start the server with `--store {}`{others}",
         args.to, args.to
     ))
 }

@@ -116,3 +116,32 @@ fn lost_keys_of_secrets_come_from_another_server_and_new_ones_are_refused_while_
     let ran = run(&mut start(&[]));
     assert!(ran.code == Some(1) && ran.err.contains("none that runs has answered"), "{ran:?}");
 }
+
+#[test]
+fn a_cluster_does_not_begin_anew_where_its_state_is_not() {
+    let server = start_server("127.0.0.1:0", temp());
+    let data = server.kubeconfig.with_file_name("");
+    let dir = server.kill();
+    let elsewhere = format!("sqlite:{}", data.with_file_name("elsewhere.db").display());
+    for name in ["cluster.db", "cluster.db-wal", "cluster.db-shm"] {
+        // The last two are there only while it is written to.
+        let _ = fs::remove_file(data.join(name));
+    }
+    for store in [None, Some(elsewhere)] {
+        let mut start = upkeep(&["server", "--listen", "127.0.0.1:0"], &data);
+        start.args(store.iter().flat_map(|store| ["--store", store]));
+        let ran = run(&mut start);
+        assert!(ran.code == Some(1) && ran.err.contains("there is no state in sqlite:"), "{ran:?}");
+        let _ = fs::remove_file(data.join("cluster.db"));
+    }
+    drop(dir);
+}
+
+#[test]
+fn a_token_without_a_server_to_join_is_refused() {
+    let dir = temp();
+    let mut start =
+        upkeep(&["server", "--listen", "127.0.0.1:0", "--token", "x"], &dir.path().join("data"));
+    let ran = run(&mut start);
+    assert!(ran.code == Some(2) && ran.err.contains("a token is for --join"), "{ran:?}");
+}

@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use orchestrator_http::{Pki, brief_duration, certificate_validity};
 
 use super::Finding;
-use crate::data_dir::PKI;
+use crate::data_dir::{DATABASE, PKI};
 use crate::out;
 
 const DAY: i64 = 86_400;
@@ -23,14 +23,13 @@ pub fn look(dir: &Path, now: i64) -> Vec<Finding> {
 }
 
 fn permissions(dir: &Path) -> Vec<Finding> {
-    let mut secret: Vec<PathBuf> = ["cluster.db", "cluster.db-wal", "audit.log", "kubeconfig"]
-        .map(|name| dir.join(name))
-        .into();
-    if let Ok(entries) = fs::read_dir(dir.join(PKI)) {
-        secret.extend(entries.flatten().map(|entry| entry.path()));
-    }
+    let files = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten();
+    let is_secret =
+        |name: &str| name.starts_with(DATABASE) || ["audit.log", "kubeconfig"].contains(&name);
+    let secret = files(dir).filter(|it| is_secret(&it.file_name().to_string_lossy()));
     let open: Vec<_> = secret
-        .into_iter()
+        .chain(files(&dir.join(PKI)))
+        .map(|entry| entry.path())
         .filter_map(|path| {
             let mode = fs::metadata(&path).ok()?.permissions().mode() & 0o777;
             (mode & 0o077 != 0).then(|| {
