@@ -98,10 +98,6 @@ fn allow_descriptors() {
 }
 
 async fn start(args: &ServerArgs, data_dir: &std::path::Path) -> anyhow::Result<ControlPlane> {
-    if args.token.is_given() && args.join.is_none() {
-        let message = "--token, --token-file or ORCHD_TOKEN: a token is for --join; without one a server begins a cluster of its own";
-        return Err(out::usage(message));
-    }
     let dir = DataDir::open(data_dir)?;
     if let Some(runtime) = dir.runtime(None)? {
         bail!(

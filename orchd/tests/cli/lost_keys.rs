@@ -136,12 +136,3 @@ fn a_cluster_does_not_begin_anew_where_its_state_is_not() {
     }
     drop(dir);
 }
-
-#[test]
-fn a_token_without_a_server_to_join_is_refused() {
-    let dir = temp();
-    let mut start =
-        upkeep(&["server", "--listen", "127.0.0.1:0", "--token", "x"], &dir.path().join("data"));
-    let ran = run(&mut start);
-    assert!(ran.code == Some(2) && ran.err.contains("a token is for --join"), "{ran:?}");
-}
