@@ -66,6 +66,9 @@ pub struct ServerArgs {
 /// Runs until TERM, an interrupt or a hang-up.
 pub async fn server(mut args: ServerArgs) -> anyhow::Result<()> {
     token::hide(&mut args.token)?;
+    if args.join.is_none() && args.token.is_given() {
+        tracing::warn!("the join token is not used: --join says which server's cluster to join");
+    }
     let mut signals = Signals::new()?;
     allow_descriptors();
     let data_dir = std::path::absolute(args.data_dir.clone().unwrap_or_else(default_data_dir))?;

@@ -7,7 +7,9 @@ use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use orchestrator_core::model::Revision;
 use orchestrator_core::store::{BoxError, Quarantined, StateStore, StoreError};
-use orchestrator_etcd::{EtcdIdentity, EtcdOptions, EtcdStore, EtcdTls, EtcdUser};
+use orchestrator_etcd::{
+    EtcdIdentity, EtcdOptions, EtcdStore, EtcdTls, EtcdUser, OpenError, Standing,
+};
 use orchestrator_http::{KeyRotation, Peers, SealingKeys, Upkeep};
 use orchestrator_seal::{KeyRing, SealedStore, Sealing};
 use orchestrator_sqlite::{SqliteFilling, SqliteOptions, SqliteStore};
@@ -49,7 +51,7 @@ impl StoreUrl {
         }
     }
 
-    /// Whether both name the same state; members of an etcd come and go.
+    /// Whether both may name the same state; members of an etcd come and go.
     pub fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Etcd(a), Self::Etcd(b)) => {
@@ -62,6 +64,21 @@ impl StoreUrl {
             }
             (Self::Etcd(_), Self::Sqlite(_)) | (Self::Sqlite(_), Self::Etcd(_)) => false,
         }
+    }
+}
+
+impl StoreUrl {
+    /// Whether both certainly name the same state: an etcd with a member in common.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let members = |url| EtcdOptions::from_url(url).map_or(vec![], |options| options.endpoints);
+        self.is_like(other)
+            && match (self, other) {
+                (Self::Etcd(a), Self::Etcd(b)) => {
+                    let others = members(b);
+                    members(a).iter().any(|member| others.contains(member))
+                }
+                _ => true,
+            }
     }
 }
 
@@ -139,13 +156,37 @@ impl Backend {
     pub async fn open(url: &StoreUrl, etcd: &EtcdArgs) -> anyhow::Result<Self> {
         let failed = || format!("cannot use the store {url}");
         match url {
-            StoreUrl::Etcd(text) => {
-                let store = EtcdStore::open(etcd.options(text)?).await;
-                Ok(Self::Etcd(Arc::new(store.with_context(failed)?)))
-            }
+            StoreUrl::Etcd(text) => match EtcdStore::open(etcd.options(text)?).await {
+                Err(OpenError::Moved { to, .. }) => bail!(
+                    "{}: its state has been moved to {to}; start with `--store {to}`, and if the data directory names the old place let \
+                     it follow first, with `orchd migrate --to {to}`",
+                    failed()
+                ),
+                store => Ok(Self::Etcd(Arc::new(store.with_context(failed)?))),
+            },
             StoreUrl::Sqlite(path) => {
                 let store = SqliteStore::open(path).await;
                 Ok(Self::Sqlite(Arc::new(store.with_context(failed)?)))
+            }
+        }
+    }
+
+    /// As [`Backend::open`], and also where the state has been left for another place.
+    pub async fn open_left(url: &StoreUrl, etcd: &EtcdArgs) -> anyhow::Result<Self> {
+        let StoreUrl::Etcd(text) = url else { return Self::open(url, etcd).await };
+        let store = EtcdStore::open_left(etcd.options(text)?).await;
+        Ok(Self::Etcd(Arc::new(store.with_context(|| format!("cannot use the store {url}"))?)))
+    }
+
+    /// Says that the state goes on elsewhere, so that nobody uses it here any more, and closes it; `false` when it is not as at
+    /// `revision` any more. A database is left by who renames it.
+    pub async fn leave(&self, revision: Revision, to: &StoreUrl) -> Result<bool, StoreError> {
+        match self {
+            Self::Etcd(store) => store.leave(revision, &to.to_string()).await,
+            Self::Sqlite(store) => {
+                let is_left = store.revision().await? == revision;
+                store.close().await;
+                Ok(is_left)
             }
         }
     }
@@ -268,6 +309,15 @@ impl NewStore {
         }
     }
 
+    /// Gives up. What there is of it in an etcd is taken away by the next that begins one there.
+    pub async fn abandon(self) -> anyhow::Result<()> {
+        match self {
+            Self::Etcd(store) => store.close().await,
+            Self::Sqlite(filling) => filling.abandon().await?,
+        }
+        Ok(())
+    }
+
     /// The store, to be filled.
     pub fn shared(&self) -> Arc<dyn StateStore> {
         match self {
@@ -284,6 +334,25 @@ impl NewStore {
                 let failed = format!("cannot finish {}", filling.store().path().display());
                 filling.finish().await.context(failed)
             }
+        }
+    }
+}
+
+/// How the state at a place stands; `None` when there is none.
+pub async fn standing(url: &StoreUrl, etcd: &EtcdArgs) -> anyhow::Result<Option<Standing>> {
+    let failed = || format!("cannot look for a state in {url}");
+    match url {
+        StoreUrl::Etcd(text) => {
+            EtcdStore::standing(&etcd.options(text)?).await.with_context(failed)
+        }
+        StoreUrl::Sqlite(path) => {
+            let found = match path.try_exists().with_context(failed)? {
+                true => Some(Standing::Whole),
+                false => SqliteFilling::is_begun(path)
+                    .with_context(failed)?
+                    .then_some(Standing::Unfinished),
+            };
+            Ok(found)
         }
     }
 }

@@ -43,8 +43,8 @@ pub struct TokenArgs {
 
 impl TokenArgs {
     /// Whether there is to be one.
-    pub const fn is_given(&self) -> bool {
-        self.token.is_some() || self.token_file.is_some()
+    pub fn is_given(&self) -> bool {
+        self.token.as_ref().is_some_and(|token| !token.is_empty()) || self.token_file.is_some()
     }
 
     /// The token, if there is to be one.

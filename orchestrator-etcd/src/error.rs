@@ -24,6 +24,14 @@ pub enum OpenError {
         /// The newest version this program knows.
         supported: u32,
     },
+    /// The state has been moved away from here ([`EtcdStore::leave`](crate::EtcdStore::leave)).
+    #[error("the state below {prefix:?} has been moved to {to}")]
+    Moved {
+        /// The prefix.
+        prefix: String,
+        /// Where to, as the one who has moved it says.
+        to: String,
+    },
     /// A state is to be begun where there is one.
     #[error("there is a state below {prefix:?} already: choose another prefix")]
     NotEmpty {

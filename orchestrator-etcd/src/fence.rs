@@ -18,27 +18,44 @@ use crate::wire::KeyValue;
 pub const FORMAT_VERSION: u32 = 2;
 /// What the fence holds, before the number of the format.
 const MARK: &str = "orchestrator state, format ";
-/// What follows in format 2: the revision after which the state's begin, and whether it is not whole yet.
+/// What follows in format 2: the revision after which the state's begin, and whether it can be used.
 const BASE: &str = ", revisions after ";
-const UNFINISHED: &str = ", unfinished";
+const UNFINISHED: &str = "unfinished";
+const MOVED: &str = "moved to ";
+
+/// Whether a state can be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Standing {
+    /// It can.
+    #[default]
+    Whole,
+    /// It is being filled, or was not filled to its end.
+    Unfinished,
+    /// It was moved away and goes on elsewhere.
+    Moved {
+        /// Where, as the one who has moved it says.
+        to: String,
+    },
+}
 
 /// What the fence says of the state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Format {
     /// Revisions begin after this one.
     pub base: Revision,
-    /// Whether the state is being filled.
-    pub is_unfinished: bool,
+    pub standing: Standing,
 }
 
 impl Format {
     /// What the fence holds.
-    pub(crate) fn bytes(self) -> Bytes {
-        let Self { base, is_unfinished } = self;
-        let unfinished = if is_unfinished { UNFINISHED } else { "" };
-        match self == Self::default() {
-            true => format!("{MARK}1").into(),
-            false => format!("{MARK}2{BASE}{base}{unfinished}").into(),
+    pub(crate) fn bytes(&self) -> Bytes {
+        let Self { base, standing } = self;
+        match standing {
+            Standing::Whole if *base == Revision::default() => format!("{MARK}1").into(),
+            Standing::Whole => format!("{MARK}2{BASE}{base}").into(),
+            Standing::Unfinished => format!("{MARK}2{BASE}{base}, {UNFINISHED}").into(),
+            Standing::Moved { to } => format!("{MARK}2{BASE}{base}, {MOVED}{to}").into(),
         }
     }
 
@@ -49,14 +66,19 @@ impl Format {
         if version > FORMAT_VERSION || rest.is_empty() {
             return Some((version, Self::default()));
         }
-        let base = rest.strip_suffix(UNFINISHED).unwrap_or(rest);
-        let is_unfinished = base.len() < rest.len();
-        let base = Revision(base.strip_prefix(BASE)?.parse().ok()?);
-        Some((version, Self { base, is_unfinished }))
+        let rest = rest.strip_prefix(BASE)?;
+        let (base, standing) = match rest.split_once(", ") {
+            None => (rest, Standing::Whole),
+            Some((base, UNFINISHED)) => (base, Standing::Unfinished),
+            Some((base, moved)) => {
+                (base, Standing::Moved { to: moved.strip_prefix(MOVED)?.to_owned() })
+            }
+        };
+        Some((version, Self { base: Revision(base.parse().ok()?), standing }))
     }
 }
 
-/// Reads the fence of a state that can be used.
+/// Reads the fence of a state.
 ///
 /// # Errors
 /// [`OpenError::Foreign`] and [`OpenError::Newer`].
@@ -174,14 +196,17 @@ mod tests {
         let check = |value: Bytes| {
             check_format(&layout, &KeyValue { value, mod_revision: 3, ..KeyValue::default() })
         };
-        let after = Format { base: Revision(7), is_unfinished: false };
-        for format in [
-            Format::default(),
-            after,
-            Format { is_unfinished: true, ..Format::default() },
-            Format { is_unfinished: true, ..after },
-        ] {
-            assert_eq!(check(format.bytes()).expect("ours"), (Fence(3), format));
+        let moved = |to: &str| Standing::Moved { to: to.to_owned() };
+        for base in [Revision::default(), Revision(7)] {
+            for standing in [
+                Standing::Whole,
+                Standing::Unfinished,
+                moved("etcd://a,b/c"),
+                moved("sqlite:/a, unfinished"),
+            ] {
+                let format = Format { base, standing };
+                assert_eq!(check(format.bytes()).expect("ours"), (Fence(3), format));
+            }
         }
         assert_eq!(
             check("orchestrator state, format 1".into()).expect("ours").1,
@@ -191,8 +216,13 @@ mod tests {
             let newer = check(format!("{MARK}{newer}").into());
             assert!(matches!(newer, Err(OpenError::Newer { found: 3, supported: 2 })), "{newer:?}");
         }
-        for foreign in ["", "x", "orchestrator state, format x", "orchestrator state, format 2, x"]
-        {
+        for foreign in [
+            "",
+            "x",
+            "orchestrator state, format x",
+            "orchestrator state, format 2, x",
+            "orchestrator state, format 2, revisions after 7, x",
+        ] {
             let refused = check(foreign.into());
             assert!(matches!(refused, Err(OpenError::Foreign { .. })), "{refused:?}");
         }

@@ -38,6 +38,8 @@
 //!   others need its history, leave it to them ([`EtcdHistory::KeptByOthers`]). Defragmentation is the operator's.
 //! - **Sizes.** A transaction's values have at most 1 MiB together, which fits into etcd's default request of 1.5 MiB.
 //!   An etcd that is full (`NOSPACE`) refuses every commit, deletions too, until its operator has made room; reading goes on.
+//! - **Moving.** A state that goes on elsewhere is left ([`EtcdStore::leave`]): the fence names the new place then, so nobody opens the
+//!   state any more, and whoever has it open writes no more.
 //! - **Sharing.** Clusters with different prefixes share an etcd and do not see each other. A user of etcd's needs to read and write
 //!   everything that begins with the prefix, and nothing else.
 //!
@@ -61,6 +63,6 @@ mod watch;
 mod wire;
 
 pub use error::OpenError;
-pub use fence::FORMAT_VERSION;
+pub use fence::{FORMAT_VERSION, Standing};
 pub use options::{EtcdHistory, EtcdIdentity, EtcdOptions, EtcdTls, EtcdUser};
 pub use store::EtcdStore;

@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 use crate::client::{Client, Repeat};
 use crate::error::OpenError;
 use crate::failure::Failure;
-use crate::fence::{Fences, Format, check_format};
+use crate::fence::{Fences, Format, Standing, check_format};
 use crate::history::{compact, keep_within};
 use crate::layout::Layout;
 use crate::options::{EtcdHistory, EtcdOptions};
@@ -56,14 +56,44 @@ impl EtcdStore {
     /// # Errors
     /// [`OpenError`] when the state must not or cannot be used; it is then as it was.
     pub async fn open(options: EtcdOptions) -> Result<Self, OpenError> {
+        Self::open_as(options, false).await
+    }
+
+    /// As [`EtcdStore::open`], and also when the state was left ([`EtcdStore::leave`]): for one who moves it once more because the
+    /// first try was interrupted.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it must not or cannot be used; it is then as it was.
+    pub async fn open_left(options: EtcdOptions) -> Result<Self, OpenError> {
+        Self::open_as(options, true).await
+    }
+
+    async fn open_as(options: EtcdOptions, may_be_left: bool) -> Result<Self, OpenError> {
         let layout = Layout::new(&options.prefix);
         let client = Client::new(&options, &layout)?;
         let found = reached(find_or_begin(&client, &layout).await, &client, &options.prefix)?;
         let (fence, format) = check_format(&layout, &found)?;
-        if format.is_unfinished {
-            return Err(OpenError::Unfinished { prefix: options.prefix });
+        match format.standing {
+            Standing::Unfinished => Err(OpenError::Unfinished { prefix: options.prefix }),
+            Standing::Moved { to } if !may_be_left => {
+                Err(OpenError::Moved { prefix: options.prefix, to })
+            }
+            Standing::Whole | Standing::Moved { .. } => {
+                Ok(Self::new(options, client, layout, fence, format))
+            }
         }
-        Ok(Self::new(options, client, layout, fence, format))
+    }
+
+    /// How the state below the prefix stands; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`OpenError`] when what is there is none of ours, or cannot be read.
+    pub async fn standing(options: &EtcdOptions) -> Result<Option<Standing>, OpenError> {
+        let layout = Layout::new(&options.prefix);
+        let client = Client::new(options, &layout)?;
+        let found = reached(find(&client, &layout).await, &client, &options.prefix)?;
+        let format = found.map(|found| check_format(&layout, &found)).transpose()?;
+        Ok(format.map(|(_, format)| format.standing))
     }
 
     /// Begins a state that takes another one's place, whose revisions went up to `after`. Until [`EtcdStore::finish`] nobody else
@@ -74,14 +104,14 @@ impl EtcdStore {
     pub async fn begin(options: EtcdOptions, after: Revision) -> Result<Self, OpenError> {
         let layout = Layout::new(&options.prefix);
         let client = Client::new(&options, &layout)?;
-        let format = Format { base: after, is_unfinished: true };
+        let format = Format { base: after, standing: Standing::Unfinished };
         let answer = client.txn(txn::begin(&layout, format.bytes()), Repeat::Always).await;
         let mut answer = reached(answer, &client, &options.prefix)?;
         if !answer.succeeded {
             let gone = || OpenError::NotEmpty { prefix: options.prefix.clone() };
-            let found = fence_of(answer, format).ok_or_else(gone)?;
+            let found = fence_of(answer, &format).ok_or_else(gone)?;
             let (fence, found) = check_format(&layout, &found)?;
-            if !found.is_unfinished {
+            if found.standing != Standing::Unfinished {
                 return Err(gone());
             }
             let again = txn::begin_again(&layout, fence, format.bytes());
@@ -103,15 +133,37 @@ impl EtcdStore {
         self.check_open()?;
         self.shared.settle().await?;
         let Shared { client, fences, format, layout, .. } = &*self.shared;
-        let whole = Format { is_unfinished: false, ..*format };
+        let whole = Format { base: format.base, standing: Standing::Whole };
         let request = txn::move_fence(layout, fences.current(), whole.bytes());
         let answer = client.txn(request, Repeat::Always).await?;
-        let found = fence_of(answer, whole).ok_or_else(|| client.damaged(FENCE_IS_GONE))?;
+        let found = fence_of(answer, &whole).ok_or_else(|| client.damaged(FENCE_IS_GONE))?;
         if found.value != whole.bytes() {
             return Err(StoreError::Backend("somebody else fills the same state".into()));
         }
         self.close().await;
         Ok(())
+    }
+
+    /// Says that the state goes on elsewhere, and closes the store: from now on nobody can open it, and whoever has it open writes no
+    /// more. Returns `false`, and has done nothing, when something was committed after `revision`. What lies in it stays.
+    ///
+    /// # Errors
+    /// [`StoreError`] when that cannot be written, or it is not known whether it is.
+    pub async fn leave(&self, revision: Revision, to: &str) -> Result<bool, StoreError> {
+        self.check_open()?;
+        self.shared.settle().await?;
+        let Shared { client, fences, format, layout, .. } = &*self.shared;
+        let moved = Format { base: format.base, standing: Standing::Moved { to: to.to_owned() } };
+        let (fence, head) = (fences.current(), layout.of_etcd(revision));
+        let request = txn::move_fence_at(layout, fence, head, moved.bytes());
+        let answer = client.txn(request, Repeat::Always).await?;
+        let found = fence_of(answer, &moved).ok_or_else(|| client.damaged(FENCE_IS_GONE))?;
+        // Asked twice it finds what it has done itself.
+        let is_left = found.value == moved.bytes();
+        if is_left {
+            self.close().await;
+        }
+        Ok(is_left)
     }
 
     fn new(
@@ -301,7 +353,7 @@ impl Shared {
         while self.fences.is_in_doubt() {
             let request = txn::move_fence(&self.layout, self.fences.current(), self.format.bytes());
             let answer = self.client.txn(request, Repeat::Always).await?;
-            let found = fence_of(answer, self.format);
+            let found = fence_of(answer, &self.format);
             self.saw_fence(&found.ok_or_else(|| self.client.damaged(FENCE_IS_GONE))?)?;
         }
         Ok(())
@@ -333,16 +385,20 @@ fn reached<T>(answer: Result<T, Failure>, client: &Client, prefix: &str) -> Resu
 
 async fn find_or_begin(client: &Client, layout: &Layout) -> Result<KeyValue, Failure> {
     // Looked for first: an etcd that is full still lets one read.
-    let range = RangeRequest { key: layout.fence(), ..RangeRequest::default() };
-    if let Some(found) = client.range(range).await?.kvs.into_iter().next() {
+    if let Some(found) = find(client, layout).await? {
         return Ok(found);
     }
     let answer = client.txn(txn::begin(layout, Format::default().bytes()), Repeat::Always);
-    fence_of(answer.await?, Format::default()).ok_or_else(|| client.damaged(FENCE_IS_GONE))
+    fence_of(answer.await?, &Format::default()).ok_or_else(|| client.damaged(FENCE_IS_GONE))
+}
+
+async fn find(client: &Client, layout: &Layout) -> Result<Option<KeyValue>, Failure> {
+    let range = RangeRequest { key: layout.fence(), ..RangeRequest::default() };
+    Ok(client.range(range).await?.kvs.into_iter().next())
 }
 
 /// The fence after a transaction that writes it so, or reads it first.
-fn fence_of(answer: TxnResponse, format: Format) -> Option<KeyValue> {
+fn fence_of(answer: TxnResponse, format: &Format) -> Option<KeyValue> {
     let TxnResponse { header, succeeded, responses } = answer;
     if succeeded {
         let mod_revision = header?.revision;

@@ -129,6 +129,13 @@ pub(crate) fn move_fence(layout: &Layout, fence: Fence, format: Bytes) -> TxnReq
     }
 }
 
+/// The transaction that moves the fence if nothing was committed after etcd's revision `head`.
+pub(crate) fn move_fence_at(layout: &Layout, fence: Fence, head: i64, format: Bytes) -> TxnRequest {
+    let mut request = move_fence(layout, fence, format);
+    request.compare.push(at(layout.head(), head));
+    request
+}
+
 /// Whether a record that was last written by `current` is as expected.
 pub(crate) fn holds(expect: Expect, current: Option<Revision>) -> bool {
     match expect {

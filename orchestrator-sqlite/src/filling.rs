@@ -12,6 +12,10 @@ use crate::open::{Taken, beside, rename, take};
 use crate::options::SqliteOptions;
 use crate::store::SqliteStore;
 
+/// What its files are called beside the place.
+const FILLING: &str = ".filling";
+const LOCK: &str = ".lock";
+
 /// A database that is being filled. Dropped before it is finished it is left beside its
 /// place, where the next that is begun for it takes it away.
 #[derive(Debug)]
@@ -31,13 +35,32 @@ impl SqliteFilling {
     /// [`OpenError`] when there is a database, when somebody else is about to fill it, or when it cannot be made.
     pub async fn begin(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, OpenError> {
         let Taken { lock, path } = take(path.as_ref())?;
-        let new = beside(&path, ".filling");
+        let new = beside(&path, FILLING);
         let store = make(&new, options).await;
         if store.is_err() {
             // It guards nothing; what failed is the error worth telling.
-            let _ = remove(&beside(&path, ".lock"));
+            let _ = remove(&beside(&path, LOCK));
         }
         Ok(Self { store: store?, new, path, _lock: lock })
+    }
+
+    /// Whether one was begun for `path` and is not finished: it is being filled, or that was interrupted.
+    ///
+    /// # Errors
+    /// When that cannot be looked for.
+    pub fn is_begun(path: impl AsRef<Path>) -> io::Result<bool> {
+        beside(path.as_ref(), FILLING).try_exists()
+    }
+
+    /// Gives up: nothing is left of it.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub async fn abandon(self) -> io::Result<()> {
+        self.store.close().await;
+        remove_all(&self.new)?;
+        remove(&beside(&self.new, LOCK))?;
+        remove(&beside(&self.path, LOCK))
     }
 
     /// The database, to be filled.
@@ -52,17 +75,19 @@ impl SqliteFilling {
     pub async fn finish(self) -> io::Result<()> {
         self.store.close().await;
         rename(&self.new, &self.path)?;
-        remove(&beside(&self.new, ".lock"))
+        remove(&beside(&self.new, LOCK))
     }
 }
 
 /// Makes a database where perhaps half of one is.
 async fn make(new: &Path, options: SqliteOptions) -> Result<Arc<SqliteStore>, OpenError> {
-    for end in ["", "-wal", "-shm"] {
-        let left = beside(new, end);
-        remove(&left).map_err(|error| OpenError::from_io(&left, error))?;
-    }
+    remove_all(new).map_err(|error| OpenError::from_io(new, error))?;
     Ok(Arc::new(SqliteStore::open_with(new, options).await?))
+}
+
+/// Removes the files of a database.
+fn remove_all(path: &Path) -> io::Result<()> {
+    ["", "-wal", "-shm"].iter().try_for_each(|end| remove(&beside(path, end)))
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -1,11 +1,11 @@
 //! Agents that have joined and are given a token: when they join anew, and what they say when they do not.
 
-use std::path::Path;
-
 use crate::cluster::{
-    agent_in, join, joining, refused, running, server_in, start_server, temp, token, url,
+    agent_in, join, joining, joins_anew_and_ends, refused, running, server_in, start_server, temp,
+    token, url,
 };
 use crate::daemon::{Daemon, deployment, until};
+use crate::upkeep::upkeep;
 
 #[test]
 fn an_agent_joins_anew_by_a_token_once_the_cluster_has_new_keys() {
@@ -35,11 +35,7 @@ fn an_agent_joins_anew_by_a_token_once_the_cluster_has_new_keys() {
 
     server.done(&["delete", "deployment", "web"]);
     server.done(&["node", "remove", "a", "--force"]);
-    let mut command = joining(&server, &token(&server), "a", agents.path());
-    command.arg("--stop-pods");
-    let a = Daemon::ready(command, server.kubeconfig.clone(), agents);
-    until("its old pod to end", || !Path::new("/proc").join(pid.trim()).exists());
-    drop(a);
+    joins_anew_and_ends(&server, agents, pid.trim());
 }
 
 #[test]
@@ -70,6 +66,15 @@ fn a_token_that_is_not_used_is_said_not_to_be_and_why() {
     let a = restarted(command, agents);
     assert_eq!(said(), "");
     drop(a);
+    // A server that joins no other has no use for one, either.
+    let token = token(&server);
+    let (kubeconfig, dir) = (server.kubeconfig.clone(), server.kill());
+    let log = dir.path().join("log");
+    let mut command = upkeep(&["server", "--listen", "127.0.0.1:0"], &dir.path().join("data"));
+    command.env("ORCHD_TOKEN", token).stderr(std::fs::File::create(&log).expect("a file"));
+    let _server = Daemon::ready(command, kubeconfig, dir);
+    let text = std::fs::read_to_string(&log).expect("readable");
+    assert!(text.contains("--join says which"), "{text}");
 }
 
 #[test]
@@ -85,9 +90,5 @@ fn an_agent_whose_membership_was_removed_joins_anew_in_its_directory() {
     let agents = a.kill();
     server.done(&["node", "remove", "a", "--force"]);
     std::fs::remove_file(agents.path().join("data/agent.json")).expect("it joined");
-    let mut command = joining(&server, &token(&server), "a", agents.path());
-    command.arg("--stop-pods");
-    let a = Daemon::ready(command, server.kubeconfig.clone(), agents);
-    until("its old pod to end", || !Path::new("/proc").join(pid.trim()).exists());
-    drop(a);
+    joins_anew_and_ends(&server, agents, pid.trim());
 }

@@ -239,12 +239,15 @@ fn the_agent_of_a_node_that_was_removed_says_so_once_and_leaves_its_pods_running
     let pid = std::fs::read_to_string(&pid).expect("it ran");
     assert!(Path::new("/proc").join(pid.trim()).exists(), "its pod runs on");
 
-    // Who joins anew has other pods, and ends those.
-    let dir = a.kill();
-    let mut command = joining(&server, &token(&server), "a", dir.path());
+    joins_anew_and_ends(&server, a.kill(), pid.trim());
+}
+
+/// Lets an agent join anew as the node `a`: it has other pods then, and ends the process of an old one.
+pub fn joins_anew_and_ends(server: &Daemon, dir: TempDir, pid: &str) {
+    let mut command = joining(server, &token(server), "a", dir.path());
     command.arg("--stop-pods");
     let a = Daemon::ready(command, server.kubeconfig.clone(), dir);
-    until("the old pod to end", || !Path::new("/proc").join(pid.trim()).exists());
+    until("the old pod to end", || !Path::new("/proc").join(pid).exists());
     drop(a);
 }
 

@@ -67,6 +67,7 @@ fn what_a_cluster_can_do_without_is_made_anew_and_the_log_says_so() {
     let ran = run(&mut upkeep(&["check"], &data));
     assert!(ran.code == Some(1) && ran.out.contains("start the server anew: root.key"), "{ran:?}");
     assert!(!ran.out.contains("--new-keys"), "{ran:?}");
+    assert!(ran.out.contains("not compared: no server runs here"), "{ran:?}");
 
     let log = data.with_file_name("log");
     let mut start = upkeep(&["server", "--listen", "127.0.0.1:0"], &data);

@@ -1,8 +1,15 @@
 //! `orchd migrate`, between SQLite and an etcd that really runs.
 
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use orchestrator_core::model::Revision;
+use orchestrator_core::store::StateStore as _;
+use orchestrator_etcd::{EtcdOptions, EtcdStore};
 use tempfile::TempDir;
 
 use crate::cluster::{start_server, temp};
@@ -37,8 +44,24 @@ impl Etcd {
         let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
         let process = quiet.spawn().expect("it runs");
         let etcd = Self { process, address, _dir: dir };
-        until("etcd", || std::net::TcpStream::connect(&etcd.address).is_ok());
+        until("etcd", || TcpStream::connect(&etcd.address).is_ok());
         etcd
+    }
+
+    /// Writes a key past every store.
+    fn put(&self, key: &str, value: &str) {
+        let (key, value) = (STANDARD.encode(key), STANDARD.encode(value));
+        let body = format!(r#"{{"key":"{key}","value":"{value}"}}"#);
+        let mut etcd = TcpStream::connect(&self.address).expect("etcd runs");
+        let (host, length) = (&self.address, body.len());
+        write!(
+            etcd,
+            "POST /v3/kv/put HTTP/1.0\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .expect("written");
+        let mut answer = String::new();
+        etcd.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.contains(" 200 OK"), "{answer}");
     }
 
     pub fn url(&self, prefix: &str) -> String {
@@ -56,9 +79,13 @@ impl Drop for Etcd {
 
 pub fn start_on(store: &str, dir: TempDir) -> Daemon {
     let (data, kubeconfig) = (dir.path().join("data"), dir.path().join("data/kubeconfig"));
+    Daemon::ready(serve(store, &data), kubeconfig, dir)
+}
+
+fn serve(store: &str, data: &Path) -> Command {
     let mut command = orchd();
     command.args(["server", "--listen", "127.0.0.1:0", "--store", store, "--data-dir"]).arg(data);
-    Daemon::ready(command, kubeconfig, dir)
+    command
 }
 
 #[test]
@@ -96,6 +123,9 @@ fn s3_a_state_that_is_moved_to_etcd_and_back_goes_on_above_its_revisions() {
     let (_, dir) = server.stop();
 
     done(migrate(&sqlite));
+    let elsewhere = temp();
+    let ran = run(&mut serve(&url, &elsewhere.path().join("data")));
+    assert!(ran.code == Some(1) && ran.err.contains("has been moved to sqlite:"), "{ran:?}");
     let server = start_server("127.0.0.1:0", dir);
     assert!(revision(&server, &["secret", "t"]) > moved);
     let (_, _dir) = server.stop();
@@ -107,6 +137,76 @@ fn s3_a_state_that_is_moved_to_etcd_and_back_goes_on_above_its_revisions() {
     std::fs::remove_file(data.join("cluster.db.moved")).expect("removed");
     let ran = run(&mut migrate(&url));
     assert!(ran.code == Some(1) && ran.err.contains("choose another prefix"), "{ran:?}");
+}
+
+#[test]
+fn a_state_that_has_left_an_etcd_is_found_by_the_directories_of_other_servers() {
+    let (old, new) = (Etcd::start(), Etcd::start());
+    let (from, to) = (old.url("/same"), new.url("/same"));
+    let server = start_on(&from, temp());
+    let data = server.kubeconfig.with_file_name("");
+    server.apply(&secret("s"));
+    let (_, _dir) = server.stop();
+    let other = temp();
+    let copied = Command::new("cp").arg("-a").args([&data, &other.path().join("data")]).status();
+    assert!(copied.expect("cp is there").success());
+    let migrate = |to: &str, data: &Path| run(&mut upkeep(&["migrate", "--to", to], data));
+    let ran = migrate(&to, &data);
+    assert!(ran.out.contains(" records moved from etcd:"), "{ran:?}");
+
+    let follower = other.path().join("data");
+    let ran = run(&mut serve(&from, &follower));
+    assert!(ran.code == Some(1) && ran.err.contains(&format!("migrate --to {to}`")), "{ran:?}");
+    let ran = migrate(&new.url("/another"), &follower);
+    assert!(ran.code == Some(2) && ran.err.contains("has been moved to"), "{ran:?}");
+    let ran = migrate(&to, &follower);
+    assert!(ran.code == Some(0) && ran.out.contains("moved into"), "{ran:?}");
+    let server = start_on(&to, other);
+    assert_eq!(server.json(&["secret", "s"])["data"]["p"], "YzRuNHJ5LTliMWY=");
+}
+
+#[test]
+fn a_move_that_was_interrupted_at_its_very_end_is_done_again() {
+    let etcd = Etcd::start();
+    let from = etcd.url("/from");
+    let server = start_on(&from, temp());
+    let data = server.kubeconfig.with_file_name("");
+    server.apply(&secret("s"));
+    let (_, dir) = server.stop();
+    let to = etcd.url("/to");
+    let options = |url: &str| EtcdOptions::from_url(url).expect("a URL");
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
+        let store = EtcdStore::open(options(&from)).await.expect("whole");
+        let at = store.revision().await.expect("etcd answers");
+        assert!(store.leave(at, &to).await.expect("etcd answers"));
+    });
+    let migrate = || run(&mut upkeep(&["migrate", "--to", &to], &data));
+    let ran = migrate();
+    assert!(ran.code == Some(1) && ran.err.contains("has none"), "{ran:?}");
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
+        drop(EtcdStore::begin(options(&to), Revision(1)).await.expect("nothing is there"));
+    });
+    let ran = migrate();
+    assert!(ran.out.contains(" records moved from etcd:"), "{ran:?}");
+    let server = start_on(&to, dir);
+    assert_eq!(server.json(&["secret", "s"])["data"]["p"], "YzRuNHJ5LTliMWY=");
+}
+
+#[test]
+fn a_move_that_fails_leaves_nothing_behind() {
+    let etcd = Etcd::start();
+    let from = etcd.url("/damaged");
+    let server = start_on(&from, temp());
+    let data = server.kubeconfig.with_file_name("");
+    let (_, dir) = server.stop();
+    etcd.put("/damaged/state\0Pod\0strange", "v");
+    let target = temp();
+    let sqlite = format!("sqlite:{}", target.path().join("a.db").display());
+    let ran = run(&mut upkeep(&["migrate", "--to", &sqlite], &data));
+    assert!(ran.code == Some(1) && ran.err.contains("cannot be read"), "{ran:?}");
+    let left: Vec<_> = std::fs::read_dir(target.path()).expect("a directory").collect();
+    assert!(left.is_empty(), "{left:?}");
+    start_on(&from, dir).stop();
 }
 
 #[test]

@@ -94,7 +94,7 @@ async fn without_a_majority_nothing_is_acknowledged(program: Program) {
 async fn a_commit_that_a_paused_etcd_has_is_settled_before_anyone_looks(program: Program) {
     let etcd = Etcd::start(program);
     let mut options = etcd.options();
-    options.request_ms_max = 300;
+    options.request_ms_max = 1_500;
     let store = EtcdStore::open(options).await.expect("etcd answers");
     for n in 0..5 {
         etcd.pause_member(0);

@@ -8,7 +8,7 @@ use orchestrator_core::store::{CommitOutcome, Expect, Guard, StateStore, StoreEr
 use orchestrator_core::testkit::store::{
     commit, load_all, next_batch, put, record_key, watch_error,
 };
-use orchestrator_etcd::{EtcdHistory, EtcdStore, OpenError};
+use orchestrator_etcd::{EtcdHistory, EtcdStore, OpenError, Standing};
 
 use crate::etcd::{Etcd, Program};
 use crate::patience::within;
@@ -25,6 +25,7 @@ with_each_etcd! {
     a_state_that_is_not_ours_is_refused_and_left_alone
     s3_a_state_that_takes_anothers_place_goes_on_above_its_revisions
     a_state_that_is_not_whole_is_refused_and_can_be_begun_again
+    a_state_that_was_left_is_neither_opened_nor_written_any_more
 }
 
 async fn open(etcd: &Etcd, prefix: &str) -> EtcdStore {
@@ -227,4 +228,31 @@ async fn a_state_that_is_not_whole_is_refused_and_can_be_begun_again(program: Pr
     again.finish().await.expect("etcd answers");
     let store = EtcdStore::open(etcd.options()).await.expect("whole");
     assert_eq!(load_all(&store).await.1.len(), 1);
+}
+
+async fn a_state_that_was_left_is_neither_opened_nor_written_any_more(program: Program) {
+    let etcd = Etcd::start(program);
+    let options = etcd.options();
+    let standing = || EtcdStore::standing(&options);
+    assert_eq!(standing().await.expect("etcd answers"), None);
+    let (store, running) = (etcd.open().await, etcd.open().await);
+    let at = commit(&store, put(record_key(0), Expect::Absent, "v")).await;
+    let newest = commit(&running, put(record_key(1), Expect::Absent, "v")).await;
+    let left = store.leave(at, "elsewhere").await.expect("etcd answers");
+    assert!(!left, "something was written meanwhile");
+    assert_eq!(standing().await.expect("etcd answers"), Some(Standing::Whole));
+    assert!(store.leave(newest, "elsewhere").await.expect("etcd answers"));
+
+    let moved = Standing::Moved { to: "elsewhere".to_owned() };
+    assert_eq!(standing().await.expect("etcd answers"), Some(moved));
+    let refused = running.commit(put(record_key(2), Expect::Absent, "v")).await;
+    assert!(matches!(refused, Err(StoreError::Backend(_))), "{refused:?}");
+    let refused = EtcdStore::open(etcd.options()).await.expect_err("left").to_string();
+    assert!(refused.contains("has been moved to elsewhere"), "{refused}");
+    let refused = EtcdStore::begin(etcd.options(), newest).await.expect_err("there is one");
+    assert!(matches!(refused, OpenError::NotEmpty { .. }), "{refused:?}");
+    // Who was interrupted reads it once more.
+    let again = EtcdStore::open_left(etcd.options()).await.expect("left");
+    assert_eq!(load_all(&again).await.1.len(), 2);
+    assert!(again.leave(newest, "elsewhere").await.expect("etcd answers"));
 }

@@ -46,10 +46,13 @@ impl Claim {
     /// Whether it has been used by this name and key, and so need not be tied to them; refused when it is tied to others.
     fn is_used_by(&self, name: &str, key: &str) -> Result<bool, Failure> {
         match &self.used_by {
-            Some((tied, _)) if tied != name => Err(Failure::forbidden(format!(
-                "the join token is for the {} {tied:?} and no other",
-                self.what
-            ))),
+            Some((tied, used)) if tied != name => Err(Failure::forbidden(match used.is_empty() {
+                true => format!("the join token is for the {} {tied:?} and no other", self.what),
+                false => format!(
+                    "the join token has been used by the {} {tied:?}; `orchd token create` makes another",
+                    self.what
+                ),
+            })),
             Some((_, used)) if used == key => Ok(true),
             Some((_, used)) if !used.is_empty() => Err(Failure::forbidden(
                 "the join token has been used; `orchd token create` makes another",

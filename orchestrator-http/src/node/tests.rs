@@ -114,7 +114,7 @@ async fn a_token_is_good_for_one_node_and_its_answer_may_be_lost() {
     assert_eq!((joined.uid, joined.cluster.as_str()), (node.metadata.uid, cluster.id()));
     // Another key: whoever has seen the token.
     refused(served.join(&token, "n1").await, 403, "has been used");
-    refused(served.join(&token, "n2").await, 403, "for the node \"n1\"");
+    refused(served.join(&token, "n2").await, 403, "used by the node \"n1\"");
 
     let link = HttpLink::new(&joined).expect("usable");
     link.report(None).await.expect("it is known");

@@ -81,6 +81,7 @@ async fn what_was_begun_and_not_finished_is_begun_anew() {
     let filling = begin(&path).await.expect("begun");
     commit(&**filling.store(), put(record_key(0), Expect::Absent, "half")).await;
     drop(filling);
+    assert!(SqliteFilling::is_begun(&path).expect("looked for"));
     let filling = begin(&path).await.expect("begun again");
     assert_eq!(load_all(&**filling.store()).await.1.len(), 0, "nothing of before");
     filling.finish().await.expect("finished");

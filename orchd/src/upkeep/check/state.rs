@@ -76,18 +76,28 @@ async fn read(
         }
     }
     findings.push(of_store(&page));
-    let from = if dump.is_of_server() { "the server runs" } else { "no server runs here" };
-    findings.push(Finding::ok("server", from));
-    let differ = header.taken_at.as_seconds() - now;
-    findings.push(match differ.abs() <= CLOCKS_DIFFER_MAX {
+    findings.extend(match dump.is_of_server() {
+        true => {
+            [Finding::ok("server", "the server runs"), of_clock(header.taken_at.as_seconds() - now)]
+        }
+        false => [
+            Finding::ok("server", "no server runs here"),
+            Finding::ok("clock", "not compared: no server runs here"),
+        ],
+    });
+    Ok(page)
+}
+
+/// How the server's clock is, which is so many seconds before this one.
+fn of_clock(differ: i64) -> Finding {
+    match differ.abs() <= CLOCKS_DIFFER_MAX {
         true => Finding::ok("clock", "as the server's"),
         false => Finding::failure(
             "clock",
             format!("the server's clock is {differ} s off this one"),
             "let both follow a time server (systemd-timesyncd, chrony)",
         ),
-    });
-    Ok(page)
+    }
 }
 
 fn of_store(page: &Page) -> Finding {
