@@ -112,12 +112,17 @@ impl DataDir {
 
     /// Takes a directory that is there, with the state of a server.
     pub fn find(path: &Path) -> anyhow::Result<Self> {
-        match path.is_dir() {
-            true => Self::open(path),
-            false => {
-                bail!("there is no data directory {}; name it with --data-dir", path.display())
-            }
+        if !path.is_dir() {
+            bail!("there is no data directory {}; name it with --data-dir", path.display());
         }
+        let has = |name: &str| path.join(name).exists();
+        if has(AGENT) && !has(DATABASE) && !has(STORE) {
+            bail!(
+                "{} is an agent's and has no state; name the server's with --data-dir",
+                path.display()
+            );
+        }
+        Self::open(path)
     }
 
     /// Takes a directory to restore a state into: one that has none, or in which that was interrupted. Nobody else does so meanwhile.

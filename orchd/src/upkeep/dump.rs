@@ -9,6 +9,7 @@ use orchestrator_core::driver::Dumper;
 use orchestrator_core::dump::{DumpHeader, DumpItem, DumpReader};
 use orchestrator_core::model::Time;
 use orchestrator_http::{ByteStream, Client, ClientError};
+use orchestrator_sqlite::OpenError;
 
 use crate::clock::seconds_now;
 use crate::data_dir::DataDir;
@@ -58,20 +59,34 @@ impl Dump {
         etcd: &EtcdArgs,
     ) -> anyhow::Result<Self> {
         let kubeconfig = dir.kubeconfig();
-        match Client::from_kubeconfig(&kubeconfig) {
+        let unasked = match Client::from_kubeconfig(&kubeconfig) {
             Ok(client) => match Self::of_server(&client).await {
                 Ok(dump) => return Ok(dump),
                 Err(error @ ClientError::Refused { .. }) => return Err(error.into()),
-                Err(error) => tracing::debug!(%error, "no server answers"),
+                Err(error) => error.to_string(),
             },
-            Err(_) if !kubeconfig.exists() => {}
-            Err(error) => tracing::warn!(
-                error = out::chain(&error.into()),
-                "the kubeconfig of the data directory cannot be used; a start of the server writes it anew"
-            ),
-        }
+            Err(_) if !kubeconfig.exists() => {
+                format!(
+                    "{} is not there; a start of the server writes it anew",
+                    kubeconfig.display()
+                )
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = out::chain(&error.into()),
+                    "the kubeconfig of the data directory cannot be used; a start of the server writes it anew"
+                );
+                format!("{} cannot be used", kubeconfig.display())
+            }
+        };
         let url = dir.known_store(asked)?;
-        Ok(Self::of_store(&Backend::open(&url, etcd).await?))
+        match Backend::open(&url, etcd).await {
+            Ok(store) => Ok(Self::of_store(&store)),
+            Err(error) if is_in_use(&error) => {
+                Err(error.context(format!("the server cannot be asked ({unasked})")))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn new(from: From) -> Self {
@@ -148,4 +163,12 @@ pub fn directory_of(path: &Path) -> &Path {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         Some(_) | None => Path::new("."),
     }
+}
+
+/// Whether a store was not opened because a server runs on it.
+fn is_in_use(error: &anyhow::Error) -> bool {
+    let cause = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(OpenError::InUse { .. }))
+    };
+    error.chain().any(cause)
 }

@@ -190,6 +190,25 @@ fn server_with_backup() -> (Daemon, PathBuf, PathBuf) {
 }
 
 #[test]
+fn a_server_that_runs_and_cannot_be_asked_is_told_apart_from_none_and_from_an_agent() {
+    let server = start_server("127.0.0.1:0", temp());
+    let data = server.kubeconfig.with_file_name("");
+    let agent = join(&server, "a", &[]);
+    let agents = agent.dir.path().join("data");
+    std::fs::remove_file(&server.kubeconfig).expect("it was made");
+    let says = "kubeconfig is not there; a start of the server writes it anew";
+    let mut backup = upkeep(&["backup"], &data);
+    let ran = run(backup.arg(data.with_file_name("b")));
+    assert!(ran.code == Some(1) && ran.err.contains(says), "{ran:?}");
+    let ran = run(&mut upkeep(&["check"], &data));
+    assert!(ran.code == Some(1) && ran.out.contains(says), "{ran:?}");
+    for verb in [&["check"][..], &["migrate", "--to", "etcd://127.0.0.1/x"]] {
+        let ran = run(&mut upkeep(verb, &agents));
+        assert!(ran.err.contains("is an agent's and has no state"), "{ran:?}");
+    }
+}
+
+#[test]
 fn a_backup_goes_into_a_new_file_of_a_directory_that_is_there() {
     let (_server, data, backup) = server_with_backup();
     for (file, says) in [
