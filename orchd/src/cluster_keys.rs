@@ -18,7 +18,7 @@ use orchestrator_seal::{KeyRing, is_sealed};
 use crate::clock::seconds_now;
 use crate::data_dir::DataDir;
 use crate::out;
-use crate::store::{Backend, StoreUrl};
+use crate::store::{Backend, EtcdArgs, StoreUrl, standing};
 
 /// What the root's certificate is called once its authority is lost.
 const ROOT_ASIDE: &str = "root.crt.old";
@@ -55,6 +55,7 @@ impl NewKeysArgs {
         (url, backend): (&StoreUrl, &Backend),
         url_among: Option<&str>,
     ) -> anyhow::Result<KeyRing> {
+        dir.refuse_left(url)?;
         let store = &*backend.shared();
         if !self.new_keys && url_among.is_some() {
             refuse_stranger(store, &dir.pki()).await?;
@@ -87,8 +88,16 @@ pub async fn refuse_lost(
     }
 }
 
-/// Refuses a place in which nothing lies for a directory whose server has run: it is another one, or was emptied. Begun there, an empty
-/// cluster would have the old one's keys, and would let its agents end their pods.
+/// Refuses, before anything is made there, a place in which nothing lies for a directory whose server has run: it is another one, or
+/// was emptied. Begun there, an empty cluster would have the old one's keys, and would let its agents end their pods.
+pub async fn refuse_absent(dir: &DataDir, url: &StoreUrl, etcd: &EtcdArgs) -> anyhow::Result<()> {
+    match dir.kubeconfig().exists() && standing(url, etcd).await?.is_none() {
+        true => Err(no_state(dir, url)),
+        false => Ok(()),
+    }
+}
+
+/// The same for a place that was begun and has no records.
 async fn refuse_emptied(
     dir: &DataDir,
     url: &StoreUrl,
@@ -98,14 +107,18 @@ async fn refuse_emptied(
         return Ok(());
     }
     let page = store.load(None).await.context("cannot find out whether the state is there")?;
-    if page.records.is_empty() && page.quarantined.is_empty() && page.next.is_none() {
-        bail!(
-            "there is no state in {url}, and {} is of a cluster that has one. Say with --store where it lies; or restore a backup into \
-             another directory, or begin a new cluster in one",
-            dir.pki().with_file_name("").display()
-        );
+    match page.records.is_empty() && page.quarantined.is_empty() && page.next.is_none() {
+        true => Err(no_state(dir, url)),
+        false => Ok(()),
     }
-    Ok(())
+}
+
+fn no_state(dir: &DataDir, url: &StoreUrl) -> anyhow::Error {
+    anyhow::anyhow!(
+        "there is no state in {url}, and {} is of a cluster that has one. Say with --store where it lies; or restore a backup into another \
+         directory, or begin a new cluster in one",
+        dir.pki().with_file_name("").display()
+    )
 }
 
 /// Learns which keys for secrets were made while this server was away.

@@ -16,8 +16,8 @@ use crate::{kept, network_keeper};
 
 /// The database of a data directory; what makes it ours.
 pub const DATABASE: &str = "cluster.db";
-/// What the database is called once the state lies elsewhere.
-const DATABASE_MOVED: &str = "cluster.db.moved";
+/// What a database is called once the state lies elsewhere: so, behind its name.
+const MOVED: &str = ".moved";
 /// What makes the directory of an agent ours.
 const AGENT: &str = "agent.json";
 /// The file that names the runtime whose pods the database knows.
@@ -29,6 +29,9 @@ const SECRET_KEYS: &str = "secrets.keys";
 const KUBECONFIG: &str = "kubeconfig";
 /// What says that a state is being restored into the directory.
 const FILLING: &str = "restoring";
+/// The file that says from where and to where the state is being moved, from when the old place is left until the new one is
+/// remembered.
+const MOVING: &str = "moving";
 /// What an agent locks as long as it runs.
 const AGENT_LOCK: &str = "agent.lock";
 /// How long a lock may outlive the process that took it: what a killed one had forked shares the lock until it runs its own
@@ -44,12 +47,13 @@ const LOST_AND_FOUND: &str = "lost+found";
 const PROCESSES: &str = "process";
 
 /// What else there may be of a server before there is a database, or where the state lies elsewhere.
-const BESIDE_DATABASE: [&str; 9] = [
+const BESIDE_DATABASE: [&str; 10] = [
     // Of an agent that did not get in.
     AGENT_LOCK,
     "audit.log",
     KUBECONFIG,
     LOST_AND_FOUND,
+    MOVING,
     PKI,
     PROCESSES,
     RUNTIME,
@@ -76,6 +80,13 @@ pub struct DataDir {
     lock: Option<File>,
 }
 
+/// A move of the state that is to be done to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moving {
+    pub from: StoreUrl,
+    pub to: StoreUrl,
+}
+
 /// The directory used when none is given: `$XDG_DATA_HOME/orchd`, `~/.local/share/orchd`, or `/var/lib/orchd`.
 pub fn default_data_dir() -> PathBuf {
     default_dir("orchd")
@@ -100,6 +111,19 @@ fn default_dir(name: &str) -> PathBuf {
 impl DataDir {
     /// Takes a directory: makes it if it is absent, and refuses one that holds something else than an orchd's data.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let opened = Self::open_to_move(path)?;
+        match opened.moving()? {
+            None => Ok(opened),
+            Some(Moving { from, to }) => bail!(
+                "the state of {0} is being moved from {from}, or that was interrupted; do it again with \
+                 `orchd migrate --data-dir {0} --to {to}`",
+                path.display()
+            ),
+        }
+    }
+
+    /// The same, and also one whose state is being moved.
+    pub fn open_to_move(path: &Path) -> anyhow::Result<Self> {
         let opened = Self::open_as(path, DATABASE)?;
         match opened.path.join(FILLING).exists() {
             false => Ok(opened),
@@ -112,17 +136,28 @@ impl DataDir {
 
     /// Takes a directory that is there, with the state of a server.
     pub fn find(path: &Path) -> anyhow::Result<Self> {
+        Self::refuse_without_state(path)?;
+        Self::open(path)
+    }
+
+    /// The same, and also one whose state is being moved.
+    pub fn find_to_move(path: &Path) -> anyhow::Result<Self> {
+        Self::refuse_without_state(path)?;
+        Self::open_to_move(path)
+    }
+
+    fn refuse_without_state(path: &Path) -> anyhow::Result<()> {
         if !path.is_dir() {
             bail!("there is no data directory {}; name it with --data-dir", path.display());
         }
         let has = |name: &str| path.join(name).exists();
-        if has(AGENT) && !has(DATABASE) && !has(STORE) {
-            bail!(
+        match has(AGENT) && !has(DATABASE) && !has(STORE) {
+            true => bail!(
                 "{} is an agent's and has no state; name the server's with --data-dir",
                 path.display()
-            );
+            ),
+            false => Ok(()),
         }
-        Self::open(path)
     }
 
     /// Takes a directory to restore a state into: one that has none, or in which that was interrupted. Nobody else does so meanwhile.
@@ -197,23 +232,49 @@ impl DataDir {
         StoreUrl::Sqlite(self.path.join(DATABASE))
     }
 
-    /// Refuses to move a state whose database would be put where that of an earlier move lies.
-    pub fn refuse_moved(&self, from: &StoreUrl) -> anyhow::Result<()> {
-        let aside = self.path.join(DATABASE_MOVED);
-        match from.is_like(&self.own_store()) && aside.exists() {
-            true => bail!("{} is left of an earlier move; move it away first", aside.display()),
-            false => Ok(()),
+    /// The move of the state that is to be done to its end, if there is one.
+    pub fn moving(&self) -> anyhow::Result<Option<Moving>> {
+        let path = self.path.join(MOVING);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
+        };
+        let urls = text.lines().map(StoreUrl::parse).collect::<Result<Vec<_>, _>>();
+        match urls.as_deref() {
+            Ok([from, to]) => Ok(Some(Moving { from: from.clone(), to: to.clone() })),
+            _ => bail!("{}: two lines are needed, the old place and the new one", path.display()),
         }
     }
 
-    /// Remembers that the state has been moved, and puts a database of this directory aside.
-    pub fn moved(&self, from: &StoreUrl, to: &StoreUrl) -> anyhow::Result<()> {
-        self.remember_store(to)?;
-        if !from.is_like(&self.own_store()) {
-            return Ok(());
+    /// Remembers that the state is being moved: no server starts here until that is done.
+    pub fn begin_moving(&self, Moving { from, to }: &Moving) -> anyhow::Result<()> {
+        self.write(MOVING, &format!("{from}\n{to}"))
+    }
+
+    /// Forgets a move of which nothing was done.
+    pub fn give_up_moving(&self) -> anyhow::Result<()> {
+        self.remove(MOVING)
+    }
+
+    /// Says that the state has been moved: the new place is remembered. A database in the old one is to be closed then, and put aside.
+    pub fn remember_moved(&self, moved: &Moving) -> anyhow::Result<()> {
+        self.remember_store(&moved.to)
+    }
+
+    /// Ends a move: puts aside a database of the old place, which nobody has open.
+    pub fn end_moving(&self, moved: &Moving) -> anyhow::Result<()> {
+        if let StoreUrl::Sqlite(old) = &moved.from {
+            let renamed = std::fs::rename(old, aside(old));
+            if let Err(error) = renamed
+                && error.kind() != ErrorKind::NotFound
+            {
+                return Err(error).with_context(|| format!("cannot rename {}", old.display()));
+            }
         }
-        let (old, aside) = (self.path.join(DATABASE), self.path.join(DATABASE_MOVED));
-        std::fs::rename(&old, &aside).with_context(|| format!("cannot rename {}", old.display()))
+        self.remove(MOVING)
     }
 
     /// Where the state lies that is there.
@@ -265,8 +326,17 @@ impl DataDir {
         }
     }
 
+    /// Refuses a place that was left while somebody waited for it to be free.
+    pub fn refuse_left(&self, url: &StoreUrl) -> anyhow::Result<()> {
+        Self::open(&self.path)?;
+        match url.is_like(&self.own_store()) {
+            true => self.store(None).map(drop),
+            false => Ok(()),
+        }
+    }
+
     /// Where the state lies, if there is one.
-    fn any_store(&self) -> anyhow::Result<Option<StoreUrl>> {
+    pub fn any_store(&self) -> anyhow::Result<Option<StoreUrl>> {
         let path = self.path.join(STORE);
         match std::fs::read_to_string(&path) {
             Ok(text) => match StoreUrl::parse(text.trim()) {
@@ -345,6 +415,23 @@ impl DataDir {
         };
         write().with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// Refuses to move a state whose database would be put where that of an earlier move lies.
+pub fn refuse_aside(from: &StoreUrl) -> anyhow::Result<()> {
+    match from {
+        StoreUrl::Sqlite(path) if aside(path).exists() => {
+            bail!("{} is left of an earlier move; move it away first", aside(path).display())
+        }
+        StoreUrl::Sqlite(_) | StoreUrl::Etcd(_) => Ok(()),
+    }
+}
+
+/// Where a database is put once the state lies elsewhere.
+fn aside(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(MOVED);
+    name.into()
 }
 
 /// Locks a file, which is made if it is absent; `None` while somebody else has it locked.
@@ -506,12 +593,12 @@ mod tests {
         let aside = dir.path().join("cluster.db.moved");
         std::fs::write(dir.path().join("cluster.db"), "").expect("written");
         let data = DataDir::open(dir.path()).expect("ours");
-        data.refuse_moved(&data.own_store()).expect("nothing is there");
+        refuse_aside(&data.own_store()).expect("nothing is there");
         std::fs::write(&aside, "of before").expect("written");
-        let error = data.refuse_moved(&data.own_store()).expect_err("it is there").to_string();
+        let error = refuse_aside(&data.own_store()).expect_err("it is there").to_string();
         assert!(error.contains("cluster.db.moved") && error.contains("move it away"), "{error}");
         let etcd = StoreUrl::Etcd("etcd://a,b".to_owned());
-        data.refuse_moved(&etcd).expect("nothing is put aside");
+        refuse_aside(&etcd).expect("nothing is put aside");
     }
 
     #[test]

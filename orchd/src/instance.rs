@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use orchestrator_core::driver::Cluster;
 
-use crate::cluster_keys::NewKeysArgs;
+use crate::cluster_keys::{NewKeysArgs, refuse_absent};
 use crate::control_plane::{ControlPlane, Endpoint, OwnNode};
 use crate::data_dir::DataDir;
 use crate::runtime::{RunningRuntime, RuntimeChoice, choose};
@@ -48,7 +48,9 @@ impl Instance {
         // Before the database is touched: what is refused stays as it was.
         let chosen = choose(dir.runtime(options.runtime)?, &pods).await?;
         let url = dir.store(None)?;
-        let backend = Backend::open(&url, &EtcdArgs::default()).await?;
+        let etcd = EtcdArgs::default();
+        refuse_absent(&dir, &url, &etcd).await?;
+        let backend = Backend::open(&url, &etcd).await?;
         let keys = match options.new_keys.keys(&dir, (&url, &backend), None).await {
             Ok(keys) => keys,
             Err(error) => {

@@ -9,7 +9,7 @@ use orchestrator_http::{JoinServerError, Pki, join_as_server};
 use orchestrator_seal::KeyRing;
 
 use crate::arguments::{self, address, host, url};
-use crate::cluster_keys::{NewKeysArgs, catch_up_on_keys};
+use crate::cluster_keys::{NewKeysArgs, catch_up_on_keys, refuse_absent};
 use crate::control_plane::{ControlPlane, Endpoint};
 use crate::data_dir::{DataDir, default_data_dir};
 use crate::host::{address_towards, host_name};
@@ -17,7 +17,7 @@ use crate::memory;
 use crate::network_args::NetworkArgs;
 use crate::out;
 use crate::signals::Signals;
-use crate::store::{Backend, EtcdArgs, Store, StoreUrl};
+use crate::store::{Backend, EtcdArgs, Store, StoreUrl, standing};
 use crate::token::{self, TokenArgs};
 
 pub const EXAMPLES: &str = "\
@@ -109,11 +109,12 @@ async fn start(args: &ServerArgs, data_dir: &std::path::Path) -> anyhow::Result<
             runtime.name()
         );
     }
-    let url = dir.store(args.store.as_ref())?;
+    let url = place(&dir, args).await?;
     let url_among = url_among(args, &url)?;
     if let Some(server) = &args.join {
         join(args, server, &url, &dir.pki()).await?;
     }
+    refuse_absent(&dir, &url, &args.etcd).await?;
     let backend = Backend::open(&url, &args.etcd).await?;
     let keys = match keys(args, &dir, (&url, &backend), url_among.as_deref()).await {
         Ok(keys) => keys,
@@ -142,6 +143,17 @@ async fn start(args: &ServerArgs, data_dir: &std::path::Path) -> anyhow::Result<
             Err(error)
         }
     }
+}
+
+/// Where the state lies: where it is asked for, when there is none where the data directory says.
+async fn place(dir: &DataDir, args: &ServerArgs) -> anyhow::Result<StoreUrl> {
+    if let (Some(known), Some(asked)) = (dir.any_store()?, &args.store)
+        && !known.is_like(asked)
+        && matches!(standing(&known, &args.etcd).await, Ok(None))
+    {
+        return Ok(asked.clone());
+    }
+    dir.store(args.store.as_ref())
 }
 
 /// The keys that seal the secrets of a store.

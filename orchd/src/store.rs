@@ -70,7 +70,10 @@ impl StoreUrl {
 impl StoreUrl {
     /// Whether both certainly name the same state: an etcd with a member in common.
     pub fn is_same(&self, other: &Self) -> bool {
-        let members = |url| EtcdOptions::from_url(url).map_or(vec![], |options| options.endpoints);
+        let members = |url| {
+            let members = EtcdOptions::from_url(url).map_or(vec![], |options| options.endpoints);
+            members.into_iter().map(with_port).collect::<Vec<_>>()
+        };
         self.is_like(other)
             && match (self, other) {
                 (Self::Etcd(a), Self::Etcd(b)) => {
@@ -79,6 +82,14 @@ impl StoreUrl {
                 }
                 _ => true,
             }
+    }
+}
+
+/// An endpoint with the port that it has when none is said.
+fn with_port(endpoint: String) -> String {
+    match endpoint.rsplit_once(':') {
+        Some((_, port)) if port.parse::<u16>().is_ok() => endpoint,
+        _ => format!("{endpoint}:2379"),
     }
 }
 
@@ -159,7 +170,7 @@ impl Backend {
             StoreUrl::Etcd(text) => match EtcdStore::open(etcd.options(text)?).await {
                 Err(OpenError::Moved { to, .. }) => bail!(
                     "{}: its state has been moved to {to}; start with `--store {to}`, and if the data directory names the old place let \
-                     it follow first, with `orchd migrate --to {to}`",
+                     it follow first, with `orchd migrate --data-dir DIR --to {to}`",
                     failed()
                 ),
                 store => Ok(Self::Etcd(Arc::new(store.with_context(failed)?))),
@@ -171,6 +182,16 @@ impl Backend {
         }
     }
 
+    /// Opens a store that is there.
+    pub async fn open_known(url: &StoreUrl, etcd: &EtcdArgs) -> anyhow::Result<Self> {
+        match standing(url, etcd).await? {
+            None => bail!(
+                "there is no state in {url}; say with --store where it lies, or restore a backup"
+            ),
+            Some(_) => Self::open(url, etcd).await,
+        }
+    }
+
     /// As [`Backend::open`], and also where the state has been left for another place.
     pub async fn open_left(url: &StoreUrl, etcd: &EtcdArgs) -> anyhow::Result<Self> {
         let StoreUrl::Etcd(text) = url else { return Self::open(url, etcd).await };
@@ -178,16 +199,12 @@ impl Backend {
         Ok(Self::Etcd(Arc::new(store.with_context(|| format!("cannot use the store {url}"))?)))
     }
 
-    /// Says that the state goes on elsewhere, so that nobody uses it here any more, and closes it; `false` when it is not as at
-    /// `revision` any more. A database is left by who renames it.
+    /// Says that the state goes on elsewhere, so that nobody uses it here any more; `false` when it is not as at `revision` any more.
+    /// A database stays open and in nobody else's hands, until it is closed.
     pub async fn leave(&self, revision: Revision, to: &StoreUrl) -> Result<bool, StoreError> {
         match self {
             Self::Etcd(store) => store.leave(revision, &to.to_string()).await,
-            Self::Sqlite(store) => {
-                let is_left = store.revision().await? == revision;
-                store.close().await;
-                Ok(is_left)
-            }
+            Self::Sqlite(store) => Ok(store.revision().await? == revision),
         }
     }
 
@@ -393,6 +410,10 @@ mod tests {
             let message = StoreUrl::parse(text).expect_err(text);
             assert!(message.contains("sqlite:PATH or etcd://"), "{message}");
         }
+        let url = |text| StoreUrl::parse(text).expect(text);
+        let same = |other| url("etcd://a,b/x").is_same(&url(other));
+        assert!(same("etcd://b:2379,c/x") && !same("etcd://b:2380/x") && !same("etcd://b/y"));
+        assert!(!same("sqlite:/x") && url("sqlite:/x").is_same(&url("sqlite:/x")));
         let here = std::env::current_dir().expect("a directory").join("a.db");
         assert_eq!(StoreUrl::parse("sqlite:a.db"), Ok(StoreUrl::Sqlite(here)));
         assert!(StoreUrl::parse("etcd://a:x").expect_err("no port").contains("endpoints"));

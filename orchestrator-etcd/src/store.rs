@@ -263,7 +263,7 @@ impl StateStore for EtcdStore {
     async fn revision(&self) -> Result<Revision, StoreError> {
         self.check_open()?;
         self.shared.settle().await?;
-        let (_, newest) = self.shared.head().await?;
+        let newest = self.shared.newest().await?;
         Ok(self.shared.layout.revision(newest))
     }
 
@@ -339,6 +339,16 @@ impl Shared {
         now.zip(head).ok_or_else(|| self.client.damaged(HEAD_IS_GONE))
     }
 
+    /// Reads etcd's revision of the newest commit; an error when the state is not to be used here any more.
+    async fn newest(&self) -> Result<i64, StoreError> {
+        let answer = self.client.txn(txn::look(&self.layout), Repeat::Always).await?;
+        let mut found = answer.responses.into_iter().map(|step| step.range?.kvs.into_iter().next());
+        let fence = found.next().flatten().ok_or_else(|| self.client.damaged(FENCE_IS_GONE))?;
+        let head = found.next().flatten().ok_or_else(|| self.client.damaged(HEAD_IS_GONE))?;
+        self.saw_fence(&fence)?;
+        Ok(head.mod_revision)
+    }
+
     /// Whether a record is as expected; `None` when that cannot be read.
     async fn holds(&self, key: &RecordKey, expect: Expect) -> Option<bool> {
         let key = self.layout.record(key).ok()?;
@@ -362,13 +372,17 @@ impl Shared {
     fn saw_fence(&self, found: &KeyValue) -> Result<(), StoreError> {
         let (fence, format) =
             check_format(&self.layout, found).map_err(|error| StoreError::Backend(error.into()))?;
-        if format != self.format {
-            return Err(StoreError::Backend(
-                "another state has taken the place of this one".into(),
-            ));
+        if format == self.format {
+            self.fences.saw(fence);
+            return Ok(());
         }
-        self.fences.saw(fence);
-        Ok(())
+        let why = match format.standing {
+            Standing::Moved { to } => format!("the state has been moved to {to}"),
+            Standing::Whole | Standing::Unfinished => {
+                "another state has taken the place of this one".to_owned()
+            }
+        };
+        Err(StoreError::Backend(why.into()))
     }
 }
 

@@ -94,6 +94,15 @@ pub(crate) fn answer(layout: &Layout, txn: &Txn, fence: Fence, response: TxnResp
     Answer::Fenced(now)
 }
 
+/// The transaction that reads the fence and the head.
+pub(crate) fn look(layout: &Layout) -> TxnRequest {
+    TxnRequest {
+        compare: Vec::new(),
+        success: vec![read(layout.fence()), read(layout.head())],
+        failure: Vec::new(),
+    }
+}
+
 /// The transaction that begins a state where there is none, or reads the fence of one that is there.
 pub(crate) fn begin(layout: &Layout, format: Bytes) -> TxnRequest {
     TxnRequest {

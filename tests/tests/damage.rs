@@ -13,6 +13,7 @@ use orchestrator_tests::workload::sleepers;
 super::on_every_runtime! {
     s11_what_belongs_to_a_record_that_cannot_be_read_runs_on
     s11_what_cannot_be_read_can_be_deleted_and_made_anew
+    s11_a_status_that_cannot_be_read_is_written_anew
 }
 
 const WEB_PODS: usize = 3;
@@ -47,20 +48,23 @@ async fn damaged(rig: &Rig, kind: Kind) -> (Cluster, Arc<SqliteStore>, Vec<Sandb
     store.close().await;
     let ran = rig.list(&scope(&cluster)).await;
     assert_eq!(ran.len(), WEB_PODS);
-    let database = rusqlite::Connection::open(rig.dir.path().join(&name)).expect("it opens");
-    let sql = "UPDATE record SET value = x'00' WHERE kind = ?1 AND part = 0
-               AND name IN ('web', 'default', ?2)";
-    let changed = match kind {
-        Kind::ReplicaSet => database
-            .execute("UPDATE record SET value = x'00' WHERE kind = 'ReplicaSet' AND part = 0", ()),
-        kind => database.execute(sql, (kind.name(), NODE)),
+    let names = match kind {
+        Kind::ReplicaSet => "name IS NOT NULL",
+        _ => &format!("name IN ('web', 'default', '{NODE}')"),
     };
-    assert_eq!(changed.expect("it runs"), 1, "{kind}");
-    drop(database);
+    let which = format!("kind = '{kind}' AND part = 0 AND {names}");
+    assert_eq!(damage(rig, &name, &which), 1, "{kind}");
     let (cluster, store) = begin(rig, &name).await;
     // Its status is one of nothing now.
     assert_eq!(cluster.stats().quarantined, 2, "{kind}");
     (cluster, store, ran)
+}
+
+/// Damages records of a database; how many.
+fn damage(rig: &Rig, database: &str, which: &str) -> usize {
+    let database = rusqlite::Connection::open(rig.dir.path().join(database)).expect("it opens");
+    let sql = format!("UPDATE record SET value = x'00' WHERE {which}");
+    database.execute(&sql, ()).expect("it runs")
 }
 
 /// Waits for a deletion that is done by the same controllers that would make something of the damage.
@@ -111,6 +115,25 @@ async fn s11_what_cannot_be_read_can_be_deleted_and_made_anew(rig: Arc<Rig>) {
     .await;
     deployed(&cluster, "web", 1).await;
     assert_eq!(cluster.stats().quarantined, 0);
+    cluster.shutdown(true).await;
+    store.close().await;
+}
+
+async fn s11_a_status_that_cannot_be_read_is_written_anew(rig: Arc<Rig>) {
+    let (cluster, store) = begin(&rig, "status.db").await;
+    deployed(&cluster, "web", i32::try_from(WEB_PODS).expect("few")).await;
+    cluster.shutdown(false).await;
+    store.close().await;
+    let ran = rig.list(&scope(&cluster)).await;
+    let damaged = damage(&rig, "status.db", "part = 1 AND kind <> 'Namespace'");
+    assert_eq!(damaged, WEB_PODS + 3, "those of the pods, the set, the deployment and the node");
+    let (cluster, store) = begin(&rig, "status.db").await;
+    until(&cluster, "all is well again", |world| {
+        world.deployment("web").is_available() && world.quarantined().count() == 0
+    })
+    .await;
+    let runs = rig.list(&scope(&cluster)).await;
+    assert!(ran.iter().all(|pod| runs.contains(pod)), "{ran:?} became {runs:?}");
     cluster.shutdown(true).await;
     store.close().await;
 }

@@ -80,7 +80,7 @@ impl Dump {
             }
         };
         let url = dir.known_store(asked)?;
-        match Backend::open(&url, etcd).await {
+        match Backend::open_known(&url, etcd).await {
             Ok(store) => Ok(Self::of_store(&store)),
             Err(error) if is_in_use(&error) => {
                 Err(error.context(format!("the server cannot be asked ({unasked})")))

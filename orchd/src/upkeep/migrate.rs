@@ -14,7 +14,7 @@ use super::begin_after;
 use super::dump::Dump;
 use super::progress::Progress;
 use crate::clock::seconds_now;
-use crate::data_dir::{DataDir, default_data_dir};
+use crate::data_dir::{DataDir, Moving, default_data_dir, refuse_aside};
 use crate::out::{line, remark, usage};
 use crate::store::{Backend, EtcdArgs, NewStore, StoreUrl, standing};
 
@@ -50,60 +50,111 @@ pub struct MigrateArgs {
 /// Moves a state.
 pub async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
     let data_dir = std::path::absolute(args.data_dir.clone().unwrap_or_else(default_data_dir))?;
-    let dir = DataDir::find(&data_dir)?;
-    let from = dir.known_store(args.from.as_ref())?;
-    let to = &args.to;
-    if from.is_same(to) {
-        return Err(usage(format!("--to: the state lies in {from} already")));
+    let dir = DataDir::find_to_move(&data_dir)?;
+    let (moving, stage) = begin(&dir, &args).await?;
+    let Moving { from, to } = &moving;
+    if stage == Stage::Arrived {
+        dir.remember_moved(&moving)?;
+        dir.end_moving(&moving)?;
+        return line(format_args!(
+            "{from} has been moved into {to} before, which the data directory names now; start the server with `--store {to}`"
+        ));
     }
-    dir.refuse_moved(&from)?;
-    let is_left = match standing(&from, &args.etcd).await? {
-        Some(Standing::Moved { to: there }) => {
-            if is_finished(&from, &there, &args).await? {
-                dir.moved(&from, to)?;
-                return line(format_args!(
-                    "{from} has been moved into {to} before, which the data directory names now; start the server with `--store {to}`"
-                ));
-            }
-            true
-        }
-        _ => false,
-    };
-    let (source, before) = open_quiet(&from, &args.etcd, is_left).await?;
+    let is_left = stage == Stage::Left;
+    let (source, before) = open_quiet(from, &args.etcd, is_left).await?;
     let after = begin_after(before, seconds_now());
     let target = NewStore::begin(to, &args.etcd, after).await?;
-    let records = match fill(&target, after, &source, &from).await {
+    let records = match fill(&target, after, &source, from).await {
         Ok(records) => records,
+        // Of a place that was left, what was begun of the new one says that it is to be done again.
+        Err(error) if is_left => return Err(error),
         Err(error) => {
             target.abandon().await?;
             return Err(error);
         }
     };
-    // When this fails both places stay as they are, and the next try goes on from there.
+    dir.begin_moving(&moving)?;
+    // When this fails nobody knows whether it is left, and the next try finds out.
     if !source.leave(before, to).await? {
+        dir.give_up_moving()?;
         target.abandon().await?;
-        return Err(written(&from));
+        return Err(written(from, &args.etcd).await);
     }
     target.finish().await?;
-    dir.moved(&from, to)?;
+    dir.remember_moved(&moving)?;
+    source.close().await;
+    dir.end_moving(&moving)?;
     line(format_args!(
         "{records} records moved from {from} into {to}; start the server with `--store {to}`"
     ))
 }
 
-/// Whether a state that has been left for another place has come there. If not, that is to be done again.
-async fn is_finished(from: &StoreUrl, there: &str, args: &MigrateArgs) -> anyhow::Result<bool> {
-    let to = &args.to;
-    if !StoreUrl::parse(there).is_ok_and(|there| there.is_like(to)) {
+/// How far a move has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The state lies in the old place.
+    Whole,
+    /// The old place is left, and the new one is not whole.
+    Left,
+    /// The new place is whole.
+    Arrived,
+}
+
+/// What is to be moved where, and how far that has come before.
+async fn begin(dir: &DataDir, args: &MigrateArgs) -> anyhow::Result<(Moving, Stage)> {
+    if let Some(moving) = dir.moving()? {
+        if !moving.to.is_same(&args.to) {
+            return Err(usage(format!(
+                "--to: a move of {} to {} was interrupted; do that again first",
+                moving.from, moving.to
+            )));
+        }
+        // Nothing was there when it began.
+        let is_whole = standing(&moving.to, &args.etcd).await? == Some(Standing::Whole);
+        return Ok((moving, if is_whole { Stage::Arrived } else { Stage::Left }));
+    }
+    let from = dir.known_store(args.from.as_ref())?;
+    let moving = Moving { from, to: args.to.clone() };
+    let Moving { from, to } = &moving;
+    if from.is_same(to) {
+        return Err(usage(format!("--to: the state lies in {from} already")));
+    }
+    refuse_aside(from)?;
+    let Some(there) = moved_from(from, &args.etcd).await? else {
+        return Ok((moving, Stage::Whole));
+    };
+    if !there.is_same(to) {
         return Err(usage(format!("--to: the state of {from} has been moved to {there}")));
     }
     match standing(to, &args.etcd).await? {
-        Some(Standing::Whole) => Ok(true),
-        Some(Standing::Unfinished) => Ok(false),
+        Some(Standing::Whole) => Ok((moving, Stage::Arrived)),
+        Some(Standing::Unfinished) => Ok((moving, Stage::Left)),
         _ => bail!(
-            "the state of {from} has been moved to {there}, and {to} has none; is it this etcd, or this machine? If it is lost, restore a backup \
+            "the state of {from} has been moved to {there}, and there is none; is it this etcd, or this machine? If it is lost, restore a backup \
              into another place"
         ),
+    }
+}
+
+/// Where the state of a place has gone in the end; `None` when it lies there.
+async fn moved_from(from: &StoreUrl, etcd: &EtcdArgs) -> anyhow::Result<Option<StoreUrl>> {
+    let mut places = vec![from.clone()];
+    loop {
+        let last = &places[places.len() - 1];
+        let Some(Standing::Moved { to }) = standing(last, etcd).await? else {
+            return Ok(places.pop().filter(|_| !places.is_empty()));
+        };
+        let next = StoreUrl::parse(&to).map_err(|_| {
+            anyhow::anyhow!(
+                "{last} says that its state has been moved to {to:?}, which is no place"
+            )
+        })?;
+        if places.iter().any(|place| place.is_same(&next)) {
+            bail!(
+                "{last} says that its state has been moved to {next}, which says that it has been moved away"
+            );
+        }
+        places.push(next);
     }
 }
 
@@ -115,7 +166,7 @@ async fn open_quiet(
 ) -> anyhow::Result<(Backend, Revision)> {
     let source = match is_left {
         true => Backend::open_left(from, etcd).await?,
-        false => Backend::open(from, etcd).await?,
+        false => Backend::open_known(from, etcd).await?,
     };
     let before = source.shared().revision().await?;
     if matches!(source, Backend::Etcd(_)) && !is_left {
@@ -126,7 +177,7 @@ async fn open_quiet(
         ));
         tokio::time::sleep(STILL_FOR).await;
         if source.shared().revision().await.context("cannot read the old store")? != before {
-            return Err(written(from));
+            return Err(written(from, etcd).await);
         }
     }
     Ok((source, before))
@@ -159,6 +210,12 @@ async fn fill(
     Ok(filler.finish().await?)
 }
 
-fn written(from: &StoreUrl) -> anyhow::Error {
-    anyhow::anyhow!("a server writes to {from}: stop every server, then do it again")
+/// Why a state is not as it was.
+async fn written(from: &StoreUrl, etcd: &EtcdArgs) -> anyhow::Error {
+    match standing(from, etcd).await {
+        Ok(Some(Standing::Moved { to })) => {
+            anyhow::anyhow!("{from} has just been moved to {to} by somebody else")
+        }
+        _ => anyhow::anyhow!("a server writes to {from}: stop every server, then do it again"),
+    }
 }

@@ -60,7 +60,7 @@ async fn rotate(
         }
     }
     let url = dir.known_store(asked)?;
-    let backend = Backend::open(&url, etcd).await?;
+    let backend = Backend::open_known(&url, etcd).await?;
     if let Err(error) = refuse_lost(dir, &url, &*backend.shared()).await {
         backend.close().await;
         return Err(error);

@@ -133,7 +133,27 @@ fn a_cluster_does_not_begin_anew_where_its_state_is_not() {
         start.args(store.iter().flat_map(|store| ["--store", store]));
         let ran = run(&mut start);
         assert!(ran.code == Some(1) && ran.err.contains("there is no state in sqlite:"), "{ran:?}");
-        let _ = fs::remove_file(data.join("cluster.db"));
+        assert!(!data.join("cluster.db").exists(), "none is begun");
     }
     drop(dir);
+}
+
+#[test]
+fn a_root_of_another_cluster_does_not_take_the_place_of_the_authority() {
+    let (one, other) = (start_server("127.0.0.1:0", temp()), start_server("127.0.0.1:0", temp()));
+    let (data, others) = (one.kubeconfig.with_file_name(""), other.kubeconfig.with_file_name(""));
+    let _dirs = (one.kill(), other.kill());
+    let issuing = || {
+        ["issuing.crt", "issuing.key"]
+            .map(|name| fs::read(data.join("pki").join(name)).expect("there"))
+    };
+    let before = issuing();
+    for name in ["root.crt", "root.key"] {
+        fs::copy(others.join("pki").join(name), data.join("pki").join(name)).expect("copied");
+    }
+    let ran = run(&mut upkeep(&["server", "--listen", "127.0.0.1:0"], &data));
+    assert!(ran.code == Some(1) && ran.err.contains("do not belong together"), "{ran:?}");
+    assert!(issuing() == before, "what agents trust is left");
+    let ran = run(&mut upkeep(&["check"], &data));
+    assert!(ran.code == Some(1) && ran.out.contains("do not belong together"), "{ran:?}");
 }

@@ -7,7 +7,6 @@ use std::process::{Child, Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use orchestrator_core::model::Revision;
 use orchestrator_core::store::StateStore as _;
 use orchestrator_etcd::{EtcdOptions, EtcdStore};
 use tempfile::TempDir;
@@ -51,12 +50,21 @@ impl Etcd {
     /// Writes a key past every store.
     fn put(&self, key: &str, value: &str) {
         let (key, value) = (STANDARD.encode(key), STANDARD.encode(value));
-        let body = format!(r#"{{"key":"{key}","value":"{value}"}}"#);
+        self.post("put", &format!(r#"{{"key":"{key}","value":"{value}"}}"#));
+    }
+
+    /// Deletes every key.
+    fn delete_all(&self) {
+        let nul = STANDARD.encode("\0");
+        self.post("deleterange", &format!(r#"{{"key":"{nul}","range_end":"{nul}"}}"#));
+    }
+
+    fn post(&self, call: &str, body: &str) {
         let mut etcd = TcpStream::connect(&self.address).expect("etcd runs");
         let (host, length) = (&self.address, body.len());
         write!(
             etcd,
-            "POST /v3/kv/put HTTP/1.0\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n{body}"
+            "POST /v3/kv/{call} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n{body}"
         )
         .expect("written");
         let mut answer = String::new();
@@ -156,7 +164,7 @@ fn a_state_that_has_left_an_etcd_is_found_by_the_directories_of_other_servers() 
 
     let follower = other.path().join("data");
     let ran = run(&mut serve(&from, &follower));
-    assert!(ran.code == Some(1) && ran.err.contains(&format!("migrate --to {to}`")), "{ran:?}");
+    assert!(ran.code == Some(1) && ran.err.contains(&format!("--to {to}`")), "{ran:?}");
     let ran = migrate(&new.url("/another"), &follower);
     assert!(ran.code == Some(2) && ran.err.contains("has been moved to"), "{ran:?}");
     let ran = migrate(&to, &follower);
@@ -165,31 +173,122 @@ fn a_state_that_has_left_an_etcd_is_found_by_the_directories_of_other_servers() 
     assert_eq!(server.json(&["secret", "s"])["data"]["p"], "YzRuNHJ5LTliMWY=");
 }
 
+/// Leaves a state in an etcd as `orchd migrate` does before the new place is whole.
+fn leave(from: &str, to: &str) {
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
+        let options = EtcdOptions::from_url(from).expect("a URL");
+        let store = EtcdStore::open(options).await.expect("whole");
+        let at = store.revision().await.expect("etcd answers");
+        assert!(store.leave(at, to).await.expect("etcd answers"));
+    });
+}
+
+/// Says in a data directory that a move was begun.
+fn begin_moving(data: &Path, from: &str, to: &str) {
+    std::fs::write(data.join("moving"), format!("{from}\n{to}\n")).expect("written");
+}
+
 #[test]
-fn a_move_that_was_interrupted_at_its_very_end_is_done_again() {
+fn a_move_out_of_an_etcd_that_was_interrupted_is_done_again_by_who_began_it() {
     let etcd = Etcd::start();
-    let from = etcd.url("/from");
-    let server = start_on(&from, temp());
+    for to_sqlite in [false, true] {
+        let from = etcd.url(&format!("/from-{to_sqlite}"));
+        let server = start_on(&from, temp());
+        let data = server.kubeconfig.with_file_name("");
+        server.apply(&secret("s"));
+        let (_, dir) = server.stop();
+        let sqlite = format!("sqlite:{}", data.join("cluster.db").display());
+        let to = if to_sqlite { sqlite } else { etcd.url("/to") };
+        leave(&from, &to);
+        let migrate = |to: &str| run(&mut upkeep(&["migrate", "--to", to], &data));
+        let ran = migrate(&to);
+        assert!(ran.code == Some(1) && ran.err.contains("and there is none"), "{ran:?}");
+
+        begin_moving(&data, &from, &to);
+        let again = format!("migrate --data-dir {} --to {to}`", data.display()).replace("//", "/");
+        let ran = run(&mut serve(&from, &data));
+        let said = ran.err.replace("//", "/");
+        assert!(ran.code == Some(1) && said.contains(&again), "{ran:?}");
+        let ran = migrate(&etcd.url("/another"));
+        assert!(ran.code == Some(2) && ran.err.contains("was interrupted"), "{ran:?}");
+        let ran = migrate(&to);
+        assert!(ran.out.contains(" records moved from etcd:"), "{ran:?}");
+        let server = start_on(&to, dir);
+        assert_eq!(server.json(&["secret", "s"])["data"]["p"], "YzRuNHJ5LTliMWY=");
+    }
+}
+
+#[test]
+fn a_move_out_of_a_database_that_was_interrupted_is_done_again_and_no_server_starts_before() {
+    let etcd = Etcd::start();
+    let to = etcd.url("/to");
+    let server = start_server("127.0.0.1:0", temp());
     let data = server.kubeconfig.with_file_name("");
     server.apply(&secret("s"));
     let (_, dir) = server.stop();
-    let to = etcd.url("/to");
-    let options = |url: &str| EtcdOptions::from_url(url).expect("a URL");
-    tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
-        let store = EtcdStore::open(options(&from)).await.expect("whole");
-        let at = store.revision().await.expect("etcd answers");
-        assert!(store.leave(at, &to).await.expect("etcd answers"));
-    });
     let migrate = || run(&mut upkeep(&["migrate", "--to", &to], &data));
     let ran = migrate();
-    assert!(ran.code == Some(1) && ran.err.contains("has none"), "{ran:?}");
-    tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
-        drop(EtcdStore::begin(options(&to), Revision(1)).await.expect("nothing is there"));
-    });
+    assert!(ran.out.contains(" records moved from sqlite:"), "{ran:?}");
+    // As it was before the new place was remembered.
+    std::fs::rename(data.join("cluster.db.moved"), data.join("cluster.db")).expect("renamed");
+    std::fs::remove_file(data.join("store")).expect("removed");
+    let from = format!("sqlite:{}", data.join("cluster.db").display());
+    begin_moving(&data, &from, &to);
+    let ran = run(&mut upkeep(&["server", "--listen", "127.0.0.1:0"], &data));
+    assert!(ran.code == Some(1) && ran.err.contains("is being moved from sqlite:"), "{ran:?}");
     let ran = migrate();
-    assert!(ran.out.contains(" records moved from etcd:"), "{ran:?}");
+    assert!(ran.out.contains("has been moved into etcd:"), "{ran:?}");
+    let ran = run(&mut upkeep(&["server", "--listen", "127.0.0.1:0"], &data));
+    assert!(ran.code == Some(1) && ran.err.contains(&format!("--store {to}`")), "{ran:?}");
     let server = start_on(&to, dir);
     assert_eq!(server.json(&["secret", "s"])["data"]["p"], "YzRuNHJ5LTliMWY=");
+}
+
+#[test]
+fn who_follows_a_state_that_was_moved_twice_is_told_the_last_place_and_none_is_begun_on_the_way() {
+    let etcd = Etcd::start();
+    let [a, b, c] = ["/a", "/b", "/c"].map(|prefix| etcd.url(prefix));
+    let server = start_on(&a, temp());
+    let data = server.kubeconfig.with_file_name("");
+    let (_, dir) = server.stop();
+    let migrate = |to: &str| run(&mut upkeep(&["migrate", "--to", to], &data));
+    leave(&a, &b);
+    let ran = run(upkeep(&["backup"], &data).arg(data.join("x")));
+    assert!(ran.code == Some(1) && ran.err.contains("moved to"), "{ran:?}");
+    drop(start_on(&b, temp()));
+    leave(&b, &c);
+    let ran = migrate(&b);
+    assert!(ran.code == Some(2) && ran.err.contains(&format!("has been moved to {c}")), "{ran:?}");
+    let ran = migrate(&c);
+    assert!(ran.code == Some(1) && ran.err.contains("there is none"), "{ran:?}");
+
+    // What is deleted since is not begun anew, and another place may be named then.
+    etcd.delete_all();
+    for verb in [&["check"][..], &["migrate", "--to", &c]] {
+        let ran = run(&mut upkeep(verb, &data));
+        let said = format!("{}{}", ran.out, ran.err);
+        assert!(ran.code == Some(1) && said.contains("there is no state in etcd:"), "{ran:?}");
+    }
+    for place in [&a, &c] {
+        let ran = run(&mut serve(place, &data));
+        let says = format!("there is no state in {place}");
+        assert!(ran.code == Some(1) && ran.err.contains(&says), "{ran:?}");
+    }
+    let backup = {
+        let server = start_server("127.0.0.1:0", temp());
+        let data = server.kubeconfig.with_file_name("");
+        let backup = dir.path().join("b.orchd");
+        let mut command = upkeep(&["backup"], &data);
+        done({
+            command.arg(&backup);
+            command
+        });
+        backup
+    };
+    let fresh = temp();
+    let mut restore = upkeep(&["restore", "--store", &c], &fresh.path().join("data"));
+    restore.arg(&backup);
+    assert!(done(restore).contains("restored into"), "nothing was begun there");
 }
 
 #[test]

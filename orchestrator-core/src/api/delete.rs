@@ -68,6 +68,16 @@ fn delete_unread(
     if is_node || options.preconditions != Preconditions::default() {
         return Err(refused());
     }
+    if options.cascade == Cascade::Orphan {
+        return Err(Rejection::Forbidden {
+            message: format!(
+                "{} {:?} cannot be read ({}), so nothing that it owns can be kept: delete it without orphaning, or restore a backup",
+                key.kind.resource(),
+                key.name,
+                found.reason
+            ),
+        });
+    }
     let named = json!({ "metadata": { "namespace": &*key.namespace, "name": &*key.name } });
     let reply = Object::from_value(key.kind, named).map_err(|_| refused())?;
     let main = found.main.ok_or_else(refused)?;

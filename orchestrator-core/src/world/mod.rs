@@ -100,7 +100,26 @@ impl World {
                 world.apply_record(&change, record.revision, None);
             }
         }
+        world.know_unread_statuses();
         world
+    }
+
+    /// Takes note of the statuses that the store has and cannot read, so that they are written anew and deleted with their objects.
+    fn know_unread_statuses(&mut self) {
+        let unread = self.quarantine.iter().filter_map(|(record, unread)| {
+            Some((record.strip_suffix(STATUS_MARK)?.parse::<Key>().ok()?, unread.revision?))
+        });
+        for (key, revision) in unread.collect::<Vec<_>>() {
+            self.know_unread_status(&key, revision);
+        }
+    }
+
+    /// Takes note that an object has a status of a revision, which could not be read: what was known of it stays.
+    fn know_unread_status(&mut self, key: &Key, revision: Revision) {
+        if let Some(old) = self.objects.get(key).cloned() {
+            let new = Stored { status: Some(revision), ..old.clone() };
+            self.replace(key, Some(old), Some(new));
+        }
     }
 
     /// The revision of the newest commit this world has seen.
@@ -385,6 +404,9 @@ impl World {
             Err(error) => {
                 let unread = Unread { reason: error.to_string(), revision: Some(revision) };
                 self.quarantine.insert_mut(record.key.to_string(), unread);
+                if record.key.part == Part::Status {
+                    self.know_unread_status(key, revision);
+                }
             }
         }
     }

@@ -246,7 +246,12 @@ async fn a_state_that_was_left_is_neither_opened_nor_written_any_more(program: P
     let moved = Standing::Moved { to: "elsewhere".to_owned() };
     assert_eq!(standing().await.expect("etcd answers"), Some(moved));
     let refused = running.commit(put(record_key(2), Expect::Absent, "v")).await;
-    assert!(matches!(refused, Err(StoreError::Backend(_))), "{refused:?}");
+    let told = |error: StoreError| {
+        let StoreError::Backend(why) = error else { panic!("{error:?}") };
+        assert_eq!(why.to_string(), "the state has been moved to elsewhere");
+    };
+    told(refused.expect_err("nobody writes any more"));
+    told(running.revision().await.expect_err("nor relies on it"));
     let refused = EtcdStore::open(etcd.options()).await.expect_err("left").to_string();
     assert!(refused.contains("has been moved to elsewhere"), "{refused}");
     let refused = EtcdStore::begin(etcd.options(), newest).await.expect_err("there is one");

@@ -55,8 +55,12 @@ struct Pair {
 }
 
 impl Pair {
-    /// Reads the two; `None` without the certificate.
-    fn read(directory: &Path, certificate: &str, key: &str) -> Result<Option<Self>, PkiError> {
+    /// Reads the two; `None` without the certificate. Who has signed it is looked at before what key it has.
+    fn read(
+        directory: &Path,
+        (certificate, key): (&str, &str),
+        signer: Option<&CertificateDer<'_>>,
+    ) -> Result<Option<Self>, PkiError> {
         let (cert_path, key_path) = (directory.join(certificate), directory.join(key));
         let key = read_key(&key_path)?;
         let Some(pem) = read(&cert_path)? else { return Ok(None) };
@@ -64,6 +68,9 @@ impl Pair {
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| bad())?;
         let expires = not_after(&der).ok_or_else(bad)?;
         let (_, parsed) = parse_x509_certificate(&der).map_err(|_| bad())?;
+        if signer.is_some_and(|root| !is_signed_by(&der, root)) {
+            return Err(PkiError::Mismatch { one: cert_path, other: directory.join(Pki::ROOT) });
+        }
         if key.as_ref().is_some_and(|key| key.subject_public_key_info() != parsed.public_key().raw)
         {
             return Err(PkiError::Mismatch { one: cert_path, other: key_path });
@@ -72,19 +79,12 @@ impl Pair {
     }
 
     fn root(directory: &Path) -> Result<Option<Self>, PkiError> {
-        Self::read(directory, Pki::ROOT, Pki::ROOT_KEY)
+        Self::read(directory, (Pki::ROOT, Pki::ROOT_KEY), None)
     }
 
     /// The issuing authority that a root has made.
     fn issuing(directory: &Path, root: &CertificateDer<'_>) -> Result<Option<Self>, PkiError> {
-        let found = Self::read(directory, Pki::ISSUING, Pki::ISSUING_KEY)?;
-        match &found {
-            Some(pair) if !is_signed_by(&pair.der, root) => Err(PkiError::Mismatch {
-                one: directory.join(Pki::ISSUING),
-                other: directory.join(Pki::ROOT),
-            }),
-            _ => Ok(found),
-        }
+        Self::read(directory, (Pki::ISSUING, Pki::ISSUING_KEY), Some(root))
     }
 }
 
@@ -127,8 +127,10 @@ pub(super) fn root(directory: &Path, now: i64) -> Result<Root, PkiError> {
 pub(super) fn issuing(directory: &Path, root: &Root, now: i64) -> Result<Issuing, PkiError> {
     let (cert_path, key_path) = (directory.join(Pki::ISSUING), directory.join(Pki::ISSUING_KEY));
     let found = match Pair::issuing(directory, &root.der) {
-        // Of an earlier root, or a start that was interrupted between the two files.
-        Err(PkiError::Mismatch { .. }) if root.key.is_some() => None,
+        // Of an earlier root.
+        Err(PkiError::Mismatch { .. }) if root.is_new => None,
+        // Of a start that was interrupted between the two files. What another root has signed may be all that the cluster still has.
+        Err(PkiError::Mismatch { other, .. }) if root.key.is_some() && other == key_path => None,
         found => found?,
     };
     if let Some(Pair { pem, der, expires, key: Some(key) }) = found

@@ -55,7 +55,7 @@ pub enum PkiError {
         expected: &'static str,
     },
     /// Two files are of different origins.
-    #[error("{} and {} do not belong together; put both of one backup back", one.display(), other.display())]
+    #[error("{} and {} do not belong together; put both of one backup back, with their keys", one.display(), other.display())]
     Mismatch {
         /// A file.
         one: PathBuf,
@@ -308,6 +308,11 @@ mod tests {
         assert!(refused().contains("root.key do not belong together"), "{}", refused());
 
         fs::write(ours.path().join(Pki::ROOT_KEY), kept).expect("written");
+        let theirs = fs::read(ours.path().join(Pki::ISSUING)).expect("there");
+        assert!(refused().contains("root.crt do not belong together"), "{}", refused());
+        let left = fs::read(ours.path().join(Pki::ISSUING)).expect("there");
+        assert!(left == theirs, "one of the two is of another cluster, and nobody knows which");
+        fs::remove_file(ours.path().join(Pki::ISSUING)).expect("there");
         open(ours.path(), NOW);
         for name in [Pki::ACCOUNTS, Pki::TOKEN] {
             fs::write(ours.path().join(name), "garbage").expect("written");

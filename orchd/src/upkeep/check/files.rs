@@ -100,7 +100,7 @@ fn keys(pki: &Path) -> Vec<Finding> {
         let advice = "the server does not start like this, or is trusted by nobody";
         Finding::failure("keys", out::chain(&error.into()), advice)
     });
-    let gone = [Pki::ISSUING_KEY, Pki::ACCOUNTS]
+    let gone = [Pki::ROOT, Pki::ISSUING_KEY, Pki::ACCOUNTS]
         .map(|name| pki.join(name))
         .into_iter()
         .filter(|path| !path.exists())

@@ -1,30 +1,45 @@
 //! What cannot be read is neither taken for absent nor in the way for ever (S11).
 
 use super::*;
-use crate::store::{Page, Quarantined};
+use crate::store::{Page, Quarantined, Record};
 
 /// A world as it is loaded with a config map and its status in it, of which the main record is damaged.
 fn with_a_damaged_map() -> (Bench, Key) {
+    let (mut bench, map) = with_a_status();
+    let damaged = [RecordKey::main(map.clone()), RecordKey::status(map.clone())];
+    load(&mut bench, &damaged);
+    (bench, map)
+}
+
+/// A world with a config map that has a status.
+fn with_a_status() -> (Bench, Key) {
     let mut bench = Bench::new();
     bench.create(Kind::ConfigMap, "default", map());
     let map = key(Kind::ConfigMap, "map");
-    let quarantined = |key: RecordKey, revision| Quarantined {
+    let main = bench.records[&RecordKey::main(map.clone())];
+    bench.records.insert(RecordKey::status(map.clone()), main);
+    (bench, map)
+}
+
+/// Loads a world anew, in which records are damaged.
+fn load(bench: &mut Bench, damaged: &[RecordKey]) {
+    let unread = damaged.iter().map(|key| Quarantined {
         key: key.to_string(),
         reason: "checksum does not match".to_owned(),
-        revision: Some(revision),
+        revision: Some(bench.records[key]),
+    });
+    let read = bench.world.iter().map(|(key, stored)| Record {
+        key: RecordKey::main(key.clone()),
+        revision: stored.main,
+        value: crate::world::encode(&stored.object, Part::Main),
+    });
+    let page = Page {
+        revision: bench.world.revision(),
+        records: read.filter(|record| !damaged.contains(&record.key)).collect(),
+        quarantined: unread.collect(),
+        next: None,
     };
-    let main = RecordKey::main(map.clone());
-    let status = RecordKey::status(map.clone());
-    bench.records.insert(status.clone(), bench.records[&main]);
-    let damaged = [main, status].map(|key| quarantined(key.clone(), bench.records[&key]));
-    let (revision, namespace) = (bench.world.revision(), Key::cluster(Kind::Namespace, "default"));
-    let stored = bench.world.get(&namespace).expect("there");
-    let value = crate::world::encode(&stored.object, Part::Main);
-    let record =
-        crate::store::Record { key: RecordKey::main(namespace), revision: stored.main, value };
-    let page = Page { revision, records: vec![record], quarantined: damaged.into(), next: None };
     bench.world = World::from_pages([page]);
-    (bench, map)
 }
 
 fn map() -> Value {
@@ -65,4 +80,23 @@ fn s11_nobody_deletes_what_cannot_be_read_for_what_it_should_be() {
     assert!(bench.refuse(&delete(&key, pinned)).contains("cannot be read"));
     bench.caller = Caller::Node { name: "n1".to_owned() };
     bench.refuse(&delete(&key, DeleteOptions::default()));
+}
+
+#[test]
+fn s11_what_cannot_be_read_is_not_deleted_by_who_wants_to_keep_what_it_owns() {
+    let (mut bench, key) = with_a_damaged_map();
+    let orphan = DeleteOptions { cascade: Cascade::Orphan, ..DeleteOptions::default() };
+    assert!(bench.refuse(&delete(&key, orphan)).contains("without orphaning"));
+    assert_eq!(bench.world.quarantined().count(), 2);
+}
+
+#[test]
+fn s11_an_object_whose_status_alone_cannot_be_read_is_there_and_goes_with_it() {
+    let (mut bench, key) = with_a_status();
+    load(&mut bench, &[RecordKey::status(key.clone())]);
+    assert_eq!(bench.get(&key).key(), key);
+    let effect = bench.submit(&delete(&key, DeleteOptions::default())).expect("valid");
+    assert!(effect.deleted);
+    assert_eq!((bench.world.get(&key), bench.world.quarantined().count()), (None, 0));
+    assert!(!bench.records.contains_key(&RecordKey::status(key)), "nothing is left");
 }
