@@ -41,6 +41,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 /// The file that names the store, when the state lies elsewhere.
 const STORE: &str = "store";
 
+/// How the names of files begin that were being written when the program was killed.
+const HALF_WRITTEN: &str = ".tmp";
 /// What file systems make in a directory of anybody's.
 const LOST_AND_FOUND: &str = "lost+found";
 /// The directory of pods that are processes.
@@ -408,7 +410,7 @@ impl DataDir {
         let path = self.path.join(name);
         let write = || -> std::io::Result<()> {
             // Whole or not at all, also when the machine stops meanwhile.
-            let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
+            let mut file = tempfile::Builder::new().prefix(HALF_WRITTEN).tempfile_in(&self.path)?;
             writeln!(file, "{line}")?;
             file.as_file().sync_all()?;
             file.persist(&path).map(drop).map_err(|error| error.error)
@@ -467,7 +469,12 @@ fn refuse_foreign(path: &Path, entries: std::fs::ReadDir, mark: &str) -> anyhow:
         if name == mark {
             return Ok(());
         }
-        if !name.starts_with(mark) && !beside.contains(&&*name) {
+        // With something behind it, after a dot: half written, or put aside.
+        let is_of = |known: &str| {
+            name.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let is_ours = name.starts_with(mark) || name.starts_with(HALF_WRITTEN);
+        if !is_ours && !beside.iter().any(|known| is_of(known)) {
             foreign = Some(name);
         }
     }
@@ -525,8 +532,20 @@ mod tests {
             assert!(error.contains(name) && error.contains("no agent.json"), "{error}");
             assert!(!servers.path().join(AGENT_LOCK).exists(), "nothing is left there");
         }
-        let servers = holding(&["store", "pki", "kubeconfig", "audit.log"]);
+        let servers = holding(&[
+            "store",
+            "pki",
+            "pki.new",
+            "kubeconfig",
+            "kubeconfig.7.new",
+            "audit.log",
+            "audit.log.1",
+            ".tmpAbCdEf",
+        ]);
         DataDir::open(servers.path()).expect("a server's, whose state is in etcd");
+        for foreign in ["kubeconfigs", "store2"] {
+            DataDir::open(holding(&[foreign]).path()).expect_err(foreign);
+        }
     }
 
     #[test]

@@ -49,7 +49,9 @@ pub enum OpenError {
         wanted: String,
     },
     /// etcd knows who we are and does not let us.
-    #[error("etcd refuses: it must know the user, if one is given, who needs to read and write everything below {prefix:?}")]
+    #[error(
+        "etcd refuses: it must know the user, if one is given, who needs to read and write everything below {prefix:?}"
+    )]
     Refused {
         /// The prefix.
         prefix: String,

@@ -55,6 +55,10 @@ pub async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
     let Moving { from, to } = &moving;
     if stage == Stage::Arrived {
         dir.remember_moved(&moving)?;
+        if matches!(from, StoreUrl::Sqlite(path) if path.exists()) {
+            // What lies in its log goes where the rest is.
+            Backend::open(from, &args.etcd).await?.close().await;
+        }
         dir.end_moving(&moving)?;
         return line(format_args!(
             "{from} has been moved into {to} before, which the data directory names now; start the server with `--store {to}`"
