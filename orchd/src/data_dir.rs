@@ -1,5 +1,8 @@
 //! `DataDir`: the directory in which an orchd, or an agent, keeps everything; refused when it is somebody else's.
 
+mod moving;
+mod ours;
+
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -12,12 +15,11 @@ use orchestrator_seal::KeyRing;
 
 use crate::runtime::RuntimeChoice;
 use crate::store::StoreUrl;
-use crate::{kept, network_keeper};
+pub use moving::{Moving, refuse_aside};
+use ours::refuse_foreign;
 
 /// The database of a data directory; what makes it ours.
 pub const DATABASE: &str = "cluster.db";
-/// What a database is called once the state lies elsewhere: so, behind its name.
-const MOVED: &str = ".moved";
 /// What makes the directory of an agent ours.
 const AGENT: &str = "agent.json";
 /// The file that names the runtime whose pods the database knows.
@@ -29,9 +31,6 @@ const SECRET_KEYS: &str = "secrets.keys";
 const KUBECONFIG: &str = "kubeconfig";
 /// What says that a state is being restored into the directory.
 const FILLING: &str = "restoring";
-/// The file that says from where and to where the state is being moved, from when the old place is left until the new one is
-/// remembered.
-const MOVING: &str = "moving";
 /// What an agent locks as long as it runs.
 const AGENT_LOCK: &str = "agent.lock";
 /// How long a lock may outlive the process that took it: what a killed one had forked shares the lock until it runs its own
@@ -41,52 +40,12 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 /// The file that names the store, when the state lies elsewhere.
 const STORE: &str = "store";
 
-/// How the names of files begin that were being written when the program was killed.
-const HALF_WRITTEN: &str = ".tmp";
-/// What file systems make in a directory of anybody's.
-const LOST_AND_FOUND: &str = "lost+found";
-/// The directory of pods that are processes.
-const PROCESSES: &str = "process";
-
-/// What else there may be of a server before there is a database, or where the state lies elsewhere.
-const BESIDE_DATABASE: [&str; 10] = [
-    // Of an agent that did not get in.
-    AGENT_LOCK,
-    "audit.log",
-    KUBECONFIG,
-    LOST_AND_FOUND,
-    MOVING,
-    PKI,
-    PROCESSES,
-    RUNTIME,
-    FILLING,
-    STORE,
-];
-/// What else there may be of an agent before it has joined, or when it is to join anew.
-const BESIDE_AGENT: [&str; 8] = [
-    AGENT_LOCK,
-    LOST_AND_FOUND,
-    network_keeper::FILE,
-    network_keeper::FILES,
-    network_keeper::KEY_FILE,
-    kept::PODS,
-    PROCESSES,
-    RUNTIME,
-];
-
 /// A data directory that may be used.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
     /// What nobody else can lock as long as this is there, where one alone may use the directory.
     lock: Option<File>,
-}
-
-/// A move of the state that is to be done to its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Moving {
-    pub from: StoreUrl,
-    pub to: StoreUrl,
 }
 
 /// The directory used when none is given: `$XDG_DATA_HOME/orchd`, `~/.local/share/orchd`, or `/var/lib/orchd`.
@@ -234,51 +193,6 @@ impl DataDir {
         StoreUrl::Sqlite(self.path.join(DATABASE))
     }
 
-    /// The move of the state that is to be done to its end, if there is one.
-    pub fn moving(&self) -> anyhow::Result<Option<Moving>> {
-        let path = self.path.join(MOVING);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", path.display()));
-            }
-        };
-        let urls = text.lines().map(StoreUrl::parse).collect::<Result<Vec<_>, _>>();
-        match urls.as_deref() {
-            Ok([from, to]) => Ok(Some(Moving { from: from.clone(), to: to.clone() })),
-            _ => bail!("{}: two lines are needed, the old place and the new one", path.display()),
-        }
-    }
-
-    /// Remembers that the state is being moved: no server starts here until that is done.
-    pub fn begin_moving(&self, Moving { from, to }: &Moving) -> anyhow::Result<()> {
-        self.write(MOVING, &format!("{from}\n{to}"))
-    }
-
-    /// Forgets a move of which nothing was done.
-    pub fn give_up_moving(&self) -> anyhow::Result<()> {
-        self.remove(MOVING)
-    }
-
-    /// Says that the state has been moved: the new place is remembered. A database in the old one is to be closed then, and put aside.
-    pub fn remember_moved(&self, moved: &Moving) -> anyhow::Result<()> {
-        self.remember_store(&moved.to)
-    }
-
-    /// Ends a move: puts aside a database of the old place, which nobody has open.
-    pub fn end_moving(&self, moved: &Moving) -> anyhow::Result<()> {
-        if let StoreUrl::Sqlite(old) = &moved.from {
-            let renamed = std::fs::rename(old, aside(old));
-            if let Err(error) = renamed
-                && error.kind() != ErrorKind::NotFound
-            {
-                return Err(error).with_context(|| format!("cannot rename {}", old.display()));
-            }
-        }
-        self.remove(MOVING)
-    }
-
     /// Where the state lies that is there.
     pub fn known_store(&self, asked: Option<&StoreUrl>) -> anyhow::Result<StoreUrl> {
         let known = self.store(asked.or(self.any_store()?.as_ref()))?;
@@ -410,30 +324,14 @@ impl DataDir {
         let path = self.path.join(name);
         let write = || -> std::io::Result<()> {
             // Whole or not at all, also when the machine stops meanwhile.
-            let mut file = tempfile::Builder::new().prefix(HALF_WRITTEN).tempfile_in(&self.path)?;
+            let mut file =
+                tempfile::Builder::new().prefix(ours::HALF_WRITTEN).tempfile_in(&self.path)?;
             writeln!(file, "{line}")?;
             file.as_file().sync_all()?;
             file.persist(&path).map(drop).map_err(|error| error.error)
         };
         write().with_context(|| format!("cannot write {}", path.display()))
     }
-}
-
-/// Refuses to move a state whose database would be put where that of an earlier move lies.
-pub fn refuse_aside(from: &StoreUrl) -> anyhow::Result<()> {
-    match from {
-        StoreUrl::Sqlite(path) if aside(path).exists() => {
-            bail!("{} is left of an earlier move; move it away first", aside(path).display())
-        }
-        StoreUrl::Sqlite(_) | StoreUrl::Etcd(_) => Ok(()),
-    }
-}
-
-/// Where a database is put once the state lies elsewhere.
-fn aside(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(MOVED);
-    name.into()
 }
 
 /// Locks a file, which is made if it is absent; `None` while somebody else has it locked.
@@ -456,37 +354,6 @@ fn lock(path: &Path) -> anyhow::Result<Option<File>> {
     }
 }
 
-/// Refuses a directory that holds what no orchd made: the mistyped path of a home, say.
-fn refuse_foreign(path: &Path, entries: std::fs::ReadDir, mark: &str) -> anyhow::Result<()> {
-    let (kind, beside): (_, &[&str]) = match mark {
-        AGENT => ("of an orchd agent", &BESIDE_AGENT),
-        _ => ("of orchd", &BESIDE_DATABASE),
-    };
-    let mut foreign = None;
-    for entry in entries {
-        let name = entry.context("cannot read the data directory")?.file_name();
-        let name = name.to_string_lossy().into_owned();
-        if name == mark {
-            return Ok(());
-        }
-        // With something behind it, after a dot: half written, or put aside.
-        let is_of = |known: &str| {
-            name.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
-        let is_ours = name.starts_with(mark) || name.starts_with(HALF_WRITTEN);
-        if !is_ours && !beside.iter().any(|known| is_of(known)) {
-            foreign = Some(name);
-        }
-    }
-    match foreign {
-        None => Ok(()),
-        Some(name) => bail!(
-            "{} is not a data directory {kind}: it holds {name:?} and no {mark}; choose an empty or a new one",
-            path.display()
-        ),
-    }
-}
-
 /// Makes a directory that only its owner may enter.
 fn make_private(path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
@@ -497,56 +364,6 @@ fn make_private(path: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_directory_of_somebody_else_is_refused_and_untouched() {
-        let dir = tempfile::tempdir().expect("a directory");
-        std::fs::write(dir.path().join("precious.txt"), "mine").expect("a file");
-        let error = DataDir::open(dir.path()).expect_err("not ours").to_string();
-        assert!(error.contains("precious.txt"), "{error}");
-        assert_eq!(std::fs::read_dir(dir.path()).expect("a directory").count(), 1);
-    }
-
-    #[test]
-    fn what_an_agent_and_a_server_leave_is_taken_by_their_own_kind_alone() {
-        let holding = |names: &[&str]| {
-            let dir = tempfile::tempdir().expect("a directory");
-            for name in names {
-                std::fs::write(dir.path().join(name), "").expect("a file");
-            }
-            dir
-        };
-        let agents = holding(&[
-            "pods.json",
-            "network.json",
-            "network.key",
-            "pod-files",
-            "runtime",
-            "process",
-        ]);
-        DataDir::open_agent(agents.path()).expect("an agent's, which is to join anew");
-        DataDir::open(agents.path()).expect_err("no server's");
-        for name in ["store", "pki", "kubeconfig", "audit.log", "restoring"] {
-            let servers = holding(&[name]);
-            let error = DataDir::open_agent(servers.path()).expect_err(name).to_string();
-            assert!(error.contains(name) && error.contains("no agent.json"), "{error}");
-            assert!(!servers.path().join(AGENT_LOCK).exists(), "nothing is left there");
-        }
-        let servers = holding(&[
-            "store",
-            "pki",
-            "pki.new",
-            "kubeconfig",
-            "kubeconfig.7.new",
-            "audit.log",
-            "audit.log.1",
-            ".tmpAbCdEf",
-        ]);
-        DataDir::open(servers.path()).expect("a server's, whose state is in etcd");
-        for foreign in ["kubeconfigs", "store2"] {
-            DataDir::open(holding(&[foreign]).path()).expect_err(foreign);
-        }
-    }
 
     #[test]
     fn pods_stay_with_the_runtime_they_were_started_with() {
@@ -604,20 +421,6 @@ mod tests {
         let error = DataDir::begin_filling(dir.path()).expect_err("it is whole").to_string();
         assert!(error.contains("start the server"), "{error}");
         DataDir::open(dir.path()).expect("as it said");
-    }
-
-    #[test]
-    fn what_was_put_aside_is_not_overwritten() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let aside = dir.path().join("cluster.db.moved");
-        std::fs::write(dir.path().join("cluster.db"), "").expect("written");
-        let data = DataDir::open(dir.path()).expect("ours");
-        refuse_aside(&data.own_store()).expect("nothing is there");
-        std::fs::write(&aside, "of before").expect("written");
-        let error = refuse_aside(&data.own_store()).expect_err("it is there").to_string();
-        assert!(error.contains("cluster.db.moved") && error.contains("move it away"), "{error}");
-        let etcd = StoreUrl::Etcd("etcd://a,b".to_owned());
-        refuse_aside(&etcd).expect("nothing is put aside");
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
     let (moving, stage) = begin(&dir, &args).await?;
     let Moving { from, to } = &moving;
     if stage == Stage::Arrived {
-        dir.remember_moved(&moving)?;
+        dir.remember_store(to)?;
         if matches!(from, StoreUrl::Sqlite(path) if path.exists()) {
             // What lies in its log goes where the rest is.
             Backend::open(from, &args.etcd).await?.close().await;
@@ -85,7 +85,7 @@ pub async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
         return Err(written(from, &args.etcd).await);
     }
     target.finish().await?;
-    dir.remember_moved(&moving)?;
+    dir.remember_store(to)?;
     source.close().await;
     dir.end_moving(&moving)?;
     line(format_args!(
