@@ -15,7 +15,7 @@ use orchestrator_seal::KeyRing;
 
 use crate::runtime::RuntimeChoice;
 use crate::store::StoreUrl;
-pub use moving::{Moving, refuse_aside};
+pub use moving::{Moving, refuse_aside, refuse_put_aside};
 use ours::refuse_foreign;
 
 /// The database of a data directory; what makes it ours.
@@ -251,6 +251,11 @@ impl DataDir {
         }
     }
 
+    /// Whether a server has run here, or a state was moved or restored into here.
+    pub fn is_used(&self) -> bool {
+        [KUBECONFIG, STORE].iter().any(|name| self.path.join(name).exists())
+    }
+
     /// Where the state lies, if there is one.
     pub fn any_store(&self) -> anyhow::Result<Option<StoreUrl>> {
         let path = self.path.join(STORE);
@@ -315,7 +320,10 @@ impl DataDir {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("cannot remove {}", path.display()))
             }
-            Ok(()) | Err(_) => Ok(()),
+            Err(_) => Ok(()),
+            Ok(()) => {
+                sync_parent(&path).with_context(|| format!("cannot write {}", self.path.display()))
+            }
         }
     }
 
@@ -328,10 +336,16 @@ impl DataDir {
                 tempfile::Builder::new().prefix(ours::HALF_WRITTEN).tempfile_in(&self.path)?;
             writeln!(file, "{line}")?;
             file.as_file().sync_all()?;
-            file.persist(&path).map(drop).map_err(|error| error.error)
+            file.persist(&path).map(drop).map_err(|error| error.error)?;
+            sync_parent(&path)
         };
         write().with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// Makes sure that the name of a file is on the disk, or that it is gone from there.
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    File::open(path.parent().unwrap_or(path))?.sync_all()
 }
 
 /// Locks a file, which is made if it is absent; `None` while somebody else has it locked.

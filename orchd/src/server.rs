@@ -124,7 +124,6 @@ async fn start(args: &ServerArgs, data_dir: &std::path::Path) -> anyhow::Result<
         }
     };
     let store = Store::new(backend, keys);
-    dir.remember_store(&url)?;
     let mut names = args.name.clone();
     names.extend(url_among.as_deref().and_then(host_of).map(str::to_owned));
     let endpoint = Endpoint { listen: args.listen, names, url_among };
@@ -136,7 +135,11 @@ async fn start(args: &ServerArgs, data_dir: &std::path::Path) -> anyhow::Result<
             return Err(error);
         }
     };
-    match args.network.record(&control_plane.cluster).await {
+    let remembered = async {
+        dir.remember_store(&url)?;
+        args.network.record(&control_plane.cluster).await
+    };
+    match remembered.await {
         Ok(()) => Ok(control_plane),
         Err(error) => {
             control_plane.stop(false).await;

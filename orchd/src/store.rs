@@ -182,14 +182,22 @@ impl Backend {
         }
     }
 
-    /// Opens a store that is there.
+    /// Opens a store in which there is a state.
     pub async fn open_known(url: &StoreUrl, etcd: &EtcdArgs) -> anyhow::Result<Self> {
-        match standing(url, etcd).await? {
-            None => bail!(
-                "there is no state in {url}; say with --store where it lies, or restore a backup"
-            ),
-            Some(_) => Self::open(url, etcd).await,
+        let found = standing(url, etcd).await?;
+        let is_there = match url {
+            StoreUrl::Sqlite(_) => found == Some(Standing::Whole),
+            // What it has that is not whole it says itself.
+            StoreUrl::Etcd(_) => found.is_some(),
+        };
+        if is_there {
+            let store = Self::open(url, etcd).await?;
+            if !is_empty(&*store.shared()).await? {
+                return Ok(store);
+            }
+            store.close().await;
         }
+        bail!("there is no state in {url}; say with --store where it lies, or restore a backup")
     }
 
     /// As [`Backend::open`], and also where the state has been left for another place.
@@ -353,6 +361,12 @@ impl NewStore {
             }
         }
     }
+}
+
+/// Whether there is nothing in a store, not even what cannot be read.
+pub async fn is_empty(store: &dyn StateStore) -> anyhow::Result<bool> {
+    let page = store.load(None).await.context("cannot find out whether the state is there")?;
+    Ok(page.records.is_empty() && page.quarantined.is_empty() && page.next.is_none())
 }
 
 /// How the state at a place stands; `None` when there is none.

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use super::DataDir;
+use super::{DataDir, sync_parent};
 use crate::store::StoreUrl;
 
 /// The file that says from where and to where.
 pub(super) const MOVING: &str = "moving";
+/// What stands there for the database of the directory itself, which may be put elsewhere meanwhile.
+const OWN: &str = "own";
 /// What a database is called once the state lies elsewhere: so, behind its name.
 const MOVED: &str = ".moved";
 
@@ -33,7 +35,11 @@ impl DataDir {
                 return Err(error).with_context(|| format!("cannot read {}", path.display()));
             }
         };
-        let urls = text.lines().map(StoreUrl::parse).collect::<Result<Vec<_>, _>>();
+        let place = |line: &str| match line {
+            OWN => Ok(self.own_store()),
+            url => StoreUrl::parse(url),
+        };
+        let urls = text.lines().map(place).collect::<Result<Vec<_>, _>>();
         match urls.as_deref() {
             Ok([from, to]) => Ok(Some(Moving { from: from.clone(), to: to.clone() })),
             _ => bail!("{}: two lines are needed, the old place and the new one", path.display()),
@@ -42,7 +48,11 @@ impl DataDir {
 
     /// Remembers that the state is being moved: no server starts here until that is done.
     pub fn begin_moving(&self, Moving { from, to }: &Moving) -> anyhow::Result<()> {
-        self.write(MOVING, &format!("{from}\n{to}"))
+        let line = |url: &StoreUrl| match url.is_like(&self.own_store()) {
+            true => OWN.to_owned(),
+            false => url.to_string(),
+        };
+        self.write(MOVING, &format!("{}\n{}", line(from), line(to)))
     }
 
     /// Forgets a move of which nothing was done.
@@ -52,15 +62,27 @@ impl DataDir {
 
     /// Ends a move: puts aside a database of the old place, which nobody has open.
     pub fn end_moving(&self, moved: &Moving) -> anyhow::Result<()> {
-        if let StoreUrl::Sqlite(old) = &moved.from {
-            let renamed = std::fs::rename(old, aside(old));
-            if let Err(error) = renamed
-                && error.kind() != ErrorKind::NotFound
-            {
-                return Err(error).with_context(|| format!("cannot rename {}", old.display()));
-            }
+        if let StoreUrl::Sqlite(old) = &moved.from
+            && old.exists()
+        {
+            refuse_aside(&moved.from)?;
+            let renamed = std::fs::rename(old, aside(old)).and_then(|()| sync_parent(old));
+            renamed.with_context(|| format!("cannot rename {}", old.display()))?;
         }
         self.remove(MOVING)
+    }
+}
+
+/// Refuses a place whose database was put aside, so that none is made there.
+pub fn refuse_put_aside(from: &StoreUrl) -> anyhow::Result<()> {
+    match from {
+        StoreUrl::Sqlite(path) if !path.exists() && aside(path).exists() => bail!(
+            "there is no {}, and {} was put aside by a move; give it its name back, then do it again",
+            path.display(),
+            aside(path).display()
+        ),
+        StoreUrl::Sqlite(path) if !path.exists() => bail!("there is no state in {from}"),
+        StoreUrl::Sqlite(_) | StoreUrl::Etcd(_) => Ok(()),
     }
 }
 
@@ -84,6 +106,27 @@ fn aside(database: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_that_is_put_elsewhere_takes_its_move_with_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let [old, new] = ["a", "b"].map(|name| dir.path().join(name));
+        let data = DataDir::open(&old).expect("made");
+        let etcd = StoreUrl::Etcd("etcd://a,b".to_owned());
+        data.begin_moving(&Moving { from: data.own_store(), to: etcd.clone() }).expect("written");
+        std::fs::rename(&old, &new).expect("renamed");
+        DataDir::open(&new).expect_err("it is being moved");
+        let data = DataDir::open_to_move(&new).expect("ours");
+        let moving = data.moving().expect("readable").expect("there");
+        assert_eq!(moving, Moving { from: StoreUrl::Sqlite(new.join("cluster.db")), to: etcd });
+        refuse_put_aside(&moving.from).expect_err("there is no state");
+        std::fs::write(new.join("cluster.db.moved"), "of before").expect("written");
+        let error = refuse_put_aside(&moving.from).expect_err("put aside").to_string();
+        assert!(error.contains("give it its name back"), "{error}");
+        std::fs::write(new.join("cluster.db"), "").expect("written");
+        data.end_moving(&moving).expect_err("nothing is overwritten");
+        assert!(new.join("moving").exists());
+    }
 
     #[test]
     fn what_was_put_aside_is_not_overwritten() {

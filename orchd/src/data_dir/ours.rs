@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use super::moving::MOVING;
-use super::{AGENT, AGENT_LOCK, FILLING, KUBECONFIG, PKI, RUNTIME, STORE};
+use super::{AGENT, AGENT_LOCK, DATABASE, FILLING, KUBECONFIG, PKI, RUNTIME, STORE};
+use crate::store::StoreUrl;
 use crate::{kept, network_keeper};
 
 /// How the names of files begin that were being written when the program was killed.
@@ -69,11 +70,18 @@ pub(super) fn refuse_foreign(
     }
     match foreign {
         None => Ok(()),
+        Some(_) if mark == DATABASE && names_a_store(path) => Ok(()),
         Some(name) => bail!(
             "{} is not a data directory {kind}: it holds {name:?} and no {mark}; choose an empty or a new one",
             path.display()
         ),
     }
+}
+
+/// Whether the directory says where the state lies, as only ours do.
+fn names_a_store(path: &Path) -> bool {
+    let text = std::fs::read_to_string(path.join(STORE));
+    text.is_ok_and(|text| StoreUrl::parse(text.trim()).is_ok())
 }
 
 #[cfg(test)]
@@ -129,5 +137,8 @@ mod tests {
         for foreign in ["kubeconfigs", "store2"] {
             DataDir::open(holding(&[foreign]).path()).expect_err(foreign);
         }
+        let moved = holding(&["notes.txt"]);
+        std::fs::write(moved.path().join("store"), "etcd://a,b\n").expect("written");
+        DataDir::open(moved.path()).expect("ours, as it was while its database was there");
     }
 }

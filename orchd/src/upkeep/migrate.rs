@@ -7,14 +7,15 @@ use anyhow::{Context as _, bail};
 use orchestrator_core::driver::Filler;
 use orchestrator_core::dump::DumpItem;
 use orchestrator_core::election::{LEASE_MS, RENEW_EVERY_MS};
-use orchestrator_core::model::Revision;
+use orchestrator_core::model::{Key, Kind, Revision, Uid};
+use orchestrator_core::world::World;
 use orchestrator_etcd::Standing;
 
 use super::begin_after;
 use super::dump::Dump;
 use super::progress::Progress;
 use crate::clock::seconds_now;
-use crate::data_dir::{DataDir, Moving, default_data_dir, refuse_aside};
+use crate::data_dir::{DataDir, Moving, default_data_dir, refuse_aside, refuse_put_aside};
 use crate::out::{line, remark, usage};
 use crate::store::{Backend, EtcdArgs, NewStore, StoreUrl, standing};
 
@@ -53,31 +54,34 @@ pub async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
     let dir = DataDir::find_to_move(&data_dir)?;
     let (moving, stage) = begin(&dir, &args).await?;
     let Moving { from, to } = &moving;
-    if stage == Stage::Arrived {
-        dir.remember_store(to)?;
-        if matches!(from, StoreUrl::Sqlite(path) if path.exists()) {
-            // What lies in its log goes where the rest is.
-            Backend::open(from, &args.etcd).await?.close().await;
+    match stage {
+        Stage::Whole | Stage::Left => {}
+        Stage::Arrived => return arrived(&dir, &moving, &args.etcd).await,
+        Stage::There => {
+            return line(format_args!(
+                "the state lies in {to} already; start the server with `--store {to}`"
+            ));
         }
-        dir.end_moving(&moving)?;
-        return line(format_args!(
-            "{from} has been moved into {to} before, which the data directory names now; start the server with `--store {to}`"
-        ));
     }
-    let is_left = stage == Stage::Left;
+    let is_again = stage == Stage::Left;
+    refuse_put_aside(from)?;
+    let is_left = matches!(standing(from, &args.etcd).await?, Some(Standing::Moved { .. }));
     let (source, before) = open_quiet(from, &args.etcd, is_left).await?;
     let after = begin_after(before, seconds_now());
     let target = NewStore::begin(to, &args.etcd, after).await?;
     let records = match fill(&target, after, &source, from).await {
         Ok(records) => records,
         // Of a place that was left, what was begun of the new one says that it is to be done again.
-        Err(error) if is_left => return Err(error),
+        Err(error) if is_again => return Err(error),
         Err(error) => {
             target.abandon().await?;
             return Err(error);
         }
     };
-    dir.begin_moving(&moving)?;
+    if let Err(error) = dir.begin_moving(&moving) {
+        target.abandon().await?;
+        return Err(error);
+    }
     // When this fails nobody knows whether it is left, and the next try finds out.
     if !source.leave(before, to).await? {
         dir.give_up_moving()?;
@@ -102,6 +106,45 @@ enum Stage {
     Left,
     /// The new place is whole.
     Arrived,
+    /// The old place is the new one.
+    There,
+}
+
+/// Ends a move whose new place is whole.
+async fn arrived(dir: &DataDir, moving: &Moving, etcd: &EtcdArgs) -> anyhow::Result<()> {
+    let Moving { from, to } = moving;
+    if refuse_put_aside(from).is_ok() && standing(from, etcd).await?.is_some() {
+        let (source, target) =
+            (Backend::open_left(from, etcd).await?, Backend::open(to, etcd).await?);
+        let is_same = cluster_of(&source).await? == cluster_of(&target).await?;
+        target.close().await;
+        // What lies in the log of a database goes where the rest is.
+        source.close().await;
+        if !is_same {
+            bail!(
+                "{to} has the state of another cluster than {from}, which is still there; move it to another place (docs/guides/backup.md)"
+            );
+        }
+    }
+    dir.remember_store(to)?;
+    dir.end_moving(moving)?;
+    line(format_args!(
+        "{from} has been moved into {to} before, which the data directory names now; start the server with `--store {to}`"
+    ))
+}
+
+/// What tells a cluster's state from another one's.
+async fn cluster_of(store: &Backend) -> anyhow::Result<Option<Uid>> {
+    let (store, mut pages, mut next) = (store.shared(), Vec::new(), None);
+    loop {
+        let mut page = store.load(next).await?;
+        next = page.next.take();
+        pages.push(page);
+        if next.is_none() {
+            let key = Key::cluster(Kind::Namespace, "kube-system");
+            return Ok(World::from_pages(pages).get(&key).map(|found| found.object.meta().uid));
+        }
+    }
 }
 
 /// What is to be moved where, and how far that has come before.
@@ -121,7 +164,7 @@ async fn begin(dir: &DataDir, args: &MigrateArgs) -> anyhow::Result<(Moving, Sta
     let moving = Moving { from, to: args.to.clone() };
     let Moving { from, to } = &moving;
     if from.is_same(to) {
-        return Err(usage(format!("--to: the state lies in {from} already")));
+        return Ok((moving, Stage::There));
     }
     refuse_aside(from)?;
     let Some(there) = moved_from(from, &args.etcd).await? else {

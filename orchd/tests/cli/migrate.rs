@@ -238,8 +238,24 @@ fn a_move_out_of_a_database_that_was_interrupted_is_done_again_and_no_server_sta
     assert!(ran.code == Some(1) && ran.err.contains("is being moved from sqlite:"), "{ran:?}");
     let ran = migrate();
     assert!(ran.out.contains("has been moved into etcd:"), "{ran:?}");
+    let ran = migrate();
+    assert!(ran.code == Some(0) && ran.out.contains("already"), "{ran:?}");
     let ran = run(&mut upkeep(&["server", "--listen", "127.0.0.1:0"], &data));
     assert!(ran.code == Some(1) && ran.err.contains(&format!("--store {to}`")), "{ran:?}");
+
+    // What was put aside is not taken for a state that is gone, and the target is gone instead.
+    begin_moving(&data, "own", &to);
+    etcd.delete_all();
+    let ran = migrate();
+    assert!(ran.code == Some(1) && ran.err.contains("give it its name back"), "{ran:?}");
+    std::fs::rename(data.join("cluster.db.moved"), data.join("cluster.db")).expect("renamed");
+    // Nor is another cluster's state taken for this one's.
+    drop(start_on(&to, temp()));
+    let ran = migrate();
+    assert!(ran.code == Some(1) && ran.err.contains("the state of another cluster"), "{ran:?}");
+    etcd.delete_all();
+    let ran = migrate();
+    assert!(ran.out.contains(" records moved from sqlite:"), "{ran:?}");
     let server = start_on(&to, dir);
     assert_eq!(server.json(&["secret", "s"])["data"]["p"], "YzRuNHJ5LTliMWY=");
 }
