@@ -13,6 +13,7 @@ use orchestrator_tests::workload::sleepers;
 super::on_every_runtime! {
     s11_what_belongs_to_a_record_that_cannot_be_read_runs_on
     s11_what_cannot_be_read_can_be_deleted_and_made_anew
+    s11_a_pod_that_cannot_be_read_ends_once_it_is_deleted
     s11_a_status_that_cannot_be_read_is_written_anew
 }
 
@@ -50,6 +51,7 @@ async fn damaged(rig: &Rig, kind: Kind) -> (Cluster, Arc<SqliteStore>, Vec<Sandb
     assert_eq!(ran.len(), WEB_PODS);
     let names = match kind {
         Kind::ReplicaSet => "name IS NOT NULL",
+        Kind::Pod => "name = (SELECT min(name) FROM record WHERE kind = 'Pod')",
         _ => &format!("name IN ('web', 'default', '{NODE}')"),
     };
     let which = format!("kind = '{kind}' AND part = 0 AND {names}");
@@ -69,7 +71,7 @@ fn damage(rig: &Rig, database: &str, which: &str) -> usize {
 
 /// Waits for a deletion that is done by the same controllers that would make something of the damage.
 async fn pass(cluster: &Cluster, kind: Kind) {
-    if matches!(kind, Kind::Deployment | Kind::ReplicaSet) {
+    if matches!(kind, Kind::Deployment | Kind::ReplicaSet | Kind::Pod) {
         deployed(cluster, "other", 1).await;
         let other = Key::new(Kind::Deployment, "default", "other");
         cluster.delete(&other).await.expect("deleted");
@@ -88,7 +90,7 @@ async fn pass(cluster: &Cluster, kind: Kind) {
 }
 
 async fn s11_what_belongs_to_a_record_that_cannot_be_read_runs_on(rig: Arc<Rig>) {
-    for kind in [Kind::Deployment, Kind::ReplicaSet, Kind::Node, Kind::Namespace] {
+    for kind in [Kind::Deployment, Kind::ReplicaSet, Kind::Pod, Kind::Node, Kind::Namespace] {
         let (cluster, store, ran) = damaged(&rig, kind).await;
         pass(&cluster, kind).await;
         let world = cluster.world();
@@ -115,6 +117,27 @@ async fn s11_what_cannot_be_read_can_be_deleted_and_made_anew(rig: Arc<Rig>) {
     .await;
     deployed(&cluster, "web", 1).await;
     assert_eq!(cluster.stats().quarantined, 0);
+    cluster.shutdown(true).await;
+    store.close().await;
+}
+
+async fn s11_a_pod_that_cannot_be_read_ends_once_it_is_deleted(rig: Arc<Rig>) {
+    let (cluster, store, ran) = damaged(&rig, Kind::Pod).await;
+    // Another one has its place; nobody knows that it still runs.
+    poll("one more", || async {
+        let runs = rig.list(&scope(&cluster)).await;
+        assert!(ran.iter().all(|pod| runs.contains(pod)), "{ran:?} became {runs:?}");
+        if runs.len() == WEB_PODS + 1 { Ok(()) } else { Err(runs.len()) }
+    })
+    .await;
+    let unread = cluster.world().unreadable_pods().next().expect("it is set aside");
+    cluster.delete(&unread).await.expect("deleted");
+    poll("it has ended", || async {
+        let left = rig.list(&scope(&cluster)).await;
+        let left: Vec<_> = ran.iter().filter(|pod| left.contains(pod)).collect();
+        if left.len() == WEB_PODS - 1 { Ok(()) } else { Err(left.len()) }
+    })
+    .await;
     cluster.shutdown(true).await;
     store.close().await;
 }

@@ -49,6 +49,8 @@ struct Ring {
     by_node: BTreeMap<String, VecDeque<Arc<ObjectChange>>>,
     /// The newest commit that made a difference to the network between nodes; not older than the first world.
     network: Revision,
+    /// The newest commit with which a pod that could not be read was gone, or could be. Whose it was nobody knows.
+    unread: Revision,
 }
 
 impl Ring {
@@ -136,13 +138,20 @@ impl History {
     /// Publishes a world and the commits that led to it from the last one.
     pub(super) fn publish(&self, world: World, commits: Vec<Commit>) {
         let has_changed = !commits.is_empty();
-        let nodes = self.agents_concerned(&commits);
+        let has_settled = has_changed && self.has_settled(&world);
+        let nodes = match has_settled {
+            true => self.lock_agents().values().cloned().collect(),
+            false => self.agents_concerned(&commits),
+        };
         let changes = commits.iter().flat_map(|commit| &commit.changes);
         let is_networked =
             changes.into_iter().any(|change| concerns_network(change) || is_end_of_node(change));
         if has_changed {
             let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
             commits.into_iter().for_each(|commit| ring.push(commit));
+            if has_settled {
+                ring.unread = world.revision();
+            }
         }
         self.show(world);
         if has_changed {
@@ -152,6 +161,12 @@ impl History {
             self.networked.notify_waiters();
         }
         nodes.iter().for_each(|agent| agent.notify_waiters());
+    }
+
+    /// Whether a pod that could not be read is gone or can be read in the next world.
+    fn has_settled(&self, next: &World) -> bool {
+        let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
+        newest.unreadable_pods().any(|key| !next.is_quarantined(&key))
     }
 
     /// Publishes a world that was loaded anew: what led to it is not known.
@@ -208,15 +223,17 @@ impl History {
         AgentWait { history: self, node, told }
     }
 
-    /// What has changed for a node after a revision, in order; and up to which revision.
+    /// What has changed for a node after a revision, in order; and up to which revision. It is not known when a pod could not be read
+    /// at that revision and is gone since.
     pub(super) fn changes_of(
         &self,
         node: &str,
         after: Revision,
     ) -> Result<(Revision, Vec<Arc<ObjectChange>>), Compacted> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
-        if after < ring.base {
-            return Err(Compacted { oldest: ring.base });
+        let oldest = ring.base.max(ring.unread);
+        if after < oldest {
+            return Err(Compacted { oldest });
         }
         let newest = ring.commits.back().map_or(ring.base, |commit| commit.revision);
         let Some(known) = ring.by_node.get(node) else {

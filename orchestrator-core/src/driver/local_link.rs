@@ -67,11 +67,15 @@ impl LocalLink {
         self.submitter.submit_of_node(&caller, request).await.map(|effect| effect.reply)
     }
 
-    /// Every pod of the node. What another server has told its agent must be in it: what is not, is taken for gone (S19).
+    /// Every pod of the node. What another server has told its agent must be in it: what is not, is taken for gone (S19). While there
+    /// are pods that cannot be read nobody knows whether that is all, and nothing is said to be (S11).
     async fn snapshot(&self) -> Result<Assignments, LinkError> {
         let world = self.submitter.catch_up().await.map_err(link_error)?;
-        let pods = world.pods_on(&self.node).cloned().collect();
-        Ok(Assignments::Complete { epoch: epoch(&world), revision: world.revision(), pods })
+        let (revision, pods) = (world.revision(), world.pods_on(&self.node).cloned().collect());
+        Ok(match world.unreadable_pods().next() {
+            None => Assignments::Complete { epoch: epoch(&world), revision, pods },
+            Some(_) => Assignments::Changes { revision, changed: pods, removed: Vec::new() },
+        })
     }
 
     /// Gathers what has changed for this node; `None` if nothing has.
@@ -230,8 +234,11 @@ impl NodeLink for LocalLink {
     async fn report(&self, usage: Option<NodeUsage>) -> Result<(), LinkError> {
         self.known().await?;
         let node = Key::node(&self.node);
-        if self.find(|world| world.get(&node).map(drop)).await?.is_none() {
-            let message = format!("there is no node {:?}", self.node);
+        // One whose status cannot be read is to be told anew what the node is.
+        let is_known =
+            |world: &World| world.get(&node).filter(|_| !world.has_unread_status(&node)).map(drop);
+        if self.find(is_known).await?.is_none() {
+            let message = format!("node {:?} is not registered", self.node);
             return Err(LinkError::Refused { message });
         }
         let (node, at) = (self.node.clone(), self.submitter.clock.now());

@@ -22,7 +22,8 @@ pub enum Assignments {
         /// The pods, in key order.
         pods: Vec<Arc<Pod>>,
     },
-    /// What changed since the revision asked for.
+    /// What changed since the revision asked for; or, where that is not known or none was asked for, the pods that can be read while
+    /// others cannot, which proves nothing of those that are not named.
     Changes {
         /// The new revision.
         revision: Revision,

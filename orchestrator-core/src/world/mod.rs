@@ -355,11 +355,23 @@ impl World {
         self.quarantine.iter().map(|(record, unread)| (record, &unread.reason))
     }
 
+    /// Lists the pods whose main records could not be read. Nobody knows their nodes.
+    pub fn unreadable_pods(&self) -> impl Iterator<Item = Key> {
+        let keys = self.quarantine.keys().filter_map(|record| record.parse::<Key>().ok());
+        keys.filter(|key| key.kind == Kind::Pod)
+    }
+
     /// Returns what is known of an object whose main record is there and could not be read.
     pub fn unreadable(&self, key: &Key) -> Option<Unreadable<'_>> {
         let Unread { reason, revision } = self.quarantine.get(&key.to_string())?;
         let status = self.quarantine.get(&RecordKey::status(key.clone()).to_string());
         Some(Unreadable { reason, main: *revision, status: status.and_then(|it| it.revision) })
+    }
+
+    /// Whether the status of an object is there but could not be read.
+    pub fn has_unread_status(&self, key: &Key) -> bool {
+        let status = || RecordKey::status(key.clone()).to_string();
+        !self.quarantine.is_empty() && self.quarantine.contains_key(&status())
     }
 
     /// Whether the main record of an object is there but could not be read; then nobody knows whether the object

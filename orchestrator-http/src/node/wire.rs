@@ -25,7 +25,7 @@ pub(crate) struct Following {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AssignmentsForm {
-    revision: u64,
+    pub(crate) revision: u64,
     /// Of a complete list only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     epoch: Option<u64>,

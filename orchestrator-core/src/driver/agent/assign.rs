@@ -25,6 +25,7 @@ pub(super) struct Following {
     retry: Retry,
     /// Whether a complete list is wanted, and from when on it may be asked for.
     wants_complete: Option<Instant>,
+    /// When one was last asked for.
     last_complete: Option<Instant>,
     /// A list that waits for the runtime to be listed before it can prove anything.
     unjudged: Option<CompleteList>,
@@ -56,6 +57,7 @@ impl Core {
         let after = if wanted { None } else { following.revision };
         if after.is_none() {
             following.wants_complete = None;
+            following.last_complete = Some(Instant::now());
         }
         let link = Arc::clone(&self.link);
         // No time limit: with nothing to tell it waits, and the link knows when its peer is gone.
@@ -97,7 +99,6 @@ impl Core {
 
     fn handle_complete(&mut self, epoch: u64, revision: Revision, pods: Vec<Arc<Pod>>) {
         let following = &mut self.following;
-        following.last_complete = Some(Instant::now());
         let stale = following.epoch == Some(epoch)
             && following.revision.is_some_and(|known| revision < known);
         if stale {
