@@ -154,7 +154,8 @@ impl Change<'_> {
             .map_err(|errors| Rejection::Invalid { key: key.clone(), errors })?;
         authorise(context, Action::UpdateStatus { old, new: &new })?;
         check_size(&key, &new, Part::Status)?;
-        if new == *old {
+        // One that cannot be read is known from before, if at all.
+        if new == *old && !context.world.has_unread_status(&key) {
             return Ok(unchanged(new, self.warnings));
         }
         let proposal = Proposal::put_status(stored, custom::in_storage(context.world, &new));

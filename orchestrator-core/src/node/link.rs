@@ -66,7 +66,8 @@ pub trait NodeLink: Debug + Send + Sync + 'static {
     async fn register(&self, node: Node) -> Result<(), LinkError>;
 
     /// Returns the node's pods: with `None` a complete snapshot at once; with a revision, waits until there is
-    /// something newer and returns the difference, or a complete snapshot when that is not known. Cancel-safe.
+    /// something newer and returns the difference, or a complete snapshot when that is not known. While there are pods that cannot
+    /// be read, those that can come as changes in its place. Cancel-safe.
     async fn assignments(&self, after: Option<Revision>) -> Result<Assignments, LinkError>;
 
     /// Writes the status of a pod of this node.
@@ -87,6 +88,6 @@ pub trait NodeLink: Debug + Send + Sync + 'static {
     /// may differ from what it was then. Cancel-safe.
     async fn network(&self, after: Option<Revision>) -> Result<NetworkAt, LinkError>;
 
-    /// Says that the node is alive, and what it uses if that was measured.
+    /// Says that the node is alive, and what it uses if that was measured. Refused when the node is to be registered (anew).
     async fn report(&self, usage: Option<NodeUsage>) -> Result<(), LinkError>;
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::driver::Cluster;
 use crate::mem::MemStore;
@@ -16,7 +17,8 @@ use crate::model::{
     Uid,
 };
 use crate::node::{Assignments, LinkError, NodeLink, NodeNetwork, StatusOutcome};
-use crate::world::{EventNote, NodeUsage};
+use crate::store::{CommitOutcome, Expect, RecordKey, StateStore as _, Txn, Write};
+use crate::world::{EventNote, NodeUsage, World};
 
 /// How long a call may take before the suite calls it stuck; no promise depends on it.
 const STUCK: Duration = Duration::from_secs(60);
@@ -47,6 +49,8 @@ macro_rules! link_conformance {
                 a_report_is_heard
                 the_network_is_told_at_once_and_then_when_it_changes
                 a_node_that_was_removed_is_refused_everything
+                s11_no_list_is_whole_while_a_pod_cannot_be_read
+                s11_a_node_whose_status_cannot_be_read_is_to_register
             }
         }
     };
@@ -62,17 +66,19 @@ macro_rules! link_conformance {
 struct Setting {
     cluster: Cluster,
     link: Arc<dyn NodeLink>,
+    store: MemStore,
 }
 
 async fn setting(fixture: &dyn LinkFixture) -> Setting {
-    let cluster = Cluster::builder().store(MemStore::new()).start().await.expect("started");
+    let store = MemStore::new();
+    let cluster = Cluster::builder().store(store.clone()).start().await.expect("started");
     let mut uids = Vec::new();
     for name in [OWN, OTHER] {
         let node = Node { metadata: ObjectMeta::named("", name), ..Node::default() };
         uids.push(cluster.apply(node).await.expect("a good node").meta().uid);
     }
     let link = fixture.link(&cluster, OWN, uids[0]).await;
-    Setting { cluster, link }
+    Setting { cluster, link, store }
 }
 
 impl Setting {
@@ -82,6 +88,24 @@ impl Setting {
         pod.node_name = node.to_owned();
         let made = self.cluster.apply(pod).await.expect("a good pod");
         (made.key(), made.meta().uid)
+    }
+
+    /// Makes a record one that cannot be read.
+    async fn damage(&self, record: RecordKey) {
+        let name = record.to_string();
+        let world = self.cluster.world();
+        let stored = world.get(&record.object).expect("there");
+        let revision = match record.part {
+            Part::Main => stored.main,
+            Part::Status => stored.status.expect("it has one"),
+        };
+        let value = Bytes::from_static(b"damaged");
+        let write = Write::Put { key: record, expect: Expect::At(revision), value };
+        let txn = Txn { guards: Vec::new(), writes: vec![write] };
+        let outcome = self.store.commit(txn).await.expect("the store is there");
+        assert!(matches!(outcome, CommitOutcome::Committed(_)), "{outcome:?}");
+        let is_unread = |world: &World| world.quarantined().any(|(found, _)| *found == name);
+        within(self.cluster.wait_for(is_unread)).await.expect("no shutdown");
     }
 
     async fn end(self) {
@@ -161,6 +185,42 @@ pub async fn pods_are_listed_whole_and_then_by_what_changes(fixture: &dyn LinkFi
             other => panic!("{other:?}"),
         }
     }
+    s.end().await;
+}
+
+/// While a pod cannot be read nobody says that a list is whole, and once that one is gone a whole one comes without being asked for.
+pub async fn s11_no_list_is_whole_while_a_pod_cannot_be_read(fixture: &dyn LinkFixture) {
+    let s = setting(fixture).await;
+    let (unread, _) = s.pod("a", OTHER).await;
+    s.damage(RecordKey::main(unread.clone())).await;
+    let told = within(s.link.assignments(None)).await.expect("what can be read");
+    let Assignments::Changes { revision, changed, removed } = told else { panic!("{told:?}") };
+    assert!(changed.is_empty() && removed.is_empty(), "{changed:?}, {removed:?}");
+    let (own, _) = s.pod("b", OWN).await;
+    let told = within(s.link.assignments(Some(revision))).await.expect("changes");
+    let Assignments::Changes { revision, changed, .. } = told else { panic!("{told:?}") };
+    assert_eq!(changed.iter().map(|pod| pod.key()).collect::<Vec<_>>(), std::slice::from_ref(&own));
+
+    let waiting = s.link.assignments(Some(revision));
+    let (told, deleted) = tokio::join!(within(waiting), s.cluster.delete(&unread));
+    deleted.expect("by name");
+    let Ok(Assignments::Complete { pods, .. }) = told else { panic!("{told:?}") };
+    assert_eq!(pods.iter().map(|pod| pod.key()).collect::<Vec<_>>(), [own]);
+    s.end().await;
+}
+
+/// A node whose status cannot be read is not heard before it has said anew what it is.
+pub async fn s11_a_node_whose_status_cannot_be_read_is_to_register(fixture: &dyn LinkFixture) {
+    let s = setting(fixture).await;
+    let mut own = record(&[]);
+    own.status.node_info.kernel_version = "6.1".to_owned();
+    within(s.link.register(own.clone())).await.expect("its own");
+    within(s.link.report(None)).await.expect("alive");
+    s.damage(RecordKey::status(Key::node(OWN))).await;
+    refused(within(s.link.report(None)).await);
+    within(s.link.register(own)).await.expect("anew");
+    within(s.link.report(None)).await.expect("alive");
+    assert_eq!(s.cluster.world().quarantined().count(), 0);
     s.end().await;
 }
 
