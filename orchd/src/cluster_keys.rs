@@ -9,7 +9,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use orchestrator_core::store::StateStore;
-use orchestrator_etcd::Standing;
 use orchestrator_http::{
     Pki, forget_root, make_keys, refuse_others, refuse_stranger, sealing_keys_of_peers,
     write_private,
@@ -19,7 +18,7 @@ use orchestrator_seal::{KeyRing, is_sealed};
 use crate::clock::seconds_now;
 use crate::data_dir::DataDir;
 use crate::out;
-use crate::store::{Backend, EtcdArgs, StoreUrl, is_empty, standing};
+use crate::store::{Backend, EtcdArgs, StoreUrl, is_empty, may_be_there};
 
 /// What the root's certificate is called once its authority is lost.
 const ROOT_ASIDE: &str = "root.crt.old";
@@ -92,14 +91,10 @@ pub async fn refuse_lost(
 /// Refuses, before anything is made there, a place in which nothing lies for a directory whose server has run: it is another one, or
 /// was emptied. Begun there, an empty cluster would have the old one's keys, and would let its agents end their pods.
 pub async fn refuse_absent(dir: &DataDir, url: &StoreUrl, etcd: &EtcdArgs) -> anyhow::Result<()> {
-    match dir.is_used().then_some(standing(url, etcd).await?) {
-        // What an etcd has that is not whole it says itself.
-        Some(None) => Err(no_state(dir, url)),
-        Some(Some(Standing::Unfinished)) if matches!(url, StoreUrl::Sqlite(_)) => {
-            Err(no_state(dir, url))
-        }
-        _ => Ok(()),
+    if dir.is_used() && !may_be_there(url, etcd).await? {
+        return Err(no_state(dir, url));
     }
+    Ok(())
 }
 
 /// The same for a place that was begun and has no records.

@@ -54,10 +54,7 @@ impl StoreUrl {
     /// Whether both may name the same state; members of an etcd come and go.
     pub fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Etcd(a), Self::Etcd(b)) => {
-                let prefix = |url| EtcdOptions::from_url(url).ok().map(|options| options.prefix);
-                prefix(a) == prefix(b)
-            }
+            (Self::Etcd(a), Self::Etcd(b)) => both(a, b).is_some_and(|(a, b)| a.prefix == b.prefix),
             (Self::Sqlite(a), Self::Sqlite(b)) => {
                 let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
                 real(a) == real(b)
@@ -65,32 +62,22 @@ impl StoreUrl {
             (Self::Etcd(_), Self::Sqlite(_)) | (Self::Sqlite(_), Self::Etcd(_)) => false,
         }
     }
-}
 
-impl StoreUrl {
-    /// Whether both certainly name the same state: an etcd with a member in common.
+    /// Whether both certainly name the same state: of an etcd they have a member in common.
     pub fn is_same(&self, other: &Self) -> bool {
-        let members = |url| {
-            let members = EtcdOptions::from_url(url).map_or(vec![], |options| options.endpoints);
-            members.into_iter().map(with_port).collect::<Vec<_>>()
-        };
         self.is_like(other)
             && match (self, other) {
                 (Self::Etcd(a), Self::Etcd(b)) => {
-                    let others = members(b);
-                    members(a).iter().any(|member| others.contains(member))
+                    both(a, b).is_some_and(|(a, b)| a.shares_member(&b))
                 }
                 _ => true,
             }
     }
 }
 
-/// An endpoint with the port that it has when none is said.
-fn with_port(endpoint: String) -> String {
-    match endpoint.rsplit_once(':') {
-        Some((_, port)) if port.parse::<u16>().is_ok() => endpoint,
-        _ => format!("{endpoint}:2379"),
-    }
+/// What two URLs of etcds say.
+fn both(a: &str, b: &str) -> Option<(EtcdOptions, EtcdOptions)> {
+    Some((EtcdOptions::from_url(a).ok()?, EtcdOptions::from_url(b).ok()?))
 }
 
 impl std::fmt::Display for StoreUrl {
@@ -184,13 +171,7 @@ impl Backend {
 
     /// Opens a store in which there is a state.
     pub async fn open_known(url: &StoreUrl, etcd: &EtcdArgs) -> anyhow::Result<Self> {
-        let found = standing(url, etcd).await?;
-        let is_there = match url {
-            StoreUrl::Sqlite(_) => found == Some(Standing::Whole),
-            // What it has that is not whole it says itself.
-            StoreUrl::Etcd(_) => found.is_some(),
-        };
-        if is_there {
+        if may_be_there(url, etcd).await? {
             let store = Self::open(url, etcd).await?;
             if !is_empty(&*store.shared()).await? {
                 return Ok(store);
@@ -367,6 +348,15 @@ impl NewStore {
 pub async fn is_empty(store: &dyn StateStore) -> anyhow::Result<bool> {
     let page = store.load(None).await.context("cannot find out whether the state is there")?;
     Ok(page.records.is_empty() && page.quarantined.is_empty() && page.next.is_none())
+}
+
+/// Whether opening a place finds something, and does not begin a state. What an etcd has that is not whole it says itself then.
+pub async fn may_be_there(url: &StoreUrl, etcd: &EtcdArgs) -> anyhow::Result<bool> {
+    let found = standing(url, etcd).await?;
+    Ok(match url {
+        StoreUrl::Sqlite(_) => found == Some(Standing::Whole),
+        StoreUrl::Etcd(_) => found.is_some(),
+    })
 }
 
 /// How the state at a place stands; `None` when there is none.

@@ -153,6 +153,12 @@ impl EtcdOptions {
         self.tls.as_ref().map_or(Ok(()), EtcdTls::check)
     }
 
+    /// Whether both have a member of an etcd in common, however its port is said.
+    pub fn shares_member(&self, other: &Self) -> bool {
+        let others = other.parsed_endpoints();
+        self.parsed_endpoints().iter().any(|endpoint| others.contains(endpoint))
+    }
+
     /// The endpoints with their parts told apart; those that `check` refuses are left out.
     pub(crate) fn parsed_endpoints(&self) -> Vec<Endpoint> {
         self.endpoints.iter().filter_map(|endpoint| Endpoint::parse(endpoint)).collect()

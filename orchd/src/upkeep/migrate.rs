@@ -26,7 +26,8 @@ Examples:
 
 Stop the server (every server) first. Afterwards start it with `--store` and the new place. What lies in the old one is left, and not
 used any more; a database of the data directory is called cluster.db.moved then. Where several servers shared the old place, run the
-same command for each one's data directory: the first moves the state, the others write the new place down.";
+same command for each one's data directory: the first moves the state, the others write the new place down. A move that was interrupted
+is done by running it again.";
 
 /// How long a store that several may have open must be still before it is moved: when its leader has died, a server that follows writes
 /// nothing until the lease is over.

@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use base64::Engine as _;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::cluster::{start_server, temp};
 use crate::daemon::{Daemon, orchd, run, until};
-use crate::upkeep::{done, revision, secret, upkeep};
+use crate::upkeep::{backup_of, done, revision, secret, upkeep};
 
 /// An etcd of one member; dropping it kills it and removes its data.
 pub struct Etcd {
@@ -151,10 +151,7 @@ fn s3_a_state_that_is_moved_to_etcd_and_back_goes_on_above_its_revisions() {
 fn a_state_that_has_left_an_etcd_is_found_by_the_directories_of_other_servers() {
     let (old, new) = (Etcd::start(), Etcd::start());
     let (from, to) = (old.url("/same"), new.url("/same"));
-    let server = start_on(&from, temp());
-    let data = server.kubeconfig.with_file_name("");
-    server.apply(&secret("s"));
-    let (_, _dir) = server.stop();
+    let (data, _dir) = has_run_on(&from);
     let other = temp();
     let copied = Command::new("cp").arg("-a").args([&data, &other.path().join("data")]).status();
     assert!(copied.expect("cp is there").success());
@@ -169,7 +166,20 @@ fn a_state_that_has_left_an_etcd_is_found_by_the_directories_of_other_servers() 
     assert!(ran.code == Some(2) && ran.err.contains("has been moved to"), "{ran:?}");
     let ran = migrate(&to, &follower);
     assert!(ran.code == Some(0) && ran.out.contains("moved into"), "{ran:?}");
-    let server = start_on(&to, other);
+    still_has_the_secret(&to, other);
+}
+
+/// The data directory of a server on a store that has run, with a secret in its state.
+fn has_run_on(store: &str) -> (PathBuf, TempDir) {
+    let server = start_on(store, temp());
+    server.apply(&secret("s"));
+    let data = server.kubeconfig.with_file_name("");
+    (data, server.stop().1)
+}
+
+/// Starts a server on a store, in whose state the secret must be.
+fn still_has_the_secret(store: &str, dir: TempDir) {
+    let server = start_on(store, dir);
     assert_eq!(server.json(&["secret", "s"])["data"]["p"], "YzRuNHJ5LTliMWY=");
 }
 
@@ -193,10 +203,7 @@ fn a_move_out_of_an_etcd_that_was_interrupted_is_done_again_by_who_began_it() {
     let etcd = Etcd::start();
     for to_sqlite in [false, true] {
         let from = etcd.url(&format!("/from-{to_sqlite}"));
-        let server = start_on(&from, temp());
-        let data = server.kubeconfig.with_file_name("");
-        server.apply(&secret("s"));
-        let (_, dir) = server.stop();
+        let (data, dir) = has_run_on(&from);
         let sqlite = format!("sqlite:{}", data.join("cluster.db").display());
         let to = if to_sqlite { sqlite } else { etcd.url("/to") };
         leave(&from, &to);
@@ -213,8 +220,7 @@ fn a_move_out_of_an_etcd_that_was_interrupted_is_done_again_by_who_began_it() {
         assert!(ran.code == Some(2) && ran.err.contains("was interrupted"), "{ran:?}");
         let ran = migrate(&to);
         assert!(ran.out.contains(" records moved from etcd:"), "{ran:?}");
-        let server = start_on(&to, dir);
-        assert_eq!(server.json(&["secret", "s"])["data"]["p"], "YzRuNHJ5LTliMWY=");
+        still_has_the_secret(&to, dir);
     }
 }
 
@@ -256,17 +262,14 @@ fn a_move_out_of_a_database_that_was_interrupted_is_done_again_and_no_server_sta
     etcd.delete_all();
     let ran = migrate();
     assert!(ran.out.contains(" records moved from sqlite:"), "{ran:?}");
-    let server = start_on(&to, dir);
-    assert_eq!(server.json(&["secret", "s"])["data"]["p"], "YzRuNHJ5LTliMWY=");
+    still_has_the_secret(&to, dir);
 }
 
 #[test]
 fn who_follows_a_state_that_was_moved_twice_is_told_the_last_place_and_none_is_begun_on_the_way() {
     let etcd = Etcd::start();
     let [a, b, c] = ["/a", "/b", "/c"].map(|prefix| etcd.url(prefix));
-    let server = start_on(&a, temp());
-    let data = server.kubeconfig.with_file_name("");
-    let (_, dir) = server.stop();
+    let (data, _dir) = has_run_on(&a);
     let migrate = |to: &str| run(&mut upkeep(&["migrate", "--to", to], &data));
     leave(&a, &b);
     let ran = run(upkeep(&["backup"], &data).arg(data.join("x")));
@@ -290,17 +293,8 @@ fn who_follows_a_state_that_was_moved_twice_is_told_the_last_place_and_none_is_b
         let says = format!("there is no state in {place}");
         assert!(ran.code == Some(1) && ran.err.contains(&says), "{ran:?}");
     }
-    let backup = {
-        let server = start_server("127.0.0.1:0", temp());
-        let data = server.kubeconfig.with_file_name("");
-        let backup = dir.path().join("b.orchd");
-        let mut command = upkeep(&["backup"], &data);
-        done({
-            command.arg(&backup);
-            command
-        });
-        backup
-    };
+    let server = start_server("127.0.0.1:0", temp());
+    let backup = backup_of(&server);
     let fresh = temp();
     let mut restore = upkeep(&["restore", "--store", &c], &fresh.path().join("data"));
     restore.arg(&backup);
@@ -311,9 +305,7 @@ fn who_follows_a_state_that_was_moved_twice_is_told_the_last_place_and_none_is_b
 fn a_move_that_fails_leaves_nothing_behind() {
     let etcd = Etcd::start();
     let from = etcd.url("/damaged");
-    let server = start_on(&from, temp());
-    let data = server.kubeconfig.with_file_name("");
-    let (_, dir) = server.stop();
+    let (data, dir) = has_run_on(&from);
     etcd.put("/damaged/state\0Pod\0strange", "v");
     let target = temp();
     let sqlite = format!("sqlite:{}", target.path().join("a.db").display());
@@ -321,7 +313,7 @@ fn a_move_that_fails_leaves_nothing_behind() {
     assert!(ran.code == Some(1) && ran.err.contains("cannot be read"), "{ran:?}");
     let left: Vec<_> = std::fs::read_dir(target.path()).expect("a directory").collect();
     assert!(left.is_empty(), "{left:?}");
-    start_on(&from, dir).stop();
+    still_has_the_secret(&from, dir);
 }
 
 #[test]
@@ -329,16 +321,11 @@ fn a_backup_of_sqlite_is_restored_into_etcd() {
     let etcd = Etcd::start();
     let url = etcd.url("/restored");
     let server = start_server("127.0.0.1:0", temp());
-    let data = server.kubeconfig.with_file_name("");
     server.apply(&secret("s"));
-    let backup = data.with_file_name("b.orchd");
-    let mut command = upkeep(&["backup"], &data);
-    command.arg(&backup);
-    done(command);
+    let backup = backup_of(&server);
     let dir = temp();
     let mut command = upkeep(&["restore", "--store", &url], &dir.path().join("data"));
     command.arg(&backup);
     done(command);
-    let server = start_on(&url, dir);
-    assert_eq!(server.json(&["secret", "s"])["data"]["p"], "YzRuNHJ5LTliMWY=");
+    still_has_the_secret(&url, dir);
 }

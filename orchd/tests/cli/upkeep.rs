@@ -181,12 +181,19 @@ fn s11_with_other_keys_the_server_serves_everything_else() {
 /// A server, its data directory, and a backup of it.
 fn server_with_backup() -> (Daemon, PathBuf, PathBuf) {
     let server = start_server("127.0.0.1:0", temp());
+    let backup = backup_of(&server);
+    let data = server.kubeconfig.with_file_name("");
+    (server, data, backup)
+}
+
+/// Makes a backup of a server, beside its data directory.
+pub fn backup_of(server: &Daemon) -> PathBuf {
     let data = server.kubeconfig.with_file_name("");
     let backup = data.with_file_name("b.orchd");
     let mut command = upkeep(&["backup"], &data);
     command.arg(&backup);
     done(command);
-    (server, data, backup)
+    backup
 }
 
 #[test]

@@ -196,7 +196,7 @@ pub async fn s11_no_list_is_whole_while_a_pod_cannot_be_read(fixture: &dyn LinkF
     let told = within(s.link.assignments(None)).await.expect("what can be read");
     let Assignments::Changes { revision, changed, removed } = told else { panic!("{told:?}") };
     assert!(changed.is_empty() && removed.is_empty(), "{changed:?}, {removed:?}");
-    let (own, _) = s.pod("b", OWN).await;
+    let (own, uid) = s.pod("b", OWN).await;
     let told = within(s.link.assignments(Some(revision))).await.expect("changes");
     let Assignments::Changes { revision, changed, .. } = told else { panic!("{told:?}") };
     assert_eq!(changed.iter().map(|pod| pod.key()).collect::<Vec<_>>(), std::slice::from_ref(&own));
@@ -205,7 +205,14 @@ pub async fn s11_no_list_is_whole_while_a_pod_cannot_be_read(fixture: &dyn LinkF
     let (told, deleted) = tokio::join!(within(waiting), s.cluster.delete(&unread));
     deleted.expect("by name");
     let Ok(Assignments::Complete { pods, .. }) = told else { panic!("{told:?}") };
-    assert_eq!(pods.iter().map(|pod| pod.key()).collect::<Vec<_>>(), [own]);
+    assert_eq!(pods.iter().map(|pod| pod.key()).collect::<Vec<_>>(), std::slice::from_ref(&own));
+
+    // What is wrong with a status alone hides no pod.
+    let status = PodStatus { phase: PodPhase::Running, ..PodStatus::default() };
+    within(s.link.write_status(&own, uid, status)).await.expect("its own");
+    s.damage(RecordKey::status(own)).await;
+    let told = within(s.link.assignments(None)).await;
+    assert!(matches!(told, Ok(Assignments::Complete { .. })), "{told:?}");
     s.end().await;
 }
 

@@ -357,8 +357,7 @@ impl World {
 
     /// Lists the pods whose main records could not be read. Nobody knows their nodes.
     pub fn unreadable_pods(&self) -> impl Iterator<Item = Key> {
-        let keys = self.quarantine.keys().filter_map(|record| record.parse::<Key>().ok());
-        keys.filter(|key| key.kind == Kind::Pod)
+        self.quarantined_keys().filter(|key| key.kind == Kind::Pod && self.is_quarantined(key))
     }
 
     /// Returns what is known of an object whose main record is there and could not be read.

@@ -229,16 +229,9 @@ impl NodeLink for HttpLink {
         let following = Following { after: after.map(|revision| revision.0) };
         loop {
             let form: AssignmentsForm = self.call(NodeCall::Assignments, &following).await?;
-            let revision = Revision(form.revision);
-            let read = form.read().map_err(|error| LinkError::Unreachable(error.into()))?;
-            match read {
-                Some(assignments) => return Ok(assignments),
-                // It is not waited for then: there is a node without pods, as far as they can be read.
-                None if after.is_none() => {
-                    let (changed, removed) = (Vec::new(), Vec::new());
-                    return Ok(Assignments::Changes { revision, changed, removed });
-                }
-                None => {}
+            let read = form.read(after).map_err(|error| LinkError::Unreachable(error.into()))?;
+            if let Some(assignments) = read {
+                return Ok(assignments);
             }
         }
     }

@@ -25,7 +25,7 @@ pub(crate) struct Following {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AssignmentsForm {
-    pub(crate) revision: u64,
+    revision: u64,
     /// Of a complete list only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     epoch: Option<u64>,
@@ -79,17 +79,18 @@ impl AssignmentsForm {
         }
     }
 
-    /// Reads it; `None` when nothing has changed.
+    /// Reads the answer to who has asked for what comes `after` a revision; `None` when nothing has changed since. Who has named none
+    /// is told of no pod then.
     ///
     /// # Errors
     /// A text that says which pod cannot be read. Nothing of the rest is believed then: a pod that is left out looks gone.
-    pub(crate) fn read(self) -> Result<Option<Assignments>, String> {
+    pub(crate) fn read(self, after: Option<Revision>) -> Result<Option<Assignments>, String> {
         let Self { revision, epoch, pods, removed } = self;
         let revision = Revision(revision);
         let pods = pods.into_iter().map(read_pod).collect::<Result<Vec<_>, _>>()?;
         Ok(match epoch {
             Some(epoch) => Some(Assignments::Complete { epoch, revision, pods }),
-            None if pods.is_empty() && removed.is_empty() => None,
+            None if after.is_some() && pods.is_empty() && removed.is_empty() => None,
             None => {
                 let removed = removed.iter().map(|pod| (pod.key(), pod.uid)).collect();
                 Some(Assignments::Changes { revision, changed: pods, removed })
