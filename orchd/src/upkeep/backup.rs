@@ -21,8 +21,8 @@ Examples:
   orchd backup monday.orchd --data-dir /var/lib/orchd       on the server's machine
   orchd backup monday.orchd --without-keys --kubeconfig K   from anywhere
 
-A backup with keys is all that `orchd restore` needs. Who has it can read every secret and be anybody in the cluster: keep it as you
-would keep the root's password. Without keys, secrets in it are sealed, and the directory `pki` of the data directory is
+A backup with keys is all that `orchd restore` needs. Who has it can read every secret and be anybody in the cluster: keep it as you \
+would keep the root's password. Without keys, secrets in it are sealed, and the directory `pki` of the data directory is \
 needed too.";
 
 /// Options of `orchd backup`.

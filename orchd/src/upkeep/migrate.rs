@@ -24,9 +24,9 @@ Examples:
   orchd migrate --data-dir /var/lib/orchd --to etcd://10.0.0.1,10.0.0.2,10.0.0.3
   orchd migrate --data-dir /var/lib/orchd --to sqlite:/var/lib/orchd/cluster.db
 
-Stop the server (every server) first. Afterwards start it with `--store` and the new place. What lies in the old one is left, and not
-used any more; a database of the data directory is called cluster.db.moved then. Where several servers shared the old place, run the
-same command for each one's data directory: the first moves the state, the others write the new place down. A move that was interrupted
+Stop the server (every server) first. Afterwards start it with `--store` and the new place. What lies in the old one is left, and not \
+used any more; a database of the data directory is called cluster.db.moved then. Where several servers shared the old place, run the \
+same command for each one's data directory: the first moves the state, the others write the new place down. A move that was interrupted \
 is done by running it again.";
 
 /// How long a store that several may have open must be still before it is moved: when its leader has died, a server that follows writes

@@ -20,7 +20,7 @@ Examples:
   orchd restore monday.orchd --data-dir /var/lib/orchd
   orchd restore monday.orchd --data-dir /var/lib/orchd --store etcd://10.0.0.1,10.0.0.2,10.0.0.3
 
-Then start the server as before, where agents can reach it. Pods that the backup knows run on; those made since are ended, once the
+Then start the server as before, where agents can reach it. Pods that the backup knows run on; those made since are ended, once the \
 agents are sure.";
 
 /// Options of `orchd restore`.

@@ -14,7 +14,7 @@ pub const EXAMPLES: &str = "\
 Examples:
   orchd secrets rotate --data-dir /var/lib/orchd
 
-The new key is put into the file pki/secrets.keys of the data directory, below the old ones. Those are needed for backups made before; take
+The new key is put into the file pki/secrets.keys of the data directory, below the old ones. Those are needed for backups made before; take \
 their lines out when there are none any more.";
 
 #[derive(Debug, clap::Subcommand)]

@@ -27,7 +27,7 @@ Examples:
   orchd token list
   orchd token revoke 0a1b2c3d
 
-A token is good for one node or server. Whoever has it can join as that: hand it over as you would a password. One for a server is worth
+A token is good for one node or server. Whoever has it can join as that: hand it over as you would a password. One for a server is worth \
 as much as the cluster: whoever joins as a server gets its keys.";
 
 /// How long a token is good at most.
